@@ -1,0 +1,3 @@
+//! The chancery binary.
+
+fn main() {}

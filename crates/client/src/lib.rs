@@ -1,0 +1,1 @@
+//! Sends requests of the Vault HTTP API.

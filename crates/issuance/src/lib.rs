@@ -1,0 +1,1 @@
+//! X.509: a CSR, a profile and an issuer become a certificate. No I/O.

@@ -1,0 +1,1 @@
+//! The secrets server itself: mounts, tokens, policies, audit, engines.

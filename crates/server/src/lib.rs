@@ -1,0 +1,1 @@
+//! HTTP and TLS around the secrets server; health and metrics.

@@ -1,0 +1,1 @@
+//! Bytes at rest: backends, the encryption barrier, seals and views.

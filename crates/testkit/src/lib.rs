@@ -1,0 +1,1 @@
+//! Fixed keys and clock, harness and fixtures; for tests only.

@@ -1,0 +1,3 @@
+//! Every task a developer runs.
+
+fn main() {}
