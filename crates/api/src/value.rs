@@ -1,0 +1,305 @@
+//! The lenient values of request fields.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::fields::{Kind, Source, Value as FieldValue};
+use crate::{Secret, Ttl};
+
+/// A list of texts; on the wire an array, or one text with commas.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Strings(pub Vec<String>);
+
+impl Strings {
+    /// The entries that are not empty; clients send `","` for an empty list.
+    pub fn non_empty(self) -> Vec<String> {
+        self.0.into_iter().filter(|entry| !entry.is_empty()).collect()
+    }
+}
+
+impl std::ops::Deref for Strings {
+    type Target = [String];
+
+    fn deref(&self) -> &[String] {
+        &self.0
+    }
+}
+
+impl From<Vec<String>> for Strings {
+    fn from(list: Vec<String>) -> Self {
+        Self(list)
+    }
+}
+
+/// A map of texts; on the wire an object, or an array or list of `key=value` texts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct KeyValues(pub BTreeMap<String, String>);
+
+/// Any JSON value; for the few fields that take several forms.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Json(pub Value);
+
+/// Decodes a piece of JSON that the parser already accepted as well-formed.
+fn decode<T: DeserializeOwned>(raw: &RawValue) -> Option<T> {
+    serde_json::from_str(raw.get()).ok()
+}
+
+/// Names the JSON type of `raw` as the peer's messages do.
+fn go_type(raw: &RawValue) -> &'static str {
+    match raw.get().as_bytes().first() {
+        Some(b'{') => "map[string]interface {}",
+        Some(b'[') => "[]interface {}",
+        Some(b'"') => "string",
+        Some(b't' | b'f') => "bool",
+        Some(b'n') => "nil",
+        _ => "json.Number",
+    }
+}
+
+fn unconvertible(expected: &str, raw: &RawValue) -> String {
+    format!("'' expected type '{expected}', got unconvertible type '{}'", go_type(raw))
+}
+
+fn unparsable(kind: &str, parser: &str) -> String {
+    format!("'' cannot parse value as '{kind}': strconv.{parser}: invalid syntax")
+}
+
+impl FieldValue for String {
+    const KIND: Kind = Kind::String;
+
+    fn decode(source: Source<'_>) -> Result<Self, String> {
+        match source {
+            Source::Text(text) => Ok(text.to_owned()),
+            Source::Json(raw) => match raw.get().as_bytes().first() {
+                Some(b'"') => decode(raw).ok_or_else(|| unconvertible("string", raw)),
+                // The peer decodes weakly: numbers keep their text, booleans become 1 and 0.
+                Some(b't') => Ok("1".to_owned()),
+                Some(b'f') => Ok("0".to_owned()),
+                Some(b'{' | b'[') => Err(unconvertible("string", raw)),
+                _ => Ok(raw.get().to_owned()),
+            },
+        }
+    }
+
+    fn describe(&self) -> Value {
+        Value::from(self.as_str())
+    }
+}
+
+impl FieldValue for Secret {
+    const KIND: Kind = Kind::String;
+
+    fn decode(source: Source<'_>) -> Result<Self, String> {
+        String::decode(source).map(Self::new)
+    }
+
+    fn describe(&self) -> Value {
+        Value::from("")
+    }
+}
+
+impl FieldValue for bool {
+    const KIND: Kind = Kind::Boolean;
+
+    fn decode(source: Source<'_>) -> Result<Self, String> {
+        let text: String = match source {
+            Source::Text(text) => text.to_owned(),
+            Source::Json(raw) => match raw.get().as_bytes().first() {
+                Some(b't') => return Ok(true),
+                Some(b'f') => return Ok(false),
+                Some(b'"') => decode(raw).unwrap_or_default(),
+                Some(b'{' | b'[') => return Err(unconvertible("bool", raw)),
+                _ => return Ok(decode::<f64>(raw).is_some_and(|number| number != 0.0)),
+            },
+        };
+        match text.as_str() {
+            "1" | "t" | "T" | "TRUE" | "true" | "True" => Ok(true),
+            "" | "0" | "f" | "F" | "FALSE" | "false" | "False" => Ok(false),
+            _ => Err(unparsable("bool", "ParseBool")),
+        }
+    }
+
+    fn describe(&self) -> Value {
+        Value::from(*self)
+    }
+}
+
+macro_rules! integer {
+    ($($ty:ty),*) => {$(
+        impl FieldValue for $ty {
+            const KIND: Kind = Kind::Integer;
+
+            fn decode(source: Source<'_>) -> Result<Self, String> {
+                let text: String = match source {
+                    Source::Text(text) => text.to_owned(),
+                    Source::Json(raw) => match raw.get().as_bytes().first() {
+                        Some(b'"') => decode(raw).unwrap_or_default(),
+                        Some(b't') => return Ok(1),
+                        Some(b'f') => return Ok(0),
+                        Some(b'{' | b'[') => return Err(unconvertible("int", raw)),
+                        _ => raw.get().to_owned(),
+                    },
+                };
+                if text.is_empty() {
+                    return Ok(0);
+                }
+                text.parse().map_err(|_| unparsable("int", "ParseInt"))
+            }
+
+            fn describe(&self) -> Value {
+                Value::from(*self)
+            }
+        }
+    )*};
+}
+
+integer!(i64, u64, i32, u32, u16);
+
+impl FieldValue for Ttl {
+    const KIND: Kind = Kind::Duration;
+
+    fn decode(source: Source<'_>) -> Result<Self, String> {
+        let text: String = match source {
+            Source::Text(text) => text.to_owned(),
+            Source::Json(raw) => match raw.get().as_bytes().first() {
+                Some(b'"') => decode(raw).unwrap_or_default(),
+                Some(b'{' | b'[' | b't' | b'f') => {
+                    return Err("could not parse duration from input".to_owned());
+                }
+                _ => {
+                    let seconds: f64 = decode(raw).ok_or("could not parse duration from input")?;
+                    if seconds < 0.0 {
+                        return Err(format!("cannot provide negative value '{}'", raw.get()));
+                    }
+                    return std::time::Duration::try_from_secs_f64(seconds.trunc())
+                        .map(Self)
+                        .map_err(|_| "could not parse duration from input".to_owned());
+                }
+            },
+        };
+        text.parse().map_err(|error: crate::duration::ParseError| error.to_string())
+    }
+
+    fn describe(&self) -> Value {
+        Value::from(self.as_secs())
+    }
+}
+
+impl FieldValue for Strings {
+    const KIND: Kind = Kind::Strings;
+
+    fn decode(source: Source<'_>) -> Result<Self, String> {
+        let split = |text: &str| {
+            if text.is_empty() {
+                return Self::default();
+            }
+            Self(text.split(',').map(|entry| entry.trim().to_owned()).collect())
+        };
+        match source {
+            Source::Text(text) => Ok(split(text)),
+            Source::Json(raw) => match raw.get().as_bytes().first() {
+                Some(b'[') => {
+                    let entries: Vec<Box<RawValue>> = decode(raw).unwrap_or_default();
+                    let texts: Result<Vec<String>, String> =
+                        entries.iter().map(|entry| String::decode(Source::Json(entry))).collect();
+                    // An entry may itself hold commas only when it stands alone, as a text does.
+                    texts.map(|list| Self(list.into_iter().map(|entry| entry.trim().to_owned()).collect()))
+                }
+                Some(b'"') => Ok(split(&decode::<String>(raw).unwrap_or_default())),
+                Some(b'{') => Err(unconvertible("string", raw)),
+                _ => String::decode(Source::Json(raw)).map(|text| split(&text)),
+            },
+        }
+    }
+
+    fn describe(&self) -> Value {
+        Value::from(self.0.clone())
+    }
+}
+
+impl FieldValue for KeyValues {
+    const KIND: Kind = Kind::Map;
+
+    fn decode(source: Source<'_>) -> Result<Self, String> {
+        let pairs = |list: Strings| {
+            let mut map = BTreeMap::new();
+            for entry in list.0.iter().filter(|entry| !entry.is_empty()) {
+                let (key, value) =
+                    entry.split_once('=').ok_or_else(|| format!("invalid key/value pair {entry:?}"))?;
+                map.insert(key.trim().to_owned(), value.trim().to_owned());
+            }
+            Ok(Self(map))
+        };
+        match source {
+            Source::Json(raw) if raw.get().starts_with('{') => {
+                let entries: BTreeMap<String, Box<RawValue>> = decode(raw).unwrap_or_default();
+                let mut map = BTreeMap::new();
+                for (key, value) in entries {
+                    map.insert(key, String::decode(Source::Json(&value))?);
+                }
+                Ok(Self(map))
+            }
+            other => pairs(Strings::decode(other)?),
+        }
+    }
+
+    fn describe(&self) -> Value {
+        serde_json::to_value(&self.0).unwrap_or_default()
+    }
+}
+
+impl FieldValue for Json {
+    const KIND: Kind = Kind::Any;
+
+    fn decode(source: Source<'_>) -> Result<Self, String> {
+        match source {
+            Source::Text(text) => Ok(Self(Value::from(text))),
+            Source::Json(raw) => decode(raw).map(Self).ok_or_else(|| "invalid JSON value".to_owned()),
+        }
+    }
+
+    fn describe(&self) -> Value {
+        self.0.clone()
+    }
+}
+
+/// An instant, in RFC 3339 or as Unix seconds.
+impl FieldValue for Timestamp {
+    const KIND: Kind = Kind::Time;
+
+    fn decode(source: Source<'_>) -> Result<Self, String> {
+        let text = String::decode(source)?;
+        if let Ok(seconds) = text.parse::<i64>() {
+            return Self::from_second(seconds).map_err(|error| error.to_string());
+        }
+        text.parse::<Self>().map_err(|error| error.to_string())
+    }
+
+    fn describe(&self) -> Value {
+        Value::from(self.to_string())
+    }
+}
+
+/// A field whose absence means something other than its default.
+impl<T: FieldValue> FieldValue for Option<T> {
+    const KIND: Kind = T::KIND;
+
+    fn decode(source: Source<'_>) -> Result<Self, String> {
+        match source {
+            Source::Json(raw) if raw.get() == "null" => Ok(None),
+            other => T::decode(other).map(Some),
+        }
+    }
+
+    fn describe(&self) -> Value {
+        self.as_ref().map_or(Value::Null, T::describe)
+    }
+}
