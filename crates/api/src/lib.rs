@@ -13,6 +13,7 @@ mod clock;
 pub mod duration;
 pub mod envelope;
 pub mod fields;
+pub mod hcl;
 mod secret;
 mod value;
 
