@@ -1,0 +1,383 @@
+//! Why something was refused, and what was granted in a reduced form.
+//!
+//! Every `Display` is the sentence a client sees.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::KeyType;
+
+/// Why a certificate is not made: the request, held against the profile and the issuer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Refusal {
+    /// The `csr` field is empty.
+    #[error("\"csr\" is empty")]
+    EmptyCsr,
+    /// No PEM block in the `csr` field.
+    #[error("csr contains no data")]
+    CsrWithoutData,
+    /// The CSR does not parse (RFC 2986); the reason in words.
+    #[error("certificate request could not be parsed: {reason}")]
+    MalformedCsr {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The CSR's key is of a kind nobody can certify here.
+    #[error(
+        "Refusing to sign CSR with empty PublicKey. This usually means the SubjectPublicKeyInfo field has an OID not recognized, such as 1.2.840.113549.1.1.10 for rsaPSS."
+    )]
+    UnknownPublicKey,
+    /// The CSR is not signed by its own key.
+    #[error("request signature invalid")]
+    BadSelfSignature,
+    /// The key is of another family than the profile demands.
+    #[error("role requires keys of type {}", required.name())]
+    WrongKeyType {
+        /// What the profile demands.
+        required: KeyType,
+    },
+    /// The key is shorter than the profile demands.
+    #[error("role requires a minimum of a {minimum}-bit key, but CSR's key is {actual} bits")]
+    KeyTooShort {
+        /// The profile's minimum.
+        minimum: u32,
+        /// The key's size.
+        actual: u32,
+    },
+    /// RSA under 2048 bits is refused whatever the profile says.
+    #[error("RSA keys < 2048 bits are unsafe and not supported")]
+    WeakRsaKey,
+    /// No common name anywhere, and the profile demands one.
+    #[error(
+        "the common_name field is required, or must be provided in a CSR with \"use_csr_common_name\" set to true, unless \"require_cn\" is set to false"
+    )]
+    CommonNameRequired,
+    /// The common name is outside the profile.
+    #[error("common name {name} not allowed by this role")]
+    CommonNameNotAllowed {
+        /// The name.
+        name: String,
+    },
+    /// A DNS name is outside the profile.
+    #[error("subject alternate name {name} not allowed by this role")]
+    DnsNameNotAllowed {
+        /// The name.
+        name: String,
+    },
+    /// An e-mail address is outside the profile.
+    #[error("email address {name} not allowed by this role")]
+    EmailNotAllowed {
+        /// The address.
+        name: String,
+    },
+    /// The name has no form in ASCII (IDNA).
+    #[error("idna: invalid label {name:?}")]
+    NotAHostname {
+        /// The name.
+        name: String,
+    },
+    /// The subject's serial number is outside the profile.
+    #[error("serial_number {value} not allowed by this role")]
+    SubjectSerialNotAllowed {
+        /// The serial number.
+        value: String,
+    },
+    /// A user id is outside the profile.
+    #[error("user_id {value} is not allowed by this role")]
+    UserIdNotAllowed {
+        /// The user id.
+        value: String,
+    },
+    /// IP addresses were asked for and the profile has none.
+    #[error("IP Subject Alternative Names are not allowed in this role, but was provided via {source_name}")]
+    IpSansNotAllowed {
+        /// `CSR` or `the API`.
+        source_name: &'static str,
+    },
+    /// An address outside the profile's networks.
+    #[error("the IP address {address:?} is not allowed in this role")]
+    IpNotAllowed {
+        /// The address.
+        address: String,
+    },
+    /// Not an IP address.
+    #[error("the value {value:?} is not a valid IP address")]
+    NotAnIpAddress {
+        /// What was given.
+        value: String,
+    },
+    /// URIs were asked for and the profile has none.
+    #[error(
+        "URI Subject Alternative Names are not allowed in this role, but were provided via {source_name}"
+    )]
+    UriSansNotAllowed {
+        /// `CSR` or `the API`.
+        source_name: &'static str,
+    },
+    /// A URI outside the profile.
+    #[error(
+        "URI Subject Alternative Names were provided via {source_name} which are not valid for this role"
+    )]
+    UriNotAllowed {
+        /// `CSR` or `the API`.
+        source_name: &'static str,
+        /// The URI, for the log.
+        uri: String,
+    },
+    /// Not a URI.
+    #[error("the provided URI Subject Alternative Name {value:?} is not a valid URI")]
+    NotAUri {
+        /// What was given.
+        value: String,
+    },
+    /// An otherName that cannot be read.
+    #[error("could not parse requested other SAN: {reason}")]
+    MalformedOtherSan {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// An otherName type outside the profile.
+    #[error("other SAN OID {oid} not allowed by this role")]
+    OtherSanOidNotAllowed {
+        /// The type.
+        oid: String,
+    },
+    /// An otherName value outside the profile.
+    #[error("other SAN {value} not allowed for OID {oid} by this role")]
+    OtherSanNotAllowed {
+        /// The type.
+        oid: String,
+        /// The value.
+        value: String,
+    },
+    /// A value that cannot stand in a certificate: too long, NUL, not of the field's alphabet.
+    #[error("{field} {value:?} cannot be encoded in a certificate")]
+    Unencodable {
+        /// The field.
+        field: &'static str,
+        /// The value.
+        value: String,
+    },
+    /// A time that is not RFC 3339; the sentence names it.
+    #[error("parsing time {value:?}: not an RFC 3339 time")]
+    NotATime {
+        /// What was given.
+        value: String,
+    },
+    /// Both `ttl` and `not_after`.
+    #[error("Either ttl or not_after should be provided. Both should not be provided in the same request.")]
+    TtlAndNotAfter,
+    /// The certificate would outlive its issuer.
+    #[error(
+        "cannot satisfy request, as TTL would result in notAfter of {not_after} that is beyond the expiration of the CA certificate at {limit}"
+    )]
+    EndsAfterIssuer {
+        /// The end asked for.
+        not_after: Timestamp,
+        /// The issuer's own end.
+        limit: Timestamp,
+    },
+    /// The end lies in the past.
+    #[error("cannot satisfy request, as NotAfter date {not_after} is in the past")]
+    EndsInThePast {
+        /// The end asked for.
+        not_after: Timestamp,
+    },
+    /// The profile forbids giving this bound of the lifetime at all.
+    #[error("{field}_bound is set to forbid. {field} cannot be provided.")]
+    BoundForbidden {
+        /// `not_before` or `not_after`.
+        field: &'static str,
+    },
+    /// `not_before` further back than the profile's `not_before_duration`.
+    #[error("not_before_bound is set to duration. Cannot satisfy request as it would result in notBefore of {not_before} that is older than the allowed not_before_duration of {}", crate::prepare::go_duration(*duration))]
+    BeginsTooEarly {
+        /// The start asked for.
+        not_before: Timestamp,
+        /// How far back the profile goes.
+        duration: Duration,
+    },
+    /// `not_after` beyond the ttl, where the profile limits it so.
+    #[error("not_after_bound is set to ttl-limited. Cannot satisfy request as that would result in notAfter of {not_after} that is beyond the TTL of {}", crate::prepare::go_duration(*ttl))]
+    EndsAfterTtl {
+        /// The end asked for.
+        not_after: Timestamp,
+        /// The limit.
+        ttl: Duration,
+    },
+    /// `not_after` beyond the profile's absolute bound.
+    #[error(
+        "not_after_bound is set to {limit}. Cannot statisfy request as that would result in notAfter of {not_after} that is beyond the maximum timestamp of {limit}"
+    )]
+    EndsAfterBound {
+        /// The end asked for.
+        not_after: Timestamp,
+        /// The limit.
+        limit: Timestamp,
+    },
+    /// The lifetime ends before it begins.
+    #[error("not_after {not_after} is before not_before {not_before}")]
+    EmptyLifetime {
+        /// Start.
+        not_before: Timestamp,
+        /// End.
+        not_after: Timestamp,
+    },
+    /// The issuer may not have further authorities below it (RFC 5280, 4.2.1.9).
+    #[error("signing certificate has a max path length of zero, and cannot issue further CA certificates")]
+    PathLengthExhausted,
+    /// The requested subject key id is not hexadecimal.
+    #[error("cannot parse requested SKID value as hex: {reason}")]
+    MalformedSubjectKeyId {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A profile-like field of a CA request is not valid.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
+    /// The key cannot do what was asked.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// A certificate given with the request is not usable.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// A part of the request that this version does not support.
+    #[error("{what} is not supported")]
+    Unsupported {
+        /// What it is.
+        what: String,
+    },
+}
+
+/// What was granted in a reduced form. Travels with the certificate to the response's
+/// `warnings`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Warning {
+    /// The ttl was shortened to the maximum.
+    #[error("TTL \"{}\" is longer than permitted maxTTL \"{}\", so maxTTL is being used", crate::prepare::go_duration(*asked), crate::prepare::go_duration(*max))]
+    TtlCapped {
+        /// What was asked for.
+        asked: Duration,
+        /// What was given.
+        max: Duration,
+    },
+    /// The CSR asked for basic constraints, which the profile does not pass on.
+    #[error("specified CSR contained a Basic Constraints extension that was ignored during issuance")]
+    BasicConstraintsIgnored,
+    /// The maximum path length leaves the new authority unable to issue any other.
+    #[error(
+        "Max path length of the signed certificate is zero. This certificate cannot be used to issue intermediate CA certificates."
+    )]
+    PathLengthZero,
+}
+
+/// Why a [`ProfileConfig`](crate::ProfileConfig) is not a [`Profile`](crate::Profile).
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProfileError {
+    /// The default ttl is longer than the maximum.
+    #[error("\"ttl\" value must be less than \"max_ttl\" value")]
+    TtlAboveMax,
+    /// Key type, size or signature bits.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// A field that does not parse.
+    #[error("{field}: {value:?} {reason}")]
+    BadValue {
+        /// The field.
+        field: &'static str,
+        /// What it holds.
+        value: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// Why a key cannot be made, read or used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// A `key_type` nobody knows.
+    #[error("unknown key type {name}")]
+    UnknownType {
+        /// What was given.
+        name: String,
+    },
+    /// A size the type does not have.
+    #[error("unsupported bit length for {} key: {bits}", match key_type { KeyType::Rsa => "RSA", KeyType::Ec => "EC", KeyType::Ed25519 => "Ed25519" })]
+    UnsupportedBits {
+        /// The type.
+        key_type: KeyType,
+        /// The size.
+        bits: u32,
+    },
+    /// `signature_bits` other than 0, 256, 384 and 512.
+    #[error("unsupported hash signature algorithm: {bits}")]
+    UnsupportedSignatureBits {
+        /// What was given.
+        bits: u32,
+    },
+    /// The text holds no key.
+    #[error("no private key found in the PEM given")]
+    Missing,
+    /// The key is encrypted with a passphrase.
+    #[error("encrypted private keys are not supported: decrypt the key first")]
+    Encrypted,
+    /// The bytes are not a key of a supported kind.
+    #[error("private key could not be parsed: {reason}")]
+    Malformed {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The crypto library could not make a key.
+    #[error("key generation failed")]
+    GenerationFailed,
+}
+
+/// Why a certificate given to us cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CertificateError {
+    /// The bytes are not a certificate (RFC 5280, 4.1).
+    #[error("certificate could not be parsed: {reason}")]
+    Malformed {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The text holds no certificate.
+    #[error("no certificate found in the PEM given")]
+    Missing,
+    /// The certificate is not an authority's.
+    #[error("certificate is not a CA certificate")]
+    NotACa,
+    /// The key does not belong to the certificate.
+    #[error("public key of the certificate does not match the private key")]
+    KeyMismatch,
+    /// The certificate is not signed by itself.
+    #[error("given certificate is not self-issued")]
+    NotSelfIssued,
+}
+
+/// Why the last step failed, after everything was decided.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SignError {
+    /// The key does not know this algorithm.
+    #[error("the key cannot sign with this algorithm")]
+    WrongAlgorithm,
+    /// The key refused or could not be reached.
+    #[error("signing failed: {reason}")]
+    Failed {
+        /// The signer's own words, for the log.
+        reason: String,
+    },
+    /// The certificate read back is not the certificate that was prepared. It was not released.
+    #[error("the signed certificate differs from what was prepared: {field}")]
+    ReadBackDiffers {
+        /// The first difference.
+        field: &'static str,
+    },
+}

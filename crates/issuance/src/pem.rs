@@ -1,0 +1,129 @@
+//! PEM (RFC 7468), read as forgivingly as clients need and written in one form.
+
+use zeroize::Zeroizing;
+
+/// One block of a PEM text.
+pub(crate) struct Block<'a> {
+    pub(crate) label: &'a str,
+    /// RFC 1421 headers (`Proc-Type: 4,ENCRYPTED`), if any.
+    pub(crate) headers: Vec<&'a str>,
+    pub(crate) der: Zeroizing<Vec<u8>>,
+}
+
+/// The well-formed blocks of a text, in order; anything between them is skipped, as are blocks
+/// that do not decode.
+pub(crate) fn blocks(text: &str) -> impl Iterator<Item = Block<'_>> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        loop {
+            let (label, body) = next_begin(rest)?;
+            match block_body(label, body) {
+                Some((block, after)) => {
+                    rest = after;
+                    return Some(block);
+                }
+                None => rest = body,
+            }
+        }
+    })
+}
+
+/// The first `-----BEGIN label-----` at the start of a line, and what follows its line.
+fn next_begin(text: &str) -> Option<(&str, &str)> {
+    const BEGIN: &str = "-----BEGIN ";
+    let mut from = 0;
+    loop {
+        let at = from + text.get(from..)?.find(BEGIN)?;
+        let at_line_start = at == 0 || text.get(..at).is_some_and(|before| before.ends_with(['\n', '\r']));
+        let after = text.get(at + BEGIN.len()..)?;
+        let (line, body) = after.split_once('\n').unwrap_or((after, ""));
+        if at_line_start && let Some(label) = line.trim_end().strip_suffix("-----") {
+            return Some((label, body));
+        }
+        from = at + BEGIN.len();
+    }
+}
+
+fn block_body<'a>(label: &'a str, body: &'a str) -> Option<(Block<'a>, &'a str)> {
+    let end = body.find("-----END ")?;
+    let (content, tail) = body.split_at_checked(end)?;
+    let after = tail.strip_prefix("-----END ")?.strip_prefix(label)?.strip_prefix("-----")?;
+
+    let mut headers = Vec::new();
+    let mut base64 = Zeroizing::new(Vec::with_capacity(content.len()));
+    for line in content.lines() {
+        if line.contains(':') {
+            headers.push(line.trim());
+        } else {
+            base64.extend(line.bytes().filter(|byte| !byte.is_ascii_whitespace()));
+        }
+    }
+    let der = data_encoding::BASE64.decode(&base64).ok()?;
+    Some((Block { label, headers, der: Zeroizing::new(der) }, after))
+}
+
+/// One block with lines of 64 characters and a final newline.
+pub(crate) fn encode(label: &str, der: &[u8]) -> String {
+    let base64 = data_encoding::BASE64.encode(der);
+    let mut text = String::with_capacity(base64.len() + base64.len() / 64 + 2 * label.len() + 40);
+    text.push_str("-----BEGIN ");
+    text.push_str(label);
+    text.push_str("-----\n");
+    let mut rest = base64.as_str();
+    while let Some((line, after)) = rest.split_at_checked(64) {
+        text.push_str(line);
+        text.push('\n');
+        rest = after;
+    }
+    if !rest.is_empty() {
+        text.push_str(rest);
+        text.push('\n');
+    }
+    text.push_str("-----END ");
+    text.push_str(label);
+    text.push_str("-----\n");
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_have_64_characters() {
+        for length in [0, 1, 47, 48, 49, 96, 100] {
+            let der = vec![0xa5; length];
+            let text = encode("CERTIFICATE", &der);
+            assert!(text.lines().all(|line| line.len() <= 64));
+            let read: Vec<_> = blocks(&text).collect();
+            assert_eq!(read.len(), 1);
+            assert_eq!(*read[0].der, der);
+            assert_eq!(read[0].label, "CERTIFICATE");
+        }
+    }
+
+    #[test]
+    fn text_around_and_between_blocks_is_skipped() {
+        let text = format!(
+            "subject=/CN=x\r\n{}noise -----BEGIN X-----\n{}tail",
+            encode("A", b"one").replace('\n', "\r\n"),
+            encode("B", b"two")
+        );
+        let read: Vec<_> = blocks(&text).map(|block| (block.label.to_owned(), block.der.to_vec())).collect();
+        assert_eq!(read, [("A".to_owned(), b"one".to_vec()), ("B".to_owned(), b"two".to_vec())]);
+    }
+
+    #[test]
+    fn a_block_that_does_not_decode_is_skipped() {
+        let text = format!("-----BEGIN A-----\n!!!!\n-----END A-----\n{}", encode("B", b"two"));
+        assert_eq!(blocks(&text).map(|block| block.label.to_owned()).collect::<Vec<_>>(), ["B"]);
+    }
+
+    #[test]
+    fn headers_are_kept_apart_from_the_content() {
+        let text = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES\n\nb25l\n-----END RSA PRIVATE KEY-----\n";
+        let block = blocks(text).next().unwrap();
+        assert_eq!(block.headers, ["Proc-Type: 4,ENCRYPTED", "DEK-Info: AES"]);
+        assert_eq!(*block.der, b"one");
+    }
+}
