@@ -1,0 +1,221 @@
+#!/usr/bin/env python3
+"""The same requests to two servers, and what differs between their answers. See README.md."""
+
+import argparse, fnmatch, http.client, json, pathlib, re, secrets, shutil, sys, time, urllib.parse
+
+sys.dont_write_bytecode = True
+import compare, script
+
+HERE = pathlib.Path(__file__).resolve().parent
+METHODS = {"GET", "POST", "PUT", "DELETE", "LIST", "PATCH", "HEAD", "OPTIONS", "SCAN"}
+
+
+class Server:
+    def __init__(self, name, url, token):
+        self.name, self.token = name, token
+        self.host = urllib.parse.urlsplit(url).netloc
+        self.connection = None
+        self.bound = {}
+
+    def send(self, method, path, body, token, headers):
+        sent = {"X-Vault-Request": "true"} | ({"X-Vault-Token": token} if token else {}) | headers
+        if method == "PATCH":
+            sent.setdefault("Content-Type", "application/merge-patch+json")
+        target = path if path.startswith("/") else f"/v1/{path}"
+        for attempt in (1, 2):
+            try:
+                if self.connection is None:
+                    self.connection = http.client.HTTPConnection(self.host, timeout=60)
+                self.connection.request(method, target, body, sent)
+                answer = self.connection.getresponse()
+                data = answer.read()
+                return compare.answer(answer.status, dict(answer.getheaders()), data), data
+            except (http.client.HTTPException, OSError) as error:
+                self.connection.close()
+                self.connection = None
+                if attempt == 2:
+                    return {"status": f"no answer: {error!r}", "content-type": None, "body": None}, b""
+
+
+class Known:
+    """Differences that docs/divergences.md explains: `case glob :: place glob :: name there`."""
+
+    def __init__(self):
+        pages = HERE.parent.parent / "docs/divergences.md"
+        documented = set(re.findall(r"\*\*([a-z0-9-]+)\*\*", pages.read_text())) if pages.exists() else set()
+        self.entries, self.used = [], set()
+        for number, line in enumerate((HERE / "known.txt").read_text().splitlines(), 1):
+            if line.strip() and not line.startswith("#"):
+                case, place, name = (part.strip() for part in line.split("::"))
+                if name not in documented:
+                    raise SystemExit(f"known.txt:{number}: docs/divergences.md has no **{name}**")
+                self.entries.append((case, place, name))
+
+    def covers(self, case, place):
+        for entry in self.entries:
+            if glob(case, entry[0]) and glob(place, entry[1]):
+                self.used.add(entry)
+                return True
+        return False
+
+
+def glob(text, pattern):
+    return fnmatch.fnmatchcase(text.replace("[", "("), pattern.replace("[", "("))
+
+
+class Runner:
+    def __init__(self, ours, peer, options):
+        self.servers, self.options, self.known = (ours, peer), options, Known()
+        self.passed = self.failed = self.excused = 0
+
+    def file(self, path):
+        cases = script.read(path)
+        chosen = [case for case in cases if self.options.filter in case.title]
+        if not chosen:
+            return
+        if cases[0].name == "setup" and cases[0] not in chosen:
+            chosen.insert(0, cases[0])
+        mount = "d" + secrets.token_hex(4)
+        for server in self.servers:
+            server.bound = {"m": mount}
+        started = time.monotonic()
+        before = (self.passed, self.failed)
+        for case in chosen:
+            for expanded, values in case.expanded():
+                for server in self.servers:
+                    server.bound.update(values)
+                self.case(expanded)
+        print(f"{path.stem}: {self.passed - before[0]} agree, {self.failed - before[1]} differ"
+              f" ({time.monotonic() - started:.1f} s)", flush=True)
+
+    def case(self, case):
+        findings, exchange, token, headers = [], None, None, {}
+        asked = 0
+        for action in case.actions + [None]:
+            if exchange and (action is None or action.verb != "except"):
+                findings += self.judge(case, *exchange)
+                exchange = None
+            if action is None:
+                break
+            if action.verb in METHODS:
+                asked += 1
+                exchange = (action, self.exchange(action, token, headers), [])
+                token, headers = None, {}
+            elif action.verb == "as":
+                token = action.rest
+            elif action.verb == "with":
+                name, _, value = action.rest.partition(":")
+                headers[name.strip()] = value.strip()
+            elif action.verb == "save":
+                name, _, place = action.rest.partition(" ")
+                for server in self.servers:
+                    server.bound[name] = pick(server.last, place)
+            elif action.verb == "except":
+                exchange[2].extend(action.rest.split())
+            elif action.verb == "pause":
+                time.sleep(float(action.rest))
+            else:
+                raise SystemExit(f"{case.title}: line {action.line}: unknown word {action.verb}")
+        if findings:
+            self.failed += 1
+            print(f"\nDIFFERS  {case.title}")
+            for text in findings:
+                print(text)
+            print(flush=True)
+        else:
+            self.passed += 1
+
+    def exchange(self, action, token, headers):
+        path, _, body = action.rest.replace("\n", " ", 1 if " " not in action.rest.split("\n")[0] else 0).partition(" ")
+        answers = []
+        for server in self.servers:
+            variables = script.Variables(server.bound)
+            used = {None: server.token, "nobody": ""}.get(token, variables.text(token or ""))
+            data = variables.body(body).encode("utf-8", "surrogateescape") if body else None
+            sent = {name: variables.text(value) for name, value in headers.items()}
+            answer, raw = server.send(action.verb, variables.text(path), data, used, sent)
+            try:
+                server.last = json.loads(raw) if raw else None
+            except ValueError:
+                server.last = raw.decode(errors="replace")
+            answers.append(answer)
+        return answers
+
+    def judge(self, case, action, answers, exceptions):
+        ours, peer = answers
+        found = []
+        for place, one, other in compare.differences(ours, peer):
+            place = place.removeprefix("body.")
+            if any(place == name or place.startswith((name + ".", name + "[")) for name in exceptions):
+                continue
+            if self.known.covers(f"{case.title} {action.verb} {action.rest}", place):
+                self.excused += 1
+                continue
+            found.append((place, one, other))
+        if not found and not self.options.verbose:
+            return []
+        lines = [f"  {action.verb} {action.rest}"]
+        lines.append(f"      ours  {brief(ours)}")
+        lines.append(f"      peer  {brief(peer)}")
+        lines += [f"        {place}:\n          ours  {show(one)}\n          peer  {show(other)}" for place, one, other in found]
+        if not found:
+            print("agrees   " + case.title + "\n" + "\n".join(lines))
+            return []
+        return ["\n".join(lines)]
+
+
+def brief(answer):
+    body = answer["body"]
+    if isinstance(body, dict):
+        body = {name: value for name, value in body.items() if value not in (None, "", [], {}, False, 0) and name != "request_id"}
+    body = without_words(body)
+    return f"{answer['status']} {script.short(json.dumps(body, ensure_ascii=False), 400)}"
+
+
+def without_words(value):
+    """The value with decoded certificates and the like left out: only their differences are shown."""
+    if isinstance(value, dict):
+        return f"<{value['pem']}>" if "pem" in value else {name: without_words(inner) for name, inner in value.items()}
+    return [without_words(inner) for inner in value] if isinstance(value, list) else value
+
+
+def show(value):
+    return value if value == "(absent)" else script.short(json.dumps(value, ensure_ascii=False), 1500)
+
+
+def pick(value, place):
+    """The part of a JSON value at `a.b.0`; `%first` is the first key of an object."""
+    for name in place.split("."):
+        try:
+            value = next(iter(value)) if name == "%first" else value[int(name) if isinstance(value, list) else name]
+        except (KeyError, IndexError, TypeError, ValueError, StopIteration):
+            return f"<no {place}>"
+    return value
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--ours", required=True, metavar="URL")
+    parser.add_argument("--peer", required=True, metavar="URL")
+    parser.add_argument("--token", default="root")
+    parser.add_argument("-v", "--verbose", action="store_true", help="show answers that agree, too")
+    parser.add_argument("filter", nargs="?", default="", help="a part of 'file: case'")
+    options = parser.parse_args()
+    runner = Runner(Server("ours", options.ours, options.token), Server("peer", options.peer, options.token), options)
+    try:
+        for path in sorted((HERE / "cases").glob("*.case")):
+            runner.file(path)
+    finally:
+        shutil.rmtree(script.WORK, ignore_errors=True)
+    if not options.filter and options.ours != options.peer and "--against-itself" not in sys.argv:
+        for entry in runner.known.entries:
+            if entry not in runner.known.used:
+                print("known.txt: no longer differs: " + " :: ".join(entry))
+    if runner.excused:
+        print(f"{runner.excused} known differences (docs/divergences.md)")
+    print(f"{runner.passed} passed, {runner.failed} failed, 0 skipped")
+    sys.exit(1 if runner.failed else 0)
+
+
+if __name__ == "__main__":
+    main()
