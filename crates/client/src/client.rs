@@ -1,0 +1,456 @@
+//! The one place that opens a socket.
+
+use std::collections::BTreeSet;
+use std::error::Error as StdError;
+use std::fmt;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use bytes::Bytes;
+use chancery_api::Secret;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use serde::Deserialize;
+use tokio::time::Instant;
+use zeroize::Zeroizing;
+
+use crate::{Answer, Config, ConfigError, Error, Loss, Method, Prepared, Request};
+
+/// The longest answer a client reads: a CRL of a million entries and some.
+const MAX_BODY: usize = 128 << 20;
+
+/// A client of one server. Cheap to clone; clones share connections and the token.
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    config: Config,
+    http: reqwest::Client,
+    /// The URL host to connect under, when TLS must see another name than the address has.
+    renamed: Option<crate::Address>,
+    token: RwLock<Option<Secret>>,
+    pace: tokio::sync::Mutex<Option<Instant>>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("address", &self.shared.config.address).finish_non_exhaustive()
+    }
+}
+
+/// An answer as it came over the wire.
+#[derive(Debug, Clone)]
+pub struct Response {
+    /// The HTTP status.
+    pub status: u16,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+    method: &'static str,
+    url: String,
+}
+
+impl Client {
+    /// A client with these settings. Reads the certificates they name, opens no connection.
+    ///
+    /// # Errors
+    /// A certificate or key cannot be read, or a setting cannot be used.
+    pub fn new(config: Config) -> Result<Self, ConfigError> {
+        // Another part of the process may have installed one already; either serves.
+        drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+        let mut builder = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .timeout(config.timeout)
+            .user_agent(concat!("chancery/", env!("CARGO_PKG_VERSION")))
+            .tls_backend_rustls();
+        let roots = trusted(&config)?;
+        if !roots.is_empty() {
+            builder = builder.tls_certs_only(roots);
+        }
+        if config.danger_skip_verify {
+            builder = builder.tls_danger_accept_invalid_certs(true);
+        }
+        if let Some(identity) = identity(&config)? {
+            builder = builder.identity(identity);
+        }
+        if let Some(proxy) = &config.proxy {
+            let proxy = reqwest::Proxy::all(proxy).map_err(|error| ConfigError::Http(chain(&error)))?;
+            builder = builder.proxy(proxy);
+        }
+        if let Some(socket) = config.address.socket() {
+            builder = builder.unix_socket(socket);
+        }
+        let mut renamed = None;
+        if let Some(name) = config.tls_server_name.as_deref().filter(|_| config.address.is_tls()) {
+            let unknown = |reason: String| ConfigError::Value { name: "TLS server name".into(), reason };
+            let address = config.address.with_host(name).ok_or_else(|| unknown(format!("{name:?}")))?;
+            let host = config.address.host().trim_matches(['[', ']']);
+            let resolved = (host, config.address.port()).to_socket_addrs();
+            let resolved: Vec<SocketAddr> = resolved.map_err(|error| unknown(error.to_string()))?.collect();
+            builder = builder.resolve_to_addrs(name, &resolved);
+            renamed = Some(address);
+        }
+        let http = builder.build().map_err(|error| ConfigError::Http(chain(&error)))?;
+        let token = RwLock::new(config.token.clone());
+        let pace = tokio::sync::Mutex::new(None);
+        Ok(Self { shared: Arc::new(Shared { config, http, renamed, token, pace }) })
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &Config {
+        &self.shared.config
+    }
+
+    /// The token sent with requests that bring none of their own.
+    pub fn token(&self) -> Option<Secret> {
+        self.shared.token.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Uses another token from now on, in all clones.
+    pub fn set_token(&self, token: Option<Secret>) {
+        *self.shared.token.write().unwrap_or_else(PoisonError::into_inner) = token;
+    }
+
+    /// The exact URL, headers and bytes that [`Self::send`] would send.
+    pub fn prepare(&self, request: &Request) -> Prepared {
+        request.prepare(&self.shared.config, self.token().as_ref())
+    }
+
+    /// Sends a request, with repetitions as configured.
+    ///
+    /// A 412 or 5xx is repeated after a second or so (or what `Retry-After` says), a lost connection at
+    /// once. A write whose answer was lost is not repeated: it may have worked.
+    ///
+    /// # Errors
+    /// The server refused (4xx, 5xx), or there is no answer.
+    pub async fn send(&self, request: &Request) -> Result<Response, Error> {
+        let prepared = self.prepare(request);
+        let mut attempts = 0;
+        loop {
+            self.pace().await;
+            let result = self.exchange(&prepared).await;
+            let pause = match &result {
+                Ok(response) if is_worth_repeating(response.status) => backoff(response, attempts),
+                Err(Error::Transport { kind: Loss::Connect, .. }) => Duration::from_millis(200),
+                Err(Error::Transport { kind: Loss::Other | Loss::Timeout, .. }) if request.is_read() => {
+                    Duration::from_millis(200)
+                }
+                _ => return result.and_then(Response::accepted),
+            };
+            if attempts >= self.shared.config.max_retries {
+                return result.and_then(Response::accepted);
+            }
+            attempts += 1;
+            tracing::debug!(path = request.path(), attempts, "the request is repeated");
+            tokio::time::sleep(pause).await;
+        }
+    }
+
+    /// Sends a request and decodes the answer: `None` if there is nothing there (a 404 to a read) or
+    /// nothing to say (204).
+    ///
+    /// # Errors
+    /// As [`Self::send`], and if the answer is no JSON in Vault's frame.
+    pub async fn answer(&self, request: &Request) -> Result<Option<Answer>, Error> {
+        match self.send(request).await {
+            Ok(response) => response.answer(),
+            Err(error) => nothing_there(request, error),
+        }
+    }
+
+    /// One exchange, and a second one if the first ended in a redirect.
+    async fn exchange(&self, prepared: &Prepared) -> Result<Response, Error> {
+        let response = self.once(prepared, None).await?;
+        let redirect = matches!(response.status, 301 | 302 | 307 | 308);
+        if !redirect || self.shared.config.disable_redirects {
+            return Ok(response);
+        }
+        let location = response.headers.get(http::header::LOCATION).and_then(|value| value.to_str().ok());
+        let target = location.and_then(|location| prepared.url.join(location).ok());
+        let Some(target) = target else { return Ok(response) };
+        // A redirect must not carry the token out of TLS.
+        if prepared.url.scheme() == "https" && target.scheme() != "https" {
+            let reason = "redirect would cause protocol downgrade".to_owned();
+            return Err(lost(prepared, reason, Loss::Other));
+        }
+        self.once(prepared, Some(target)).await
+    }
+
+    async fn once(&self, prepared: &Prepared, elsewhere: Option<url::Url>) -> Result<Response, Error> {
+        let mut url = elsewhere.clone().unwrap_or_else(|| prepared.url.clone());
+        let mut headers = HeaderMap::new();
+        if elsewhere.is_none()
+            && let Some(renamed) = &self.shared.renamed
+        {
+            let port = self.shared.config.address.port();
+            let host = format!("{}:{port}", self.shared.config.address.host());
+            let host = HeaderValue::try_from(host).map_err(|error| Error::Decode(error.to_string()))?;
+            headers.insert(http::header::HOST, host);
+            let renamed = url.set_host(Some(renamed.host()));
+            renamed.map_err(|error| Error::Decode(error.to_string()))?;
+        }
+        for (name, value) in &prepared.headers.list {
+            let bad = |reason: String| Error::Decode(format!("header {name:?}: {reason}"));
+            let name = HeaderName::try_from(name.as_str()).map_err(|error| bad(error.to_string()))?;
+            headers.append(name, HeaderValue::try_from(value).map_err(|error| bad(error.to_string()))?);
+        }
+        if let Some(token) = &prepared.headers.token {
+            let unprintable = "configured Vault token contains non-printable characters and cannot be used";
+            let value = HeaderValue::try_from(token.expose());
+            let mut value = value.map_err(|_| Error::Decode(unprintable.to_owned()))?;
+            value.set_sensitive(true);
+            headers.insert("X-Vault-Token", value);
+        }
+        let method = match prepared.method {
+            Method::Get => http::Method::GET,
+            Method::Post => http::Method::POST,
+            Method::Put => http::Method::PUT,
+            Method::Patch => http::Method::PATCH,
+            Method::Delete => http::Method::DELETE,
+        };
+        let mut outgoing = self.shared.http.request(method, url).headers(headers);
+        if let Some(body) = &prepared.body {
+            outgoing = outgoing.body(body.clone());
+        }
+        let mut incoming = outgoing.send().await.map_err(|error| classify(prepared, &error))?;
+        let mut body = Vec::new();
+        while let Some(chunk) = incoming.chunk().await.map_err(|error| classify(prepared, &error))? {
+            if body.len() + chunk.len() > MAX_BODY {
+                let reason = format!("the answer is longer than {MAX_BODY} bytes");
+                return Err(lost(prepared, reason, Loss::Other));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Response {
+            status: incoming.status().as_u16(),
+            headers: incoming.headers().clone(),
+            body: body.into(),
+            method: prepared.method.as_str(),
+            url: prepared.url.to_string(),
+        })
+    }
+
+    /// Waits until the rate limit permits another request.
+    async fn pace(&self) {
+        let Some((rate, burst)) = self.shared.config.rate_limit else { return };
+        let gap = Duration::from_secs_f64(1.0 / rate);
+        let credit = gap.saturating_mul(burst.saturating_sub(1));
+        let due = {
+            let mut next = self.shared.pace.lock().await;
+            let now = Instant::now();
+            let due = next.unwrap_or(now).max(now.checked_sub(credit).unwrap_or(now));
+            *next = Some(due + gap);
+            due
+        };
+        tokio::time::sleep_until(due).await;
+    }
+}
+
+impl Response {
+    /// The frame, if there is a body.
+    ///
+    /// # Errors
+    /// The body is no JSON in Vault's frame.
+    pub fn answer(&self) -> Result<Option<Answer>, Error> {
+        if self.status == 204 || self.body.is_empty() {
+            return Ok(None);
+        }
+        serde_json::from_slice(&self.body).map(Some).map_err(|error| {
+            let reason =
+                format!("the answer of {} {} is not what Vault answers: {error}", self.method, self.url);
+            Error::Decode(reason)
+        })
+    }
+
+    /// The body read into a type.
+    ///
+    /// # Errors
+    /// The body has another shape.
+    pub fn json<T: for<'de> Deserialize<'de>>(&self) -> Result<T, Error> {
+        serde_json::from_slice(&self.body)
+            .map_err(|error| Error::Decode(format!("error decoding the answer of {}: {error}", self.url)))
+    }
+
+    /// The body's `data` read into a type, or the body itself where the answer has no frame.
+    ///
+    /// # Errors
+    /// The data has another shape.
+    pub fn data<T: for<'de> Deserialize<'de>>(&self) -> Result<T, Error> {
+        #[derive(Deserialize)]
+        struct Frame<T> {
+            data: Option<T>,
+        }
+        match serde_json::from_slice::<Frame<T>>(&self.body) {
+            Ok(Frame { data: Some(data) }) => Ok(data),
+            _ => self.json(),
+        }
+    }
+
+    /// The response itself, unless the server refused.
+    fn accepted(self) -> Result<Self, Error> {
+        #[derive(Deserialize)]
+        struct Refusal {
+            errors: Vec<String>,
+        }
+        if self.status < 400 {
+            return Ok(self);
+        }
+        let (errors, raw) = match serde_json::from_slice::<Refusal>(&self.body) {
+            Ok(refusal) => (refusal.errors, None),
+            // Some answers say "nothing there" with a frame of warnings; the caller may want it.
+            Err(_) => (Vec::new(), Some(String::from_utf8_lossy(&self.body).into_owned())),
+        };
+        let method = self.method.to_owned();
+        Err(Error::Api { method, url: self.url, status: self.status, errors, raw })
+    }
+}
+
+/// A 404 to a read is no error: nothing is there. It may still carry warnings.
+fn nothing_there(request: &Request, error: Error) -> Result<Option<Answer>, Error> {
+    if !request.is_read() || !error.is_not_found() {
+        return Err(error);
+    }
+    if let Error::Api { raw: Some(raw), .. } = &error {
+        let answer = serde_json::from_str::<Answer>(raw).ok();
+        return Ok(answer.filter(|answer| answer.warnings.is_some() || answer.data.is_some()));
+    }
+    Ok(None)
+}
+
+fn is_worth_repeating(status: u16) -> bool {
+    status == 412 || (status >= 500 && status != 501)
+}
+
+/// One to one and a half seconds, or what the server asks for, at most a minute.
+fn backoff(response: &Response, attempt: u32) -> Duration {
+    let asked = response.headers.get(http::header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+    if let Some(seconds) = asked.and_then(|text| text.trim().parse::<u64>().ok()) {
+        return Duration::from_secs(seconds.min(60));
+    }
+    Duration::from_millis(1000 + 250 * u64::from(attempt.min(2)))
+}
+
+fn lost(prepared: &Prepared, reason: String, kind: Loss) -> Error {
+    let (method, url) = (prepared.method.as_str().to_owned(), prepared.url.to_string());
+    Error::Transport { method, url, reason, kind }
+}
+
+/// Names a loss in the words that users of Vault's clients know.
+fn classify(prepared: &Prepared, error: &reqwest::Error) -> Error {
+    let host = prepared.url.host_str().unwrap_or_default();
+    let port = prepared.url.port_or_known_default().unwrap_or_default();
+    let mut kind = if error.is_connect() { Loss::Connect } else { Loss::Other };
+    let mut source = error.source();
+    let mut reason = error.to_string();
+    while let Some(cause) = source {
+        reason = cause.to_string();
+        let io = cause.downcast_ref::<std::io::Error>();
+        let inner = io.and_then(std::io::Error::get_ref);
+        let tls = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
+        if let Some(tls) = tls.or_else(|| cause.downcast_ref()) {
+            (reason, kind) = explain_tls(tls);
+            break;
+        }
+        if io.is_some_and(|io| io.kind() == ErrorKind::ConnectionRefused) {
+            reason = format!("dial tcp {host}:{port}: connect: connection refused");
+            break;
+        }
+        if io.is_some_and(|io| io.kind() == ErrorKind::NotFound)
+            && prepared.url.host_str() == Some("localhost")
+        {
+            reason = format!("dial unix: connect: {reason}");
+            break;
+        }
+        source = cause.source();
+    }
+    if error.is_timeout() && kind != Loss::Tls {
+        kind = Loss::Timeout;
+        reason = "context deadline exceeded".to_owned();
+    }
+    lost(prepared, reason, kind)
+}
+
+fn explain_tls(error: &rustls::Error) -> (String, Loss) {
+    use rustls::CertificateError as Certificate;
+    match error {
+        rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => {
+            ("http: server gave HTTP response to HTTPS client".to_owned(), Loss::PlainHttp)
+        }
+        rustls::Error::InvalidCertificate(certificate) => {
+            let what = match certificate {
+                Certificate::UnknownIssuer => "x509: certificate signed by unknown authority".to_owned(),
+                Certificate::Expired | Certificate::ExpiredContext { .. } => {
+                    "x509: certificate has expired or is not yet valid".to_owned()
+                }
+                other => format!("x509: {other}"),
+            };
+            (format!("tls: failed to verify certificate: {what}"), Loss::Tls)
+        }
+        other => (format!("tls: {other}"), Loss::Tls),
+    }
+}
+
+fn chain(error: &reqwest::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
+
+fn unreadable(path: &Path, reason: impl fmt::Display) -> ConfigError {
+    ConfigError::File { path: path.to_owned(), reason: reason.to_string() }
+}
+
+/// The certificates named by the settings; none means the system's own.
+fn trusted(config: &Config) -> Result<Vec<reqwest::Certificate>, ConfigError> {
+    let parse = |path: &Path, pem: &[u8]| {
+        let certificates = reqwest::Certificate::from_pem_bundle(pem);
+        let certificates = certificates.map_err(|error| unreadable(path, chain(&error)))?;
+        if certificates.is_empty() {
+            return Err(unreadable(path, "holds no certificate in PEM"));
+        }
+        Ok(certificates)
+    };
+    if let Some(pem) = &config.ca_cert_pem {
+        return parse(Path::new("VAULT_CACERT_BYTES"), pem.as_bytes());
+    }
+    if let Some(path) = &config.ca_cert {
+        let pem = std::fs::read(path).map_err(|error| unreadable(path, error))?;
+        return parse(path, &pem);
+    }
+    let Some(folder) = &config.ca_path else { return Ok(Vec::new()) };
+    let entries = std::fs::read_dir(folder).map_err(|error| unreadable(folder, error))?;
+    let paths: Result<BTreeSet<_>, _> = entries.map(|entry| entry.map(|entry| entry.path())).collect();
+    let mut certificates = Vec::new();
+    for path in paths.map_err(|error| unreadable(folder, error))? {
+        if path.is_file() {
+            let pem = std::fs::read(&path).map_err(|error| unreadable(&path, error))?;
+            certificates.extend(parse(&path, &pem)?);
+        }
+    }
+    if certificates.is_empty() {
+        return Err(unreadable(folder, "holds no certificate in PEM"));
+    }
+    Ok(certificates)
+}
+
+fn identity(config: &Config) -> Result<Option<reqwest::Identity>, ConfigError> {
+    let (certificate, key) = match (&config.client_cert, &config.client_key) {
+        (None, None) => return Ok(None),
+        (Some(certificate), Some(key)) => (certificate, key),
+        _ => return Err(ConfigError::HalfIdentity),
+    };
+    let read = |path: &Path| std::fs::read(path).map_err(|error| unreadable(path, error));
+    let mut pem = Zeroizing::new(read(certificate)?);
+    pem.push(b'\n');
+    pem.extend_from_slice(&Zeroizing::new(read(key)?));
+    reqwest::Identity::from_pem(&pem).map(Some).map_err(|error| unreadable(certificate, chain(&error)))
+}
