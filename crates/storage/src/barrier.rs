@@ -183,7 +183,7 @@ impl Barrier {
         let Some(combined) = collector.add(share)? else { return Ok(false) };
         *unsealing = None;
         let key = UnsealKey::from_bytes(&combined).ok_or(SealError::WrongKey)?;
-        self.open_with(&key, &record).await?;
+        self.adopt(&self.open_with(&key, &record).await?);
         Ok(true)
     }
 
@@ -208,6 +208,7 @@ impl Barrier {
         if auto.outdated(&record.root_key) {
             self.seal_again(&**auto, record, stored).await?;
         }
+        self.adopt(&unsealed);
         Ok(unsealed)
     }
 
@@ -307,6 +308,7 @@ impl Barrier {
         Ok(record)
     }
 
+    /// The barrier as this seal opens it; not yet in force.
     async fn open_with(&self, seal: &dyn Seal, record: &SealRecord) -> Result<Arc<Unsealed>, SealError> {
         let root = seal.unseal(ROOT_KEY_PLACE, &record.root_key).await?;
         let root = RootKey::from_bytes(&root).ok_or(SealError::WrongKey)?;
@@ -314,9 +316,7 @@ impl Barrier {
         let stored =
             self.backend.get(&place).await?.ok_or_else(|| StorageError::corrupt("the keyring is missing"))?;
         let ring = Keyring::from_sealed(&root, place.as_bytes(), stored)?;
-        let unsealed = Unsealed::new(Arc::clone(&self.backend), Keys { root, ring });
-        self.adopt(&unsealed);
-        Ok(unsealed)
+        Ok(Unsealed::new(Arc::clone(&self.backend), Keys { root, ring }))
     }
 
     fn adopt(&self, unsealed: &Arc<Unsealed>) {

@@ -14,6 +14,8 @@
 mod backend;
 mod barrier;
 mod cipher;
+pub mod conformance;
+pub mod embedded;
 mod error;
 mod keyring;
 pub mod memory;
@@ -25,6 +27,7 @@ mod view;
 
 pub use backend::{Backend, Batch, Change, Expect, Key};
 pub use barrier::{Barrier, Founding, Quorum, Rekeying, SealStatus};
+pub use embedded::Embedded;
 pub use error::{Cause, StorageError};
 pub use keyring::KeyStatus;
 pub use memory::Memory;

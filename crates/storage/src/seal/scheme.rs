@@ -122,10 +122,19 @@ impl ShareCollector {
         self.shares.len()
     }
 
+    /// Whether this very share was given already.
+    #[must_use]
+    pub fn knows(&self, share: &[u8]) -> bool {
+        let same = |known: &Share| {
+            aws_lc_rs::constant_time::verify_slices_are_equal(known.as_slice(), share).is_ok()
+        };
+        self.shares.iter().any(same)
+    }
+
     /// Takes a share; the same share again counts once. Answers the combined key when the threshold is met.
     ///
-    /// A complete collection is used up: on the way out, and if its shares do not fit together, it starts
-    /// again from nothing with a new nonce, as nobody can tell which share was the wrong one.
+    /// A complete collection is used up, also if its shares do not fit together, as nobody can tell which
+    /// share was the wrong one. The nonce stays.
     ///
     /// # Errors
     /// A share of impossible length (the collection stays as it was), or shares that do not fit together.
@@ -135,16 +144,13 @@ impl ShareCollector {
             SHORTEST_SHARE..=LONGEST_SHARE => {}
             _ => return Err(ShareError::TooLong),
         }
-        let known = |known: &Share| {
-            aws_lc_rs::constant_time::verify_slices_are_equal(known.as_slice(), share).is_ok()
-        };
-        if !self.shares.iter().any(known) {
+        if !self.knows(share) {
             self.shares.push(Zeroizing::new(share.to_vec()));
         }
         if self.shares.len() < usize::from(self.scheme.threshold) {
             return Ok(None);
         }
-        let complete = std::mem::replace(self, Self::new(self.scheme)).shares;
+        let complete = std::mem::take(&mut self.shares);
         match complete.as_slice() {
             [single] => Ok(Some(single.clone())),
             shares => Ok(Some(shamir::combine(shares)?)),
@@ -215,6 +221,8 @@ mod tests {
         assert_eq!(collector.nonce(), nonce);
         assert_eq!(**collector.add(&shares[2]).unwrap().unwrap(), [5; 32]);
         assert_eq!(collector.progress(), 0);
+        assert_eq!(collector.nonce(), nonce);
+        collector.reset();
         assert_ne!(collector.nonce(), nonce);
         assert_eq!(nonce.len(), 36);
     }
