@@ -1,1 +1,21 @@
-//! The secrets server itself: mounts, tokens, policies, audit, engines.
+//! The secrets server itself.
+//!
+//! One request goes straight down [`core::Core::handle`]: find the mount, look up the token, ask the
+//! policies, record the request in the audit log, call the engine's handler, make the token or lease
+//! that it asked for, record the answer, and only then reply. The steps hand each other proofs
+//! ([`token::Authorized`] and the audit receipt), so that leaving one out does not compile.
+//!
+//! Engines and auth methods are folders with a table of typed routes; they see a [`engine::Call`]
+//! and their own [`engine::Mount`], nothing else. Everything they store goes through an encrypted
+//! view. Nothing here knows what HTTP is.
+
+pub mod engine;
+pub mod error;
+pub mod request;
+pub mod response;
+pub mod route;
+pub mod token;
+
+pub use error::{Error, Kind};
+pub use request::{Connection, Operation, Request};
+pub use response::{Answer, Response};

@@ -1,0 +1,119 @@
+//! What a client asks, without a trace of HTTP.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use chancery_api::{Secret, Ttl};
+
+/// What is to be done at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// GET.
+    Read,
+    /// PUT or POST, where nothing was there before.
+    Create,
+    /// PUT or POST.
+    Update,
+    /// PATCH: a JSON merge patch (RFC 7396).
+    Patch,
+    /// DELETE.
+    Delete,
+    /// LIST, or GET with `list=true`: the names directly below.
+    List,
+    /// SCAN, or GET with `scan=true`: all names below.
+    Scan,
+    /// GET with `help=1`: what the path is for.
+    Help,
+}
+
+impl Operation {
+    /// The operation's name as audit records and policies have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Patch => "patch",
+            Self::Delete => "delete",
+            Self::List => "list",
+            Self::Scan => "scan",
+            Self::Help => "help",
+        }
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Who is at the other end of the connection.
+#[derive(Debug, Clone, Default)]
+pub struct Connection {
+    /// The caller's address; absent on a unix socket.
+    pub address: Option<IpAddr>,
+    /// The caller's port.
+    pub port: u16,
+    /// The certificates of the TLS handshake in DER, leaf first. Possession of the leaf's key was
+    /// proved; nothing else about them was judged.
+    pub certificates: Arc<[Vec<u8>]>,
+    /// Whether the connection is encrypted.
+    pub tls: bool,
+}
+
+/// One request.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// A UUID: the name of this request in logs, audit records and the answer.
+    pub id: String,
+    /// What is to be done.
+    pub operation: Operation,
+    /// Where: without `/v1/`, percent-decoded once, without a leading slash.
+    pub path: String,
+    /// The caller's token, if any was given.
+    pub token: Option<Secret>,
+    /// The body as it came: a JSON object, or empty.
+    pub body: Bytes,
+    /// The query's parameters in order, decoded, without those that named the operation.
+    pub query: Vec<(String, String)>,
+    /// The answer shall be wrapped for this long.
+    pub wrap_ttl: Option<Ttl>,
+    /// The other end.
+    pub connection: Connection,
+    /// The request's headers that an audit device may be told to record, names in lower case.
+    pub headers: Vec<(String, String)>,
+}
+
+impl Request {
+    /// A request with nothing but an operation and a path; the id is fresh.
+    pub fn new(operation: Operation, path: impl Into<String>) -> Self {
+        Self {
+            id: uuid::Uuid::new_v4().to_string(),
+            operation,
+            path: path.into(),
+            token: None,
+            body: Bytes::new(),
+            query: Vec::new(),
+            wrap_ttl: None,
+            connection: Connection::default(),
+            headers: Vec::new(),
+        }
+    }
+
+    /// The same with a token.
+    #[must_use]
+    pub fn token(mut self, token: &str) -> Self {
+        self.token = Some(Secret::new(token));
+        self
+    }
+
+    /// The same with a body.
+    #[must_use]
+    pub fn json(mut self, body: &serde_json::Value) -> Self {
+        self.body = Bytes::from(body.to_string());
+        self
+    }
+}
