@@ -269,3 +269,10 @@ impl<E: Engine> AnyEngine for Mounted<E> {
         Box::pin(Arc::clone(&self.0).renew_token(token, now))
     }
 }
+
+/// Opens the engine of a mount: one line per kind.
+pub(crate) async fn open(kind: &str, mount: Arc<Mount>) -> Result<Arc<dyn AnyEngine>, Error> {
+    match (mount.class, kind) {
+        _ => Err(Error::invalid(format!("plugin not found in the catalog: {kind}"))),
+    }
+}

@@ -1,0 +1,440 @@
+//! The request pipeline.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use chancery_api::{Clock, Ttl};
+use chancery_storage::{Unsealed, View};
+use jiff::Timestamp;
+
+use crate::audit::{Audit, Outcome, Receipt, RequestRecord};
+use crate::engine::cubbyhole::Cubbyhole;
+use crate::engine::{Call, Class, Mount, Mounted, SystemLimits, Tuning};
+use crate::error::{Error, Kind};
+use crate::lease::Leases;
+use crate::mounts::{MountEntry, MountPoint, Mounts};
+use crate::policy::Policies;
+use crate::request::{Operation, Request};
+use crate::response::{Answer, Response};
+use crate::route::Matched;
+use crate::sealing::Sealing;
+use crate::sys::Sys;
+use crate::token::{Authorized, Spend, TokenEngine, TokenEntry, TokenStore};
+use crate::wrapping;
+
+/// What the operator configured of the server itself.
+#[derive(Debug, Clone)]
+pub struct CoreConfig {
+    /// Lease and token limits for mounts that set none.
+    pub limits: SystemLimits,
+    /// A name for people and health answers.
+    pub cluster_name: String,
+    /// The address that other programs shall use, as `sys/leader` tells it.
+    pub api_address: String,
+    /// The kind of storage, as `sys/seal-status` tells it.
+    pub storage_type: String,
+    /// Whether the UI is offered.
+    pub ui: bool,
+}
+
+impl Default for CoreConfig {
+    fn default() -> Self {
+        Self {
+            limits: SystemLimits::default(),
+            cluster_name: "chancery".to_owned(),
+            api_address: String::new(),
+            storage_type: "inmem".to_owned(),
+            ui: false,
+        }
+    }
+}
+
+/// The secrets server.
+pub struct Core {
+    /// Sealed or not, and how to get from one to the other.
+    pub(crate) sealing: Sealing,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) config: CoreConfig,
+    active: RwLock<Option<Arc<Active>>>,
+    sys: Arc<Sys>,
+}
+
+/// All that exists only while the server is unsealed.
+pub struct Active {
+    /// The open barrier.
+    pub(crate) unsealed: Arc<Unsealed>,
+    /// The core's own storage.
+    pub(crate) root: View,
+    pub(crate) mounts: Mounts,
+    pub(crate) tokens: Arc<TokenStore>,
+    pub(crate) policies: Policies,
+    pub(crate) leases: Arc<Leases>,
+    pub(crate) audit: Audit,
+    pub(crate) cubbyhole: Arc<Cubbyhole>,
+}
+
+/// The scope of the core's own records.
+const ROOT_SCOPE: &str = "core";
+
+impl Core {
+    /// A server over `sealing`'s storage; sealed.
+    pub fn new(sealing: Sealing, config: CoreConfig, clock: Arc<dyn Clock>) -> Arc<Self> {
+        Arc::new_cyclic(|core| Self {
+            sealing,
+            clock,
+            config,
+            active: RwLock::new(None),
+            sys: Arc::new(Sys::new(core.clone())),
+        })
+    }
+
+    /// The only way in.
+    ///
+    /// One line a step, in the peer's order: a use of the token is spent even when its policies then
+    /// refuse, refused requests are audited, and a path that nobody mounted says so only to those
+    /// who may ask.
+    pub async fn handle(&self, request: Request) -> Result<Answer, Error> {
+        let now = self.clock.now();
+        if let Some(answer) = self.answer_while_sealed(&request, now).await {
+            return answer;
+        }
+        let active = self.active()?;
+        let target = Target::find(&active.mounts, &request.path);
+        let caller = active.admit(&request, &target, now).await;
+        let (request, caller, receipt) = active.record_request(request, caller, &target, now).await?;
+        let outcome = active.perform(&request, &target, &caller, now).await;
+        let outcome = active.conclude(&request, &target, &caller, outcome, now).await;
+        active.record_answer(receipt, &outcome, now).await?;
+        outcome
+    }
+
+    /// The part that exists only while unsealed.
+    pub(crate) fn active(&self) -> Result<Arc<Active>, Error> {
+        self.active.read().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(Error::sealed)
+    }
+
+    /// Whether the server is sealed.
+    pub fn is_sealed(&self) -> bool {
+        self.active().is_err()
+    }
+
+    /// The paths of `sys/` that need no barrier: initialisation, unsealing, health.
+    async fn answer_while_sealed(&self, request: &Request, now: Timestamp) -> Option<Result<Answer, Error>> {
+        let rest = request.path.strip_prefix("sys/")?;
+        let matched = Sys::table().matching(rest).filter(|matched| matched.flags.sealed)?;
+        let call = call(request, "sys/", rest, &matched, None, now);
+        let response = Sys::table().dispatch(Arc::clone(&self.sys), &matched, call).await;
+        Some(response.map(|response| Answer {
+            request_id: request.id.clone(),
+            response,
+            reads: request.operation == Operation::Read,
+            ..Answer::default()
+        }))
+    }
+
+    /// Opens everything that lives behind the barrier. Called once the barrier is open.
+    pub(crate) async fn activate(&self, unsealed: Arc<Unsealed>) -> Result<Arc<Active>, Error> {
+        let root = unsealed.view(ROOT_SCOPE)?;
+        let limits = self.config.limits;
+        let tokens = Arc::new(TokenStore::open(root.clone(), limits).await?);
+        let policies = Policies::open(root.clone()).await?;
+        let leases = Arc::new(Leases::open(root.clone(), limits).await?);
+        let audit = Audit::open(root.clone()).await?;
+        let mounts = Mounts::open(Arc::clone(&unsealed), root.clone(), limits).await?;
+
+        // The mounts that are always there have fixed names, so that what they store is found again.
+        let provided = |class, path: &str, kind: &str| -> Result<(MountEntry, Arc<Mount>), Error> {
+            let uuid = format!("provided/{kind}");
+            let accessor = format!("{kind}_00000000");
+            let entry = MountEntry { uuid, accessor, ..MountEntry::new(class, path, kind, Tuning::default()) };
+            let view = unsealed.view(&entry.uuid)?;
+            let mount = Mount::new(
+                entry.uuid.clone(),
+                entry.accessor.clone(),
+                class,
+                view,
+                limits,
+                entry.tuning.clone(),
+            );
+            Ok((entry, Arc::new(mount)))
+        };
+        let (entry, mount) = provided(Class::Secret, "sys", "system")?;
+        mounts.provide(entry, mount, Arc::new(Mounted(Arc::clone(&self.sys))));
+        let (entry, mount) = provided(Class::Secret, "cubbyhole", "cubbyhole")?;
+        let cubbyhole = Arc::new(Cubbyhole::new(Arc::clone(&mount)));
+        mounts.provide(entry, mount, Arc::new(Mounted(Arc::clone(&cubbyhole))));
+        let (entry, mount) = provided(Class::Auth, "token", "token")?;
+        let engine = TokenEngine::new(Arc::clone(&tokens), Arc::clone(&leases), Arc::clone(&mount));
+        mounts.provide(entry, mount, Arc::new(Mounted(Arc::new(engine))));
+
+        let active = Arc::new(Active { unsealed, root, mounts, tokens, policies, leases, audit, cubbyhole });
+        *self.active.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&active));
+        Ok(active)
+    }
+
+    /// Forgets everything behind the barrier. Requests under way end with "sealed".
+    pub(crate) fn deactivate(&self) {
+        *self.active.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// One round of upkeep: what has expired is revoked, engines tidy up. The server calls this about
+    /// once a second; errors are for its log.
+    pub async fn upkeep(&self) -> Vec<Error> {
+        let Ok(active) = self.active() else { return Vec::new() };
+        active.upkeep(self.clock.now()).await
+    }
+}
+
+/// Where a request is going.
+pub(crate) enum Target {
+    /// No mount has this path.
+    Nowhere,
+    /// A mount has it, but no route of its engine.
+    Unsupported(Arc<MountPoint>),
+    /// A route of a mount.
+    Route {
+        point: Arc<MountPoint>,
+        rest: String,
+        matched: Matched,
+    },
+}
+
+impl Target {
+    fn find(mounts: &Mounts, path: &str) -> Self {
+        let Some((point, rest)) = mounts.find(path) else { return Self::Nowhere };
+        match point.engine.matching(rest) {
+            Some(matched) => Self::Route { rest: rest.to_owned(), matched, point },
+            None => Self::Unsupported(point),
+        }
+    }
+
+    fn matched(&self) -> Option<&Matched> {
+        match self {
+            Self::Route { matched, .. } => Some(matched),
+            Self::Nowhere | Self::Unsupported(_) => None,
+        }
+    }
+
+    pub(crate) fn point(&self) -> Option<&Arc<MountPoint>> {
+        match self {
+            Self::Nowhere => None,
+            Self::Unsupported(point) | Self::Route { point, .. } => Some(point),
+        }
+    }
+}
+
+/// Who asks, once that is settled.
+pub(crate) enum Caller {
+    /// The path needs no token.
+    Anyone,
+    /// A token whose policies allow the request. `last_use` says that this was its last.
+    Token { authorized: Authorized, last_use: bool, operation: Operation },
+}
+
+/// A refusal at the door, with the token if it was at least a real one, for the audit record.
+pub(crate) struct Refused {
+    pub(crate) error: Error,
+    pub(crate) token: Option<Arc<TokenEntry>>,
+    pub(crate) last_use: bool,
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self { error, token: None, last_use: false }
+    }
+}
+
+impl Active {
+    /// Looks up the token, spends one use, and asks its policies.
+    async fn admit(&self, request: &Request, target: &Target, now: Timestamp) -> Result<Caller, Refused> {
+        if target.matched().is_some_and(|matched| matched.flags.public) {
+            return Ok(Caller::Anyone);
+        }
+        let Some(text) = request.token.as_ref().filter(|text| !text.is_empty()) else {
+            return Err(Error::denied().into());
+        };
+        let token = self.tokens.lookup(text, now).await?.ok_or_else(Error::denied)?;
+        if !token.allows_address(request.connection.address) {
+            return Err(Refused { error: Error::denied(), token: Some(token), last_use: false });
+        }
+        let last_use = match self.tokens.spend(&token, now).await? {
+            Spend::Spent => false,
+            Spend::Last => true,
+            Spend::None => return Err(Error::denied().into()),
+        };
+        let refused = |error| Refused { error, token: Some(Arc::clone(&token)), last_use };
+
+        let operation = self.create_or_update(request, target, now).await.map_err(&refused)?;
+        let acl = self.policies.acl(&token).await.map_err(&refused)?;
+        let grant = acl.check(operation, &request.path, &request.body, request.wrap_ttl).map_err(|denied| refused(denied.into()))?;
+        if target.matched().is_some_and(|matched| matched.flags.sudo) && !grant.sudo {
+            return Err(refused(Error::denied()));
+        }
+        let authorized = Authorized::new(Arc::clone(&token), grant.sudo);
+        Ok(Caller::Token { authorized, last_use, operation })
+    }
+
+    /// Tells a write to something new from one to something that is there, where the route can.
+    async fn create_or_update(&self, request: &Request, target: &Target, now: Timestamp) -> Result<Operation, Error> {
+        match target {
+            Target::Route { point, rest, matched }
+                if request.operation == Operation::Update && matched.has_existence =>
+            {
+                let call = call(request, &point.entry.path, rest, matched, None, now);
+                let exists = point.engine.exists(matched, call).await?;
+                Ok(if exists { Operation::Update } else { Operation::Create })
+            },
+            _ => Ok(request.operation),
+        }
+    }
+
+    /// Writes the audit record of the request; a refused one is answered here.
+    async fn record_request(
+        &self,
+        request: Request,
+        caller: Result<Caller, Refused>,
+        target: &Target,
+        now: Timestamp,
+    ) -> Result<(Request, Caller, Receipt), Error> {
+        let (token, error) = match &caller {
+            Ok(Caller::Anyone) => (None, None),
+            Ok(Caller::Token { authorized, .. }) => (Some(&**authorized.token()), None),
+            Err(refused) => (refused.token.as_deref(), Some(&refused.error)),
+        };
+        let operation = match &caller {
+            Ok(Caller::Token { operation, .. }) => *operation,
+            _ => request.operation,
+        };
+        let record = RequestRecord { request: &request, operation, token, mount: target.point().map(|point| &**point), error };
+        let receipt = self.audit.request(record, &self.tokens, now).await;
+        match caller {
+            Ok(caller) => Ok((request, caller, receipt?)),
+            Err(refused) => {
+                if let (Some(token), true) = (&refused.token, refused.last_use) {
+                    self.revoke_spent(token, now).await;
+                }
+                // A refusal stays a refusal even if it could not be recorded: it gives nothing away.
+                drop(receipt);
+                Err(refused.error)
+            },
+        }
+    }
+
+    /// Calls the handler.
+    async fn perform(&self, request: &Request, target: &Target, caller: &Caller, now: Timestamp) -> Result<Response, Error> {
+        let (point, rest, matched) = match target {
+            Target::Nowhere => {
+                return Err(Error::not_found(format!(
+                    "no handler for route {:?}. route entry not found.",
+                    request.path
+                )));
+            },
+            Target::Unsupported(_) if request.operation != Operation::Help => return Err(Error::unsupported_path()),
+            Target::Unsupported(point) => return crate::help::of_engine(&*point.engine),
+            Target::Route { point, rest, matched } => (point, rest, matched),
+        };
+        if request.operation == Operation::Help {
+            return crate::help::of_route(&*point.engine, rest, matched);
+        }
+        let (authorized, operation) = match caller {
+            Caller::Anyone => (None, request.operation),
+            Caller::Token { authorized, operation, .. } => (Some(authorized.clone()), *operation),
+        };
+        let call = Call { operation, ..call(request, &point.entry.path, rest, matched, authorized, now) };
+        point.engine.dispatch(matched, call).await
+    }
+
+    /// Turns what the engine asked for into a token, a lease and a wrapping.
+    async fn conclude(
+        &self,
+        request: &Request,
+        target: &Target,
+        caller: &Caller,
+        outcome: Result<Response, Error>,
+        now: Timestamp,
+    ) -> Result<Answer, Error> {
+        let outcome = match outcome {
+            Ok(response) => self.grant(request, target, caller, response, now).await,
+            Err(error) => Err(error),
+        };
+        if let Caller::Token { authorized, last_use: true, .. } = caller {
+            self.revoke_spent(authorized.token(), now).await;
+        }
+        outcome
+    }
+
+    async fn grant(
+        &self,
+        request: &Request,
+        target: &Target,
+        caller: &Caller,
+        mut response: Response,
+        now: Timestamp,
+    ) -> Result<Answer, Error> {
+        let (login, lease) = (response.login.take(), response.lease.take());
+        let mut answer = Answer {
+            request_id: request.id.clone(),
+            reads: matches!(request.operation, Operation::Read | Operation::List | Operation::Scan),
+            response,
+            ..Answer::default()
+        };
+        if let (Some(login), Some(point)) = (login, target.point()) {
+            if point.entry.class != Class::Auth {
+                return Err(Error::internal("internal error", "a secrets engine answered a login"));
+            }
+            let created = self.tokens.login(*login, point, &request.path, &request.connection, now).await?;
+            answer.response.warnings.extend(created.warnings);
+            answer.auth = Some(created.auth);
+        }
+        if let (Some(terms), Some(point), Caller::Token { authorized, .. }) = (lease, target.point(), caller) {
+            let registered =
+                self.leases.register(*terms, &point.mount, &request.path, authorized.token(), now).await?;
+            answer.lease = registered;
+        }
+        let wraps = target.matched().is_none_or(|matched| !matched.flags.wrapping);
+        if let Some(ttl) = request.wrap_ttl.filter(|ttl| wraps && !ttl.is_zero())
+            && answer.has_body()
+        {
+            let info = wrapping::wrap(&self.tokens, &self.cubbyhole, &answer, ttl, &request.path, now).await?;
+            answer = Answer { wrap_info: Some(info), ..Answer::default() };
+        }
+        Ok(answer)
+    }
+
+    async fn record_answer(&self, receipt: Receipt, outcome: &Result<Answer, Error>, now: Timestamp) -> Result<(), Error> {
+        let outcome = match outcome {
+            Ok(answer) => Outcome::Answered(answer),
+            Err(error) => Outcome::Refused(error),
+        };
+        self.audit.response(receipt, outcome, &self.tokens, now).await
+    }
+
+    /// A token whose last use is over. If this fails, the token still has no use left, and its expiry
+    /// removes it.
+    async fn revoke_spent(&self, token: &Arc<TokenEntry>, now: Timestamp) {
+        if let Err(error) = self.revoke_tree(token, now).await {
+            tracing::warn!(%error, "a token without uses left could not be revoked yet");
+        }
+    }
+}
+
+fn call(
+    request: &Request,
+    mount_path: &str,
+    rest: &str,
+    matched: &Matched,
+    authorized: Option<Authorized>,
+    now: Timestamp,
+) -> Call {
+    Call {
+        request_id: request.id.clone(),
+        operation: request.operation,
+        path: rest.to_owned(),
+        captures: matched.captures.clone(),
+        body: request.body.clone(),
+        query: request.query.clone(),
+        connection: request.connection.clone(),
+        mount_path: mount_path.to_owned(),
+        authorized,
+        now,
+    }
+}

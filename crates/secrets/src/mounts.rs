@@ -1,0 +1,332 @@
+//! The mount table: which engine answers below which path.
+//!
+//! The table is small and lives in memory while the server is unsealed; every change is one durable
+//! record before it takes effect. A request finds its mount by the longest prefix, which costs one
+//! hash look-up per segment of its path and nothing per mount.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use chancery_storage::{Name, Position, Unsealed, View};
+use serde::{Deserialize, Serialize};
+use tokio::sync::Mutex;
+
+use crate::engine::{AnyEngine, Class, Mount, SystemLimits, Tuning, open};
+use crate::error::Error;
+
+/// Where the table's records lie, below the core's own view.
+const COLLECTION: &str = "mounts";
+
+/// How many records of an unmounted engine are removed with one commit.
+const REMOVE_PAGE: usize = 1_000;
+
+/// Paths that operators cannot mount at, above or below.
+const RESERVED: [&str; 6] = ["auth/", "sys/", "cubbyhole/", "identity/", "audit/", "system/"];
+
+/// A mount as it is stored.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MountEntry {
+    /// Names the mount for good.
+    pub uuid: String,
+    /// Where it is mounted, with the slash at the end: `pki/`, `auth/approle/`.
+    pub path: String,
+    /// The engine: `pki`, `approle`, ….
+    pub kind: String,
+    /// Secret or auth.
+    pub class: Class,
+    /// Names the mount in policies and aliases.
+    pub accessor: String,
+    /// Accepted and shown; there is one node.
+    pub local: bool,
+    /// Accepted and shown; everything is sealed.
+    pub seal_wrap: bool,
+    /// Accepted and shown.
+    pub external_entropy_access: bool,
+    /// What an operator tuned.
+    pub tuning: Tuning,
+    /// Being unmounted: answers nothing any more; its records are on their way out.
+    #[serde(default)]
+    pub leaving: bool,
+}
+
+impl MountEntry {
+    /// A fresh entry for `path`, which is normalised to end in one slash.
+    pub fn new(class: Class, path: &str, kind: &str, tuning: Tuning) -> Self {
+        let uuid = uuid::Uuid::new_v4().to_string();
+        let suffix: String = uuid::Uuid::new_v4().simple().to_string().chars().take(8).collect();
+        let accessor = match class {
+            Class::Secret => format!("{kind}_{suffix}"),
+            Class::Auth => format!("auth_{kind}_{suffix}"),
+        };
+        Self {
+            uuid,
+            path: full_path(class, path),
+            kind: kind.to_owned(),
+            class,
+            accessor,
+            local: false,
+            seal_wrap: false,
+            external_entropy_access: false,
+            tuning,
+            leaving: false,
+        }
+    }
+}
+
+/// `path` below its class, with one slash at the end: `pki/`, `auth/approle/`.
+pub fn full_path(class: Class, path: &str) -> String {
+    let path = path.trim_matches('/');
+    match class {
+        Class::Secret => format!("{path}/"),
+        Class::Auth => format!("auth/{path}/"),
+    }
+}
+
+/// An opened mount.
+pub struct MountPoint {
+    /// Its record, as of when it was opened; the tuning in force is the mount's.
+    pub entry: MountEntry,
+    /// What the engine was given.
+    pub mount: Arc<Mount>,
+    /// The engine.
+    pub engine: Arc<dyn AnyEngine>,
+    tainted: AtomicBool,
+}
+
+impl MountPoint {
+    /// Whether it is on its way out and answers nothing.
+    pub fn tainted(&self) -> bool {
+        self.tainted.load(Ordering::Acquire)
+    }
+
+    /// The entry with the tuning in force.
+    pub fn current(&self) -> MountEntry {
+        MountEntry { tuning: (*self.mount.tuning()).clone(), ..self.entry.clone() }
+    }
+}
+
+type Table = HashMap<String, Arc<MountPoint>>;
+
+/// The mount table.
+pub struct Mounts {
+    unsealed: Arc<Unsealed>,
+    root: View,
+    system: SystemLimits,
+    table: RwLock<Arc<Table>>,
+    /// Held while the table changes, so that two changes cannot pass each other's checks.
+    changing: Mutex<()>,
+}
+
+impl Mounts {
+    /// Loads the table and opens every engine in it. Unmountings that a crash interrupted go on.
+    pub async fn open(unsealed: Arc<Unsealed>, root: View, system: SystemLimits) -> Result<Self, Error> {
+        let mounts = Self {
+            unsealed,
+            root,
+            system,
+            table: RwLock::new(Arc::new(Table::new())),
+            changing: Mutex::new(()),
+        };
+        let mut entries: Vec<MountEntry> = Vec::new();
+        for (_, record) in mounts.root.scan(COLLECTION, Position::Start, usize::MAX).await? {
+            entries.push(serde_json::from_slice(&record.value)?);
+        }
+        for entry in entries {
+            if entry.leaving {
+                mounts.remove_records(&entry).await?;
+                continue;
+            }
+            let point = mounts.open_entry(entry).await?;
+            mounts.insert(point);
+        }
+        Ok(mounts)
+    }
+
+    /// Puts a mount into the table that the core itself provides and that has no record: `sys/`,
+    /// `cubbyhole/`, `auth/token/`.
+    pub fn provide(&self, entry: MountEntry, mount: Arc<Mount>, engine: Arc<dyn AnyEngine>) {
+        self.insert(Arc::new(MountPoint { entry, mount, engine, tainted: AtomicBool::new(false) }));
+    }
+
+    /// The mount that `path` belongs to, and the rest of the path. The longest prefix wins.
+    pub fn find<'p>(&self, path: &'p str) -> Option<(Arc<MountPoint>, &'p str)> {
+        let table = self.table();
+        let mut end = path.len();
+        while let Some(slash) = path.get(..end).and_then(|head| head.rfind('/')) {
+            if let (Some(prefix), Some(rest)) = (path.get(..=slash), path.get(slash + 1..))
+                && let Some(point) = table.get(prefix)
+            {
+                return (!point.tainted()).then(|| (Arc::clone(point), rest));
+            }
+            end = slash;
+        }
+        // A mount may be asked for without its slash; mounts do not nest, so this hides none.
+        let point = table.get(&format!("{path}/"))?;
+        (!point.tainted()).then(|| (Arc::clone(point), ""))
+    }
+
+    /// The mount at exactly `path` (with its slash).
+    pub fn at(&self, path: &str) -> Option<Arc<MountPoint>> {
+        self.table().get(path).filter(|point| !point.tainted()).map(Arc::clone)
+    }
+
+    /// The mount of this uuid or accessor.
+    pub fn by_accessor(&self, accessor: &str) -> Option<Arc<MountPoint>> {
+        self.table().values().find(|point| point.entry.accessor == accessor).map(Arc::clone)
+    }
+
+    /// Every mount, by path.
+    pub fn all(&self) -> BTreeMap<String, Arc<MountPoint>> {
+        self.table().iter().map(|(path, point)| (path.clone(), Arc::clone(point))).collect()
+    }
+
+    /// Mounts an engine. The record is durable before the first request reaches it.
+    pub async fn enable(&self, entry: MountEntry) -> Result<Arc<MountPoint>, Error> {
+        let _changing = self.changing.lock().await;
+        self.check_free(entry.class, &entry.path, None)?;
+        // Opened first: an unknown type or a refused option leaves no record behind.
+        let point = self.open_entry(entry).await?;
+        self.store(&point.entry).await?;
+        self.insert(Arc::clone(&point));
+        Ok(point)
+    }
+
+    /// Takes a mount out of the table. From here on it answers nothing; the caller revokes what it
+    /// gave out, then calls [`Mounts::remove`].
+    pub async fn taint(&self, path: &str) -> Result<Option<Arc<MountPoint>>, Error> {
+        let _changing = self.changing.lock().await;
+        let Some(point) = self.at(path) else { return Ok(None) };
+        if is_provided(path) {
+            return Err(Error::invalid(format!("cannot unmount {path:?}")));
+        }
+        point.tainted.store(true, Ordering::Release);
+        Ok(Some(point))
+    }
+
+    /// Undoes [`Mounts::taint`], when what the mount gave out could not be revoked.
+    pub fn restore(&self, point: &MountPoint) {
+        point.tainted.store(false, Ordering::Release);
+    }
+
+    /// Forgets a tainted mount and all that it stored. If we die on the way, opening goes on with it.
+    pub async fn remove(&self, point: &MountPoint) -> Result<(), Error> {
+        let _changing = self.changing.lock().await;
+        let leaving = MountEntry { leaving: true, ..point.current() };
+        self.store(&leaving).await?;
+        self.update(|table| {
+            table.remove(&point.entry.path);
+        });
+        self.remove_records(&leaving).await
+    }
+
+    /// Moves a mount to another path; what it stored stays with it.
+    pub async fn remount(&self, from: &str, to: &str) -> Result<(), Error> {
+        let _changing = self.changing.lock().await;
+        let point = self.at(from).ok_or_else(|| {
+            Error::invalid(format!("no matching mount at {from:?}"))
+        })?;
+        if is_provided(from) {
+            return Err(Error::invalid(format!("cannot remount {from:?}")));
+        }
+        self.check_free(point.entry.class, to, Some(from))?;
+        let entry = MountEntry { path: to.to_owned(), ..point.current() };
+        self.store(&entry).await?;
+        let moved = Arc::new(MountPoint {
+            entry,
+            mount: Arc::clone(&point.mount),
+            engine: Arc::clone(&point.engine),
+            tainted: AtomicBool::new(false),
+        });
+        self.update(|table| {
+            table.remove(from);
+            table.insert(to.to_owned(), moved);
+        });
+        Ok(())
+    }
+
+    /// Puts other settings of a mount in force, once they are durable.
+    pub async fn tune(&self, path: &str, tuning: Tuning) -> Result<(), Error> {
+        let _changing = self.changing.lock().await;
+        let point = self.at(path).ok_or_else(|| Error::invalid(format!("no mount entry found for {path:?}")))?;
+        let entry = MountEntry { tuning: tuning.clone(), ..point.entry.clone() };
+        self.store(&entry).await?;
+        point.mount.tune(tuning);
+        Ok(())
+    }
+
+    /// Whether a mount of this class may stand at `path`: not reserved, not above or below another.
+    fn check_free(&self, class: Class, path: &str, moving: Option<&str>) -> Result<(), Error> {
+        let below_class = match class {
+            Class::Secret => path,
+            Class::Auth => path.strip_prefix("auth/").unwrap_or(path),
+        };
+        if below_class == "/" || below_class.is_empty() {
+            return Err(Error::invalid("missing path to mount at"));
+        }
+        let reserved = class == Class::Secret && RESERVED.iter().any(|reserved| path.starts_with(reserved));
+        if reserved {
+            return Err(Error::invalid(format!("cannot mount {path:?}")));
+        }
+        if path.split('/').any(|segment| segment == "." || segment == "..")
+            || path.chars().any(char::is_control)
+            || path.contains("//")
+        {
+            return Err(Error::invalid(format!("path {path:?} is not a clean path")));
+        }
+        let table = self.table();
+        let in_use = table.keys().find(|used| {
+            Some(used.as_str()) != moving && (path.starts_with(used.as_str()) || used.starts_with(path))
+        });
+        match in_use {
+            Some(used) => Err(Error::invalid(format!("path is already in use at {used}"))),
+            None => Ok(()),
+        }
+    }
+
+    async fn open_entry(&self, entry: MountEntry) -> Result<Arc<MountPoint>, Error> {
+        let view = self.unsealed.view(&entry.uuid)?;
+        let mount = Arc::new(Mount::new(
+            entry.uuid.clone(),
+            entry.accessor.clone(),
+            entry.class,
+            view,
+            self.system,
+            entry.tuning.clone(),
+        ));
+        let engine = open(&entry.kind, Arc::clone(&mount)).await?;
+        Ok(Arc::new(MountPoint { entry, mount, engine, tainted: AtomicBool::new(false) }))
+    }
+
+    async fn store(&self, entry: &MountEntry) -> Result<(), Error> {
+        Ok(self.root.put_json(COLLECTION, &Name::new(entry.uuid.as_str()), entry).await?)
+    }
+
+    async fn remove_records(&self, entry: &MountEntry) -> Result<(), Error> {
+        let view = self.unsealed.view(&entry.uuid)?;
+        while view.delete_scope(REMOVE_PAGE).await? == REMOVE_PAGE {}
+        Ok(self.root.delete(COLLECTION, &Name::new(entry.uuid.as_str())).await?)
+    }
+
+    fn table(&self) -> Arc<Table> {
+        Arc::clone(&self.table.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn insert(&self, point: Arc<MountPoint>) {
+        self.update(|table| {
+            table.insert(point.entry.path.clone(), point);
+        });
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Table)) {
+        let mut guard = self.table.write().unwrap_or_else(PoisonError::into_inner);
+        let mut table = (**guard).clone();
+        change(&mut table);
+        *guard = Arc::new(table);
+    }
+}
+
+/// Mounts that the core itself provides.
+fn is_provided(path: &str) -> bool {
+    matches!(path, "sys/" | "cubbyhole/" | "auth/token/")
+}
