@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use chancery_api::{Clock, Ttl};
-use chancery_storage::{Unsealed, View};
+use chancery_storage::{Barrier, Unsealed, View};
 use jiff::Timestamp;
 
 use crate::audit::{Audit, Outcome, Receipt, RequestRecord};
@@ -16,7 +16,6 @@ use crate::policy::Policies;
 use crate::request::{Operation, Request};
 use crate::response::{Answer, Response};
 use crate::route::Matched;
-use crate::sealing::Sealing;
 use crate::sys::Sys;
 use crate::token::{Authorized, Spend, TokenEngine, TokenEntry, TokenStore};
 use crate::wrapping;
@@ -51,7 +50,7 @@ impl Default for CoreConfig {
 /// The secrets server.
 pub struct Core {
     /// Sealed or not, and how to get from one to the other.
-    pub(crate) sealing: Sealing,
+    pub(crate) barrier: Barrier,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) config: CoreConfig,
     active: RwLock<Option<Arc<Active>>>,
@@ -73,13 +72,13 @@ pub struct Active {
 }
 
 /// The scope of the core's own records.
-const ROOT_SCOPE: &str = "core";
+pub(crate) const ROOT_SCOPE: &str = "core";
 
 impl Core {
-    /// A server over `sealing`'s storage; sealed.
-    pub fn new(sealing: Sealing, config: CoreConfig, clock: Arc<dyn Clock>) -> Arc<Self> {
+    /// A server over `barrier`'s storage; sealed.
+    pub fn new(barrier: Barrier, config: CoreConfig, clock: Arc<dyn Clock>) -> Arc<Self> {
         Arc::new_cyclic(|core| Self {
-            sealing,
+            barrier,
             clock,
             config,
             active: RwLock::new(None),

@@ -1,0 +1,97 @@
+//! From sealed to unsealed and back.
+
+use std::time::SystemTime;
+
+use chancery_api::Secret;
+use chancery_storage::{Quorum, SealError, Share, ShareScheme, Writes};
+use jiff::Timestamp;
+
+use crate::core::Core;
+use crate::error::{Error, Kind};
+use crate::token::TokenStore;
+
+/// What initialisation gives out; it exists nowhere else.
+#[derive(Debug)]
+pub struct Initialized {
+    /// Key shares; recovery shares with an auto-unseal.
+    pub shares: Vec<Share>,
+    /// A token that may do everything.
+    pub root_token: Secret,
+}
+
+impl Core {
+    /// Makes the keys of a new store and its root token, in one commit.
+    ///
+    /// With an auto-unseal the server is unsealed afterwards; with key shares it stays sealed until
+    /// they are given, as the peer has it, so that nobody forgets to write them down. `root_token`
+    /// lets the operator choose the token's text (development mode).
+    pub async fn initialize(&self, scheme: ShareScheme, root_token: Option<Secret>) -> Result<Initialized, Error> {
+        let now = self.clock.now();
+        let founding = self.barrier.found(scheme, system_time(now)).await?;
+        let root = founding.unsealed().view(super::core::ROOT_SCOPE)?;
+        let mut first = Writes::new();
+        let root_token = TokenStore::found(&root, &mut first, root_token, now)?;
+        let (unsealed, shares) = founding.commit(first).await?;
+        if self.barrier.status().await?.recovery_seal {
+            self.activate(unsealed).await?;
+        } else {
+            self.barrier.seal().await;
+        }
+        tracing::info!(shares = scheme.shares(), threshold = scheme.threshold(), "initialised");
+        Ok(Initialized { shares, root_token })
+    }
+
+    /// Takes one key share; the last one needed opens the barrier and starts service before this
+    /// returns, so that the very next request works.
+    pub async fn unseal(&self, share: &[u8]) -> Result<(), Error> {
+        if !self.barrier.provide_share(share).await? || !self.is_sealed() {
+            return Ok(());
+        }
+        self.start().await
+    }
+
+    /// Opens the barrier with the configured auto-unseal, if the store has been initialised.
+    pub async fn unseal_automatically(&self) -> Result<(), Error> {
+        self.barrier.unseal_automatically().await?;
+        self.start().await
+    }
+
+    async fn start(&self) -> Result<(), Error> {
+        let unsealed = self.barrier.unsealed()?;
+        if let Err(error) = self.activate(unsealed).await {
+            // Half a server is worse than none.
+            self.barrier.seal().await;
+            return Err(error);
+        }
+        tracing::info!("unsealed");
+        Ok(())
+    }
+
+    /// Closes the barrier; all keys are zeroed.
+    pub async fn seal(&self) {
+        self.deactivate();
+        self.barrier.seal().await;
+        tracing::info!("sealed");
+    }
+
+    /// Checks a key that key holders combined.
+    pub(crate) async fn quorum(&self, combined: &[u8]) -> Result<Quorum, Error> {
+        Ok(self.barrier.authorize(combined).await?)
+    }
+}
+
+/// The same instant for the crate that knows only the standard library's clock.
+pub(crate) fn system_time(now: Timestamp) -> SystemTime {
+    now.into()
+}
+
+impl From<SealError> for Error {
+    fn from(error: SealError) -> Self {
+        match error {
+            SealError::Storage(error) => error.into(),
+            SealError::AlreadyInitialized => Self::invalid("Vault is already initialized"),
+            SealError::NotInitialized => Self::of(Kind::InvalidRequest, "server is not yet initialized"),
+            other => Self::invalid(other.to_string()),
+        }
+    }
+}

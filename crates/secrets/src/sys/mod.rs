@@ -1,0 +1,60 @@
+//! `sys/`: the server's own paths.
+//!
+//! The one engine that sees the whole core. A file per family; this one joins their tables.
+
+mod mounts;
+mod policies;
+mod seal;
+
+use std::sync::{Arc, LazyLock, Weak};
+
+use crate::core::{Active, Core};
+use crate::engine::Engine;
+use crate::error::Error;
+use crate::route::Routes;
+
+/// The version of the API that is spoken here, with our own as build metadata. Clients switch
+/// features on by it.
+pub const API_VERSION: &str = concat!("2.7.2+chancery.", env!("CARGO_PKG_VERSION"));
+
+/// The engine behind `sys/`.
+pub struct Sys {
+    core: Weak<Core>,
+    ceremonies: seal::Ceremonies,
+    moves: mounts::Moves,
+}
+
+static ROUTES: LazyLock<Routes<Sys>> = LazyLock::new(|| {
+    let routes = Routes::new();
+    let routes = seal::routes(routes);
+    let routes = mounts::routes(routes);
+    policies::routes(routes)
+});
+
+impl Sys {
+    /// The engine of this core.
+    pub(crate) fn new(core: Weak<Core>) -> Self {
+        Self { core, ceremonies: seal::Ceremonies::default(), moves: mounts::Moves::default() }
+    }
+
+    /// The table of its paths; also asked while the server is sealed.
+    pub(crate) fn table() -> &'static Routes<Self> {
+        &ROUTES
+    }
+
+    /// The core. It lives as long as anybody can ask.
+    fn core(&self) -> Result<Arc<Core>, Error> {
+        self.core.upgrade().ok_or_else(Error::sealed)
+    }
+
+    /// What exists only while unsealed.
+    fn active(&self) -> Result<Arc<Active>, Error> {
+        self.core()?.active()
+    }
+}
+
+impl Engine for Sys {
+    fn routes() -> &'static Routes<Self> {
+        &ROUTES
+    }
+}

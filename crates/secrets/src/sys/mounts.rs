@@ -1,0 +1,430 @@
+//! Mounting: `sys/mounts`, `sys/auth`, tuning, moving, and what a UI may know of mounts.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chancery_api::fields::NoFields;
+use chancery_api::{Json, KeyValues, Strings, Ttl, fields};
+use serde_json::{Map, Value, json};
+
+use crate::engine::{Call, Class, Tuning};
+use crate::error::Error;
+use crate::mounts::{MountEntry, MountPoint, full_path};
+use crate::response::Response;
+use crate::route::Routes;
+use crate::sys::{API_VERSION, Sys};
+
+/// How many finished moves are remembered.
+const REMEMBERED_MOVES: usize = 100;
+
+/// The moves of this process, newest last: id, from, to.
+#[derive(Debug, Default)]
+pub(super) struct Moves(Mutex<Vec<(String, String, String)>>);
+
+/// The paths of this family.
+pub(super) fn routes(routes: Routes<Sys>) -> Routes<Sys> {
+    routes
+        .route("mounts", |r| r.read(Sys::list_mounts, "Every secrets engine that is mounted."))
+        .route("mounts/{path:rest}", |r| {
+            r.read(Sys::read_mount, "One secrets engine.")
+                .update(Sys::enable_mount, "Mount a secrets engine.")
+                .delete(Sys::disable_mount, "Unmount a secrets engine: its leases are revoked, its storage is emptied.")
+        })
+        .route("auth", |r| r.read(Sys::list_auth, "Every auth method that is mounted."))
+        .route("auth/{path:rest}", |r| {
+            r.read(Sys::read_auth, "One auth method.")
+                .update(Sys::enable_auth, "Mount an auth method.")
+                .delete(Sys::disable_auth, "Unmount an auth method: its tokens are revoked, its storage is emptied.")
+                .sudo()
+        })
+        .route("remount", |r| r.update(Sys::remount, "Move a mount to another path.").sudo())
+        .route("remount/status/{migration_id}", |r| r.read(Sys::remount_status, "How a move went."))
+}
+
+fields! {
+    /// A mount's path.
+    #[derive(Debug)]
+    pub(super) struct MountPath {
+        path {
+            /// Where, without `sys/mounts/` or `sys/auth/`.
+            path: String,
+        }
+    }
+}
+
+fields! {
+    /// What to mount or how to tune it.
+    #[derive(Debug)]
+    pub(super) struct MountRequest {
+        path {
+            /// Where, without `sys/mounts/` or `sys/auth/`.
+            path: String,
+        }
+        body {
+            /// The engine.
+            kind as "type": String = String::new(),
+            /// For people.
+            description: Option<String>,
+            /// Lease limits and the like, when mounting.
+            config: Option<Json>,
+            /// The engine's options.
+            options: Option<KeyValues>,
+            /// Accepted and shown; there is one node.
+            local: bool = false,
+            /// Accepted and shown; everything is sealed.
+            seal_wrap: bool = false,
+            /// Accepted and shown.
+            external_entropy_access: bool = false,
+            /// The engine, under its other name.
+            plugin_name: String = String::new(),
+            /// Accepted; engines are built in.
+            plugin_version: String = String::new(),
+            /// Tuning: first lifetime of leases and tokens.
+            default_lease_ttl: Option<String>,
+            /// Tuning: longest lifetime of leases and tokens.
+            max_lease_ttl: Option<String>,
+            /// Tuning: accepted and shown.
+            force_no_cache: Option<bool>,
+            /// Tuning: whether a UI lists the mount to anybody.
+            listing_visibility: Option<String>,
+            /// Tuning: request fields that audit records show in the clear.
+            audit_non_hmac_request_keys: Option<Strings>,
+            /// Tuning: answer fields that audit records show in the clear.
+            audit_non_hmac_response_keys: Option<Strings>,
+            /// Tuning: request headers handed to the engine.
+            passthrough_request_headers: Option<Strings>,
+            /// Tuning: answer headers the engine may set.
+            allowed_response_headers: Option<Strings>,
+            /// Tuning of an auth method: the kind of its tokens.
+            token_type: Option<String>,
+            /// Tuning of an auth method: when wrong logins lock a name out.
+            user_lockout_config: Option<KeyValues>,
+        }
+    }
+}
+
+fields! {
+    /// A move.
+    #[derive(Debug)]
+    pub(super) struct RemountRequest {
+        body {
+            /// Where the mount is, with `auth/` if it is an auth method.
+            from: String = String::new(),
+            /// Where it shall be.
+            to: String = String::new(),
+        }
+    }
+}
+
+fields! {
+    /// Which move.
+    #[derive(Debug)]
+    pub(super) struct RemountStatusRequest {
+        path {
+            /// The id that the move was answered with.
+            migration_id: String,
+        }
+    }
+}
+
+impl Sys {
+    async fn list_mounts(self: Arc<Self>, _: Call, _: NoFields) -> Result<Response, Error> {
+        self.listing(Class::Secret)
+    }
+
+    async fn list_auth(self: Arc<Self>, _: Call, _: NoFields) -> Result<Response, Error> {
+        self.listing(Class::Auth)
+    }
+
+    fn listing(&self, class: Class) -> Result<Response, Error> {
+        let all = self.active()?.mounts.all();
+        let mut shown = BTreeMap::new();
+        for (path, point) in all.iter().filter(|(_, point)| point.entry.class == class) {
+            let path = path.strip_prefix("auth/").filter(|_| class == Class::Auth).unwrap_or(path);
+            shown.insert(path.to_owned(), describe(point));
+        }
+        Ok(Response::data(&shown)?.flattened())
+    }
+
+    async fn read_mount(self: Arc<Self>, _: Call, body: MountPath) -> Result<Response, Error> {
+        self.read(Class::Secret, &body.path)
+    }
+
+    async fn read_auth(self: Arc<Self>, _: Call, body: MountPath) -> Result<Response, Error> {
+        self.read(Class::Auth, &body.path)
+    }
+
+    fn read(&self, class: Class, path: &str) -> Result<Response, Error> {
+        let mounts = &self.active()?.mounts;
+        if let Some(path) = path.trim_end_matches('/').strip_suffix("/tune") {
+            // `sys/mounts/auth/approle/tune` is how the command line asks for an auth method's.
+            let full = full_path(class, path);
+            let point = mounts.at(&full).ok_or_else(|| {
+                Error::invalid(format!("no mount entry found for {full:?}").replace('"', ""))
+            })?;
+            let mut shown = tuning_in_force(&point);
+            if let Some(object) = shown.as_object_mut() {
+                object.insert("description".to_owned(), point.mount.tuning().description.clone().into());
+            }
+            return Ok(Response::data(&shown)?.flattened());
+        }
+        let point = mounts
+            .at(&full_path(class, path))
+            .ok_or_else(|| Error::invalid("No secret engine mount at ".to_owned() + &full_path(class, path)))?;
+        Ok(Response::data(&describe(&point))?.flattened())
+    }
+
+    async fn enable_mount(self: Arc<Self>, call: Call, body: MountRequest) -> Result<Response, Error> {
+        self.write(Class::Secret, call, body).await
+    }
+
+    async fn enable_auth(self: Arc<Self>, call: Call, body: MountRequest) -> Result<Response, Error> {
+        self.write(Class::Auth, call, body).await
+    }
+
+    async fn write(&self, class: Class, _: Call, body: MountRequest) -> Result<Response, Error> {
+        if let Some(path) = body.path.trim_end_matches('/').strip_suffix("/tune") {
+            let path = full_path(class, path);
+            return self.tune(&path, body).await;
+        }
+        if body.path.ends_with('/') {
+            return Err(Error::invalid("cannot write to a path ending in '/'"));
+        }
+        let kind = match (body.kind.as_str(), body.plugin_name.as_str()) {
+            ("" | "plugin", "") => return Err(Error::invalid("backend type must be specified as a string")),
+            ("" | "plugin", name) => name.to_owned(),
+            (kind, _) => kind.to_owned(),
+        };
+        let mut tuning = Tuning::default();
+        if let Some(Json(Value::Object(config))) = &body.config {
+            configure(&mut tuning, config)?;
+        }
+        tuning.description = body.description.unwrap_or_default();
+        if let Some(KeyValues(options)) = body.options {
+            tuning.options = options;
+        }
+        if !tuning.max_lease_ttl.is_zero() && tuning.default_lease_ttl > tuning.max_lease_ttl {
+            return Err(Error::invalid("given default lease TTL greater than given max lease TTL"));
+        }
+        let mounts = &self.active()?.mounts;
+        let entry = MountEntry {
+            local: body.local,
+            seal_wrap: body.seal_wrap,
+            external_entropy_access: body.external_entropy_access,
+            ..MountEntry::new(class, &body.path, &kind, tuning)
+        };
+        let point = mounts.enable(entry).await?;
+        tracing::info!(path = point.entry.path, kind = point.entry.kind, "mounted");
+        Ok(Response::empty())
+    }
+
+    async fn tune(&self, path: &str, body: MountRequest) -> Result<Response, Error> {
+        let mounts = &self.active()?.mounts;
+        let point = mounts
+            .at(path)
+            .ok_or_else(|| Error::invalid(format!("tune of path {path:?} failed: no mount entry found")))?;
+        let mut tuning = (*point.mount.tuning()).clone();
+        let mut config = Map::new();
+        let mut give = |name: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                config.insert(name.to_owned(), value);
+            }
+        };
+        // An empty duration means "leave it"; the command line sends them always.
+        give("default_lease_ttl", body.default_lease_ttl.filter(|ttl| !ttl.is_empty()).map(Value::from));
+        give("max_lease_ttl", body.max_lease_ttl.filter(|ttl| !ttl.is_empty()).map(Value::from));
+        give("force_no_cache", body.force_no_cache.map(Value::from));
+        give("listing_visibility", body.listing_visibility.map(Value::from));
+        give("token_type", body.token_type.map(Value::from));
+        for (name, list) in [
+            ("audit_non_hmac_request_keys", body.audit_non_hmac_request_keys),
+            ("audit_non_hmac_response_keys", body.audit_non_hmac_response_keys),
+            ("passthrough_request_headers", body.passthrough_request_headers),
+            ("allowed_response_headers", body.allowed_response_headers),
+        ] {
+            give(name, list.map(|list| Value::from(list.non_empty())));
+        }
+        configure(&mut tuning, &config)?;
+        if let Some(description) = body.description {
+            tuning.description = description;
+        }
+        if let Some(KeyValues(options)) = body.options {
+            tuning.options.extend(options);
+        }
+        if let Some(KeyValues(lockout)) = body.user_lockout_config {
+            tuning.user_lockout.extend(lockout);
+        }
+        let (first, longest) = (tuning.default_lease_ttl, tuning.max_lease_ttl.or(point.mount.system.max_lease_ttl));
+        if first > longest {
+            return Err(Error::invalid(format!(
+                "backend max lease TTL of {} would be less than backend default lease TTL of {}",
+                longest.as_secs(),
+                first.as_secs()
+            )));
+        }
+        mounts.tune(path, tuning).await?;
+        Ok(Response::empty())
+    }
+
+    async fn disable_mount(self: Arc<Self>, call: Call, body: MountPath) -> Result<Response, Error> {
+        self.disable(&full_path(Class::Secret, &body.path), call).await
+    }
+
+    async fn disable_auth(self: Arc<Self>, call: Call, body: MountPath) -> Result<Response, Error> {
+        self.disable(&full_path(Class::Auth, &body.path), call).await
+    }
+
+    async fn disable(&self, path: &str, call: Call) -> Result<Response, Error> {
+        let active = self.active()?;
+        let Some(point) = active.mounts.taint(path).await? else { return Ok(Response::empty()) };
+        if let Err(error) = active.revoke_mount(&point, call.now).await {
+            active.mounts.restore(&point);
+            return Err(error);
+        }
+        active.mounts.remove(&point).await?;
+        tracing::info!(path, "unmounted");
+        Ok(Response::empty())
+    }
+
+    async fn remount(self: Arc<Self>, call: Call, body: RemountRequest) -> Result<Response, Error> {
+        let (from, to) = (format!("{}/", body.from.trim_matches('/')), format!("{}/", body.to.trim_matches('/')));
+        if from.starts_with("auth/") != to.starts_with("auth/") {
+            return Err(Error::invalid(format!(
+                "cannot remount between secrets engines and auth methods: {from:?} to {to:?}"
+            )));
+        }
+        let active = self.active()?;
+        let point =
+            active.mounts.at(&from).ok_or_else(|| Error::invalid(format!("no matching mount at {from:?}")))?;
+        // Leases name the path that made them; the ones from the old path end with it.
+        active.revoke_mount(&point, call.now).await?;
+        active.mounts.remount(&from, &to).await?;
+        tracing::info!(from, to, "moved");
+        let id = uuid::Uuid::new_v4().to_string();
+        let mut moves = self.moves.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if moves.len() >= REMEMBERED_MOVES {
+            moves.remove(0);
+        }
+        moves.push((id.clone(), from, to));
+        Response::data(&json!({ "migration_id": id }))
+    }
+
+    async fn remount_status(self: Arc<Self>, _: Call, body: RemountStatusRequest) -> Result<Response, Error> {
+        let moves = self.moves.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (id, from, to) =
+            moves.iter().find(|(id, ..)| *id == body.migration_id).ok_or_else(Error::nothing_there)?;
+        Response::data(&json!({
+            "migration_id": id,
+            "migration_info": { "source_mount": from, "target_mount": to, "status": "success" },
+        }))
+    }
+}
+
+/// Takes over the settings that `config` names.
+fn configure(tuning: &mut Tuning, config: &Map<String, Value>) -> Result<(), Error> {
+    let ttl = |name: &str, label: &str| -> Result<Option<Ttl>, Error> {
+        let text = match config.get(name) {
+            None | Some(Value::Null) => return Ok(None),
+            Some(Value::String(text)) => text.clone(),
+            Some(other) => other.to_string(),
+        };
+        // "system" is the way to take an earlier setting back.
+        if text == "system" {
+            return Ok(Some(Ttl::ZERO));
+        }
+        text.parse()
+            .map(Some)
+            .map_err(|error| Error::invalid(format!("unable to parse {label} TTL of {text}: {error}")))
+    };
+    if let Some(first) = ttl("default_lease_ttl", "default")? {
+        tuning.default_lease_ttl = first;
+    }
+    if let Some(longest) = ttl("max_lease_ttl", "max")? {
+        tuning.max_lease_ttl = longest;
+    }
+    if let Some(Value::Bool(force)) = config.get("force_no_cache") {
+        tuning.force_no_cache = *force;
+    }
+    if let Some(Value::String(visibility)) = config.get("listing_visibility") {
+        if !matches!(visibility.as_str(), "" | "hidden" | "unauth") {
+            return Err(Error::invalid(format!("invalid listing_visibility {visibility}")));
+        }
+        tuning.listing_visibility.clone_from(visibility);
+    }
+    if let Some(Value::String(kind)) = config.get("token_type") {
+        if !matches!(kind.as_str(), "" | "default-service" | "default-batch" | "service" | "batch") {
+            return Err(Error::invalid(format!("invalid value for 'token_type': {kind}")));
+        }
+        tuning.token_type.clone_from(kind);
+    }
+    for (name, list) in [
+        ("audit_non_hmac_request_keys", &mut tuning.audit_non_hmac_request_keys),
+        ("audit_non_hmac_response_keys", &mut tuning.audit_non_hmac_response_keys),
+        ("passthrough_request_headers", &mut tuning.passthrough_request_headers),
+        ("allowed_response_headers", &mut tuning.allowed_response_headers),
+    ] {
+        if let Some(Value::Array(values)) = config.get(name) {
+            *list = values.iter().filter_map(Value::as_str).map(str::to_owned).collect();
+        }
+    }
+    Ok(())
+}
+
+/// What was tuned, as listings show it; zero is "the server's".
+fn tuned(point: &MountPoint, first: Ttl, longest: Ttl) -> Value {
+    let tuning = point.mount.tuning();
+    let mut shown = json!({
+        "default_lease_ttl": first,
+        "max_lease_ttl": longest,
+        "force_no_cache": tuning.force_no_cache,
+    });
+    let Some(object) = shown.as_object_mut() else { return shown };
+    if point.entry.class == Class::Auth {
+        let kind = if tuning.token_type.is_empty() { "default-service" } else { &tuning.token_type };
+        object.insert("token_type".to_owned(), kind.into());
+    }
+    if !tuning.listing_visibility.is_empty() {
+        object.insert("listing_visibility".to_owned(), tuning.listing_visibility.clone().into());
+    }
+    for (name, list) in [
+        ("audit_non_hmac_request_keys", &tuning.audit_non_hmac_request_keys),
+        ("audit_non_hmac_response_keys", &tuning.audit_non_hmac_response_keys),
+        ("passthrough_request_headers", &tuning.passthrough_request_headers),
+        ("allowed_response_headers", &tuning.allowed_response_headers),
+    ] {
+        if !list.is_empty() {
+            object.insert(name.to_owned(), list.clone().into());
+        }
+    }
+    shown
+}
+
+/// What is in force, as a tune read shows it.
+fn tuning_in_force(point: &MountPoint) -> Value {
+    let mut shown = tuned(point, point.mount.default_ttl(), point.mount.max_ttl());
+    let tuning = point.mount.tuning();
+    if let (false, Some(object)) = (tuning.options.is_empty(), shown.as_object_mut()) {
+        object.insert("options".to_owned(), json!(tuning.options));
+    }
+    shown
+}
+
+/// A mount as listings show it.
+pub(super) fn describe(point: &MountPoint) -> Value {
+    let tuning = point.mount.tuning();
+    json!({
+        "accessor": point.entry.accessor,
+        "config": tuned(point, tuning.default_lease_ttl, tuning.max_lease_ttl),
+        "deprecation_status": "supported",
+        "description": tuning.description,
+        "external_entropy_access": point.entry.external_entropy_access,
+        "local": point.entry.local,
+        "options": tuning.options,
+        "plugin_version": "",
+        "running_plugin_version": format!("v{API_VERSION}"),
+        "running_sha256": "",
+        "seal_wrap": point.entry.seal_wrap,
+        "type": point.entry.kind,
+        "uuid": point.entry.uuid,
+    })
+}
