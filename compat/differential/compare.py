@@ -81,4 +81,6 @@ def agree(key, ours, peer):
     if isinstance(ours, int) and not isinstance(ours, bool):
         near = abs(ours - peer) <= 5
         return ours == peer or (near and (ours > 1_500_000_000 or (SECONDS.search(key) and min(ours, peer) > 10)))
+    if isinstance(ours, str):
+        return ours == peer or decode.without_identifiers(ours) == decode.without_identifiers(peer)
     return ours == peer

@@ -5,8 +5,8 @@ import base64, binascii, calendar, functools, hashlib, re, subprocess, time
 PEM = re.compile(r"-----BEGIN ([A-Z0-9 ]+)-----\n(.*?)-----END \1-----", re.S)
 WORDS = ("-noout", "-nameopt", "esc_2253,esc_ctrl,utf8,show_type,sep_multiline,space_eq,sname")
 
-# Key identifiers of the CA certificates seen so far, by server: an authority key identifier that is among them
-# is as good as any other.
+# Key identifiers of the CA certificates seen so far. Where each server made its own CA, two authority key
+# identifiers agree if both are among these.
 known_identifiers = set()
 
 
@@ -75,9 +75,14 @@ def x509(command, label, der):
 
 def identifier(text, own):
     digits = text.replace(":", "")
-    if digits == own:
-        return "<SHA-1 of the key>"
-    return "<key identifier of a CA>" if digits in known_identifiers else digits
+    return "<SHA-1 of the key>" if digits == own else digits
+
+
+def without_identifiers(text):
+    """The text with the key identifiers of CAs that were seen replaced by the fact."""
+    def one(match):
+        return "<key identifier of a CA>" if match.group(0) in known_identifiers else match.group(0)
+    return re.sub(r"\b[0-9A-F]{40}\b", one, text)
 
 
 def key_form(der):

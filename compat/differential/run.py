@@ -82,6 +82,7 @@ class Runner:
         before = (self.passed, self.failed)
         for case in chosen:
             for expanded, values in case.expanded():
+                values = script.called(values)
                 for server in self.servers:
                     server.bound.update(values)
                 self.case(expanded)
@@ -110,6 +111,11 @@ class Runner:
                 name, _, place = action.rest.partition(" ")
                 for server in self.servers:
                     server.bound[name] = pick(server.last, place)
+            elif action.verb == "join":
+                name, _, body = action.rest.partition(" ")
+                for server in self.servers:
+                    variables = script.Variables(server.bound)
+                    server.bound[name] = server.bound[name] | json.loads(variables.body(body))
             elif action.verb == "except":
                 exchange[2].extend(action.rest.split())
             elif action.verb == "pause":

@@ -112,6 +112,17 @@ class Variables:
         return json.dumps(value if isinstance(value, str) else json.dumps(value))[1:-1]
 
 
+def called(value):
+    """The values of `each`, with the functions in them called (a `$name` stays as it is)."""
+    if isinstance(value, dict):
+        return {name: called(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [called(inner) for inner in value]
+    if isinstance(value, str) and re.search(r"\$\w+\(", value):
+        return Variables({}).text(value)
+    return value
+
+
 # ---- material ---------------------------------------------------------------------------------------------
 
 WORK = pathlib.Path(tempfile.mkdtemp(prefix="differential-"))
@@ -178,9 +189,24 @@ def authority(text):
     key = key_file(kind, "ca " + name)
     path = WORK / f"authority-{len(list(WORK.iterdir()))}.crt"
     subject = arguments.get("subj", f"/CN={name}")
-    openssl("req", "-x509", "-new", "-key", key, "-subj", subject, "-days", arguments.get("days", "3650"), "-out", path,
-            *extensions(arguments, CA_EXTENSIONS))
+    if "expired" in arguments:
+        expired(key, subject, path)
+    else:
+        openssl("req", "-x509", "-new", "-key", key, "-subj", subject, "-days", arguments.get("days", "3650"),
+                "-out", path, *extensions(arguments, CA_EXTENSIONS))
     return path, key
+
+
+def expired(key, subject, path):
+    """A self-signed CA certificate of the year 2020; only `openssl ca` takes both dates."""
+    (WORK / "index.txt").write_text("")
+    (WORK / "ca.cnf").write_text(
+        f"[ca]\ndefault_ca = d\n[d]\ndatabase = {WORK}/index.txt\nnew_certs_dir = {WORK}\nrand_serial = yes\n"
+        "policy = p\ndefault_md = sha256\nx509_extensions = e\n[p]\ncommonName = supplied\n"
+        "[e]\nbasicConstraints = critical,CA:true\nkeyUsage = critical,keyCertSign,cRLSign\nsubjectKeyIdentifier = hash\n")
+    openssl("req", "-new", "-key", key, "-subj", subject, "-out", f"{path}.csr")
+    openssl("ca", "-config", WORK / "ca.cnf", "-batch", "-notext", "-selfsign", "-keyfile", key, "-in", f"{path}.csr",
+            "-startdate", "20200101000000Z", "-enddate", "20210101000000Z", "-out", path)
 
 
 @functools.lru_cache(None)
@@ -194,6 +220,27 @@ def child(text):
     return certificate + key.read_text()
 
 
+def damaged(how):
+    """A CSR with the fault that its name says."""
+    der = bytearray(base64.b64decode("".join(csr("key=p256; subj=/CN=a.example.com").splitlines()[1:-1])))
+    if how == "bad-signature":
+        der[-1] ^= 1
+    elif how == "truncated":
+        del der[-10:]
+    elif how == "trailing":
+        der += b"\x00\x00"
+    text = base64.encodebytes(bytes(der)).decode()
+    if how == "long-lines":
+        text = text.replace("\n", "") + "\n"
+    if how == "base64-der":
+        return text.replace("\n", "")
+    label = {"new-label": "NEW CERTIFICATE REQUEST", "old-label": "CERTIFICATE"}.get(how, "CERTIFICATE REQUEST")
+    text = f"-----BEGIN {label}-----\n{text}-----END {label}-----\n"
+    if how == "windows-lines":
+        text = text.replace("\n", "\r\n")
+    return text.rstrip("\n") if how == "no-final-newline" else text
+
+
 FUNCTIONS = {
     "csr": csr,
     "bundle": lambda text: "".join(path.read_text() for path in authority(text)),
@@ -201,6 +248,7 @@ FUNCTIONS = {
     "key": lambda text: authority(text)[1].read_text(),
     "child": child,
     "time": lambda text: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + int(text))),
+    "damaged": damaged,
     "b64": lambda text: base64.b64encode(text.encode()).decode(),
     "file": lambda text: (HERE / "data" / text).read_text(),
     "repeat": lambda text: text.rpartition(",")[0] * int(text.rpartition(",")[2]),
