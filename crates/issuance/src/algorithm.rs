@@ -97,6 +97,7 @@ impl KeySpec {
                 .ok_or(KeyError::UnsupportedBits { key_type: KeyType::Ec, bits }),
             // The peer does not look at the size of an Ed25519 key: there is only one.
             ("ed25519", _) => Ok(Self::Ed25519),
+            ("rsa", bits @ 1..2048) => Err(KeyError::WeakRsa { bits }),
             ("rsa", bits) => Err(KeyError::UnsupportedBits { key_type: KeyType::Rsa, bits }),
             (other, _) => Err(KeyError::UnknownType { name: other.to_owned() }),
         }

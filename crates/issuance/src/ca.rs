@@ -5,9 +5,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::certificate::extension_oid;
+use crate::emit::{Emitter, Malformed, tag};
+use crate::prepare::{EMPTY_NAME, SigningKey, check_names, lifetime};
+use crate::tbs::{self, Extensions, Tbs};
 use crate::{
-    AiaUrls, Certificate, Issuer, MountLimits, Prepared, Refusal, RequestedNames, SerialNumber, SignError,
-    Signer, Subject, VerifiedCsr,
+    AiaUrls, Certificate, CertificateError, IssuanceRequest, Issuer, KeyPolicy, KeyUsage, MountLimits,
+    Prepared, Profile, ProfileConfig, ProfileError, PublicKey, Refusal, RequestedNames, SanSet, SerialNumber,
+    SignError, SignatureAlgorithm, Signer, Subject, VerifiedCsr, Warning, extension, pem,
 };
 
 /// What a root or an intermediate should say.
@@ -32,12 +37,9 @@ pub struct CaRequest {
     pub max_path_length: Option<i64>,
     /// `permitted_dns_domains`
     pub permitted_dns_domains: Vec<String>,
-    /// Key usages by the API's names; empty for an authority's usual ones.
+    /// Key usages by the API's names, beside keyCertSign and cRLSign. (Extended key usages are
+    /// not here: the peer takes the parameter and writes none into authorities' certificates.)
     pub key_usage: Vec<String>,
-    /// Extended key usages by the API's names.
-    pub ext_key_usage: Vec<String>,
-    /// Further extended key usages, dotted.
-    pub ext_key_usage_oids: Vec<String>,
     /// 0, 256, 384 or 512; matters only to RSA signing keys.
     pub signature_bits: u32,
     /// RSA keys sign with PSS.
@@ -62,13 +64,77 @@ impl CaRequest {
             max_path_length: None,
             permitted_dns_domains: Vec::new(),
             key_usage: Vec::new(),
-            ext_key_usage: Vec::new(),
-            ext_key_usage_oids: Vec::new(),
             signature_bits: 0,
             use_pss: false,
             use_csr_values: false,
             skid: String::new(),
         }
+    }
+}
+
+impl CaRequest {
+    /// The profile that authorities' certificates are made under: every name goes, what the
+    /// request says stands.
+    fn profile(&self) -> Result<Profile, ProfileError> {
+        let subject = &self.subject;
+        Profile::new(ProfileConfig {
+            ou: subject.ou.clone(),
+            organization: subject.organization.clone(),
+            country: subject.country.clone(),
+            locality: subject.locality.clone(),
+            province: subject.province.clone(),
+            street_address: subject.street_address.clone(),
+            postal_code: subject.postal_code.clone(),
+            not_before_duration: self.not_before_duration,
+            ..authority_profile()
+        })
+    }
+
+    fn issuance_request(
+        &self,
+        csr: Option<&VerifiedCsr>,
+        profile: &Profile,
+    ) -> Result<IssuanceRequest, Refusal> {
+        let mut request = IssuanceRequest::new(&self.names, csr, profile, self.limits)?;
+        request.ttl = self.ttl;
+        request.not_before.clone_from(&self.not_before);
+        request.not_after.clone_from(&self.not_after);
+        Ok(request)
+    }
+
+    /// An authority signs certificates and CRLs, whatever else it may do.
+    fn key_usage(&self) -> KeyUsage {
+        KeyUsage::CA.union(KeyUsage::from_names(&self.key_usage))
+    }
+
+    /// The identifier asked for, or the key's own.
+    fn subject_key_id(&self, key: &PublicKey) -> Result<Vec<u8>, Refusal> {
+        let digits: String = self.skid.chars().filter(|c| !matches!(c, ':' | '-' | ' ')).collect();
+        if digits.is_empty() {
+            return Ok(key.subject_key_id().to_vec());
+        }
+        data_encoding::HEXLOWER_PERMISSIVE
+            .decode(digits.as_bytes())
+            .map_err(|error| Refusal::MalformedSubjectKeyId { reason: error.to_string() })
+    }
+}
+
+/// Every name goes, and nothing is taken from a CSR but its key.
+fn authority_profile() -> ProfileConfig {
+    ProfileConfig {
+        use_csr_values: false,
+        use_csr_common_name: false,
+        use_csr_sans: false,
+        basic_constraints_valid_for_non_ca: true,
+        ..ProfileConfig::verbatim()
+    }
+}
+
+/// `None` for no constraint.
+fn path_length(asked: i64) -> Result<Option<u32>, ProfileError> {
+    match asked {
+        -1 => Ok(None),
+        length => u32::try_from(length).map(Some).map_err(|_| ProfileError::BadPathLength { value: length }),
     }
 }
 
@@ -83,11 +149,47 @@ pub fn prepare_root(
     serial: SerialNumber,
     now: Timestamp,
 ) -> Result<Prepared<'static>, Refusal> {
-    let _ = (request, signer, urls, serial, now);
-    Err(Refusal::Unsupported { what: "preparing roots".to_owned() })
+    let profile = request.profile()?;
+    let names = request.issuance_request(None, &profile)?;
+    check_names(&names, &profile)?;
+    let mut warnings = Vec::new();
+    let lifetime = lifetime(&names, &profile, None, now.into(), &mut warnings)?;
+    let path_length = path_length(request.max_path_length.unwrap_or(-1))?;
+    if path_length == Some(0) {
+        warnings.push(Warning::PathLengthZero { made: "generated" });
+    }
+
+    let key = signer.public_key();
+    let key_id = key.subject_key_id();
+    let subject = names.subject().to_der()?;
+    let tbs = Tbs {
+        serial,
+        algorithm: SignatureAlgorithm::choose(key.spec(), request.signature_bits, request.use_pss)?,
+        issuer: &subject,
+        subject: &subject,
+        spki: key.spki_der(),
+        not_before: lifetime.not_before,
+        not_after: lifetime.not_after,
+        extensions: Extensions {
+            key_usage: &extension::key_usage(request.key_usage()),
+            basic_constraints: &extension::basic_constraints(true, path_length),
+            subject_key_id: &key_id,
+            authority_key_id: &extension::authority_key_id(&key_id),
+            authority_info_access: &extension::authority_info_access(urls),
+            sans: Some(names.sans()),
+            sans_critical: subject == EMPTY_NAME,
+            name_constraints: &permitted_dns(&request.permitted_dns_domains)?,
+            crl_distribution_points: &extension::crl_distribution_points(&urls.crl_distribution_points),
+            freshest_crl: &extension::freshest_crl(&urls.delta_crl_distribution_points),
+            ..Extensions::default()
+        },
+    };
+    Ok(Prepared::new(&tbs, SigningKey::Itself(Arc::clone(signer)), names.sans().clone(), true, warnings))
 }
 
 /// Decides everything about an intermediate's certificate.
+///
+/// Unlike a leaf, it may outlive its issuer, with a warning: it may be signed anew by another.
 ///
 /// # Errors
 /// The first rule that the request or the issuer breaks.
@@ -98,23 +200,126 @@ pub fn prepare_intermediate<'a>(
     serial: SerialNumber,
     now: Timestamp,
 ) -> Result<Prepared<'a>, Refusal> {
-    let _ = (request, csr, issuer, serial, now);
-    Err(Refusal::Unsupported { what: "preparing intermediates".to_owned() })
+    let profile = request.profile()?;
+    let mut names = request.issuance_request(Some(csr), &profile)?;
+    if request.use_csr_values {
+        names.take_csr_values(csr);
+    }
+    check_names(&names, &profile)?;
+    let mut capped = Vec::new();
+    let lifetime = lifetime(&names, &profile, None, now.into(), &mut capped)?;
+
+    // RFC 5280, 4.2.1.9: the constraint counts the authorities below the one that carries it.
+    let inherited = match issuer.certificate().path_length() {
+        Some(0) => return Err(Refusal::PathLengthExhausted),
+        Some(length) => i64::from(length) - 1,
+        None => -1,
+    };
+    let path_length = path_length(request.max_path_length.unwrap_or(inherited))?;
+    let mut warnings = Vec::new();
+    if lifetime.not_after > issuer.not_after() {
+        warnings.push(Warning::OutlivesIssuer);
+    }
+    if path_length == Some(0) {
+        warnings.push(Warning::PathLengthZero { made: "signed" });
+    }
+    warnings.append(&mut capped);
+
+    let key = csr.public_key();
+    let key_id = request.subject_key_id(key)?;
+    let own_subject;
+    let (subject, requested) = match names.csr_values() {
+        Some(values) => (values.subject.as_slice(), values.extensions.iter().map(Vec::as_slice).collect()),
+        None => {
+            own_subject = names.subject().to_der()?;
+            (own_subject.as_slice(), Vec::new())
+        }
+    };
+    let tbs = Tbs {
+        serial,
+        algorithm: issuer.algorithm(request.signature_bits, request.use_pss)?,
+        issuer: issuer.certificate().subject_der(),
+        subject,
+        spki: key.spki_der(),
+        not_before: lifetime.not_before,
+        not_after: lifetime.not_after,
+        extensions: Extensions {
+            key_usage: &extension::key_usage(request.key_usage()),
+            basic_constraints: &extension::basic_constraints(true, path_length),
+            subject_key_id: &key_id,
+            authority_key_id: &issuer.authority_key_id,
+            authority_info_access: &issuer.authority_info_access,
+            sans: Some(names.sans()),
+            sans_critical: subject == EMPTY_NAME,
+            name_constraints: &permitted_dns(&request.permitted_dns_domains)?,
+            crl_distribution_points: &issuer.crl_distribution_points,
+            requested,
+            freshest_crl: &issuer.freshest_crl,
+            ..Extensions::default()
+        },
+    };
+    Ok(Prepared::new(&tbs, SigningKey::Issuer(issuer), names.sans().clone(), true, warnings))
+}
+
+/// dNSName subtrees are IA5Strings.
+fn permitted_dns(domains: &[String]) -> Result<Vec<u8>, Refusal> {
+    match domains.iter().find(|domain| !domain.is_ascii()) {
+        Some(domain) => Err(Refusal::Unencodable { field: "permitted_dns_domains", value: domain.clone() }),
+        None => Ok(extension::permitted_dns(domains)),
+    }
 }
 
 /// Decides everything about another authority's self-issued certificate, signed anew by this
 /// issuer: the same subject, key, lifetime, serial number and extensions, with this issuer's
 /// name, key identifier and URLs.
 ///
+/// Expired ones are signed too, as on the peer: their lifetime stays what it was.
+///
 /// # Errors
-/// The certificate is not an authority's, or not self-issued.
+/// The certificate is not an authority's, not self-issued, or has a key of an unknown kind.
 pub fn prepare_self_issued<'a>(
     certificate: &Certificate,
     issuer: &'a Issuer,
-    now: Timestamp,
 ) -> Result<Prepared<'a>, Refusal> {
-    let _ = (certificate, issuer, now);
-    Err(Refusal::Unsupported { what: "signing self-issued certificates".to_owned() })
+    if !certificate.is_ca() {
+        return Err(CertificateError::NotACa.into());
+    }
+    if !certificate.is_self_issued() {
+        return Err(CertificateError::NotSelfIssued.into());
+    }
+    let key = certificate.public_key().ok_or(Refusal::UnknownPublicKey)?;
+    let replaced = [
+        extension_oid::AUTHORITY_KEY_ID,
+        extension_oid::AUTHORITY_INFO_ACCESS,
+        extension_oid::CRL_DISTRIBUTION_POINTS,
+        extension_oid::FRESHEST_CRL,
+    ];
+    let malformed = |Malformed(reason)| CertificateError::Malformed { reason: reason.to_owned() };
+    let extensions = certificate.extensions().map_err(malformed)?;
+    let kept = extensions.iter().filter(|extension| !replaced.contains(&extension.oid));
+    let sans = extensions
+        .iter()
+        .find(|extension| extension.oid == extension_oid::SUBJECT_ALT_NAME)
+        .map_or(Ok(SanSet::default()), |extension| SanSet::read(extension.value))
+        .map_err(malformed)?;
+    let tbs = Tbs {
+        serial: certificate.serial_number(),
+        algorithm: issuer.algorithm(0, false)?,
+        issuer: issuer.certificate().subject_der(),
+        subject: certificate.subject_der(),
+        spki: key.spki_der(),
+        not_before: certificate.not_before(),
+        not_after: certificate.not_after(),
+        extensions: Extensions {
+            authority_key_id: &issuer.authority_key_id,
+            authority_info_access: &issuer.authority_info_access,
+            crl_distribution_points: &issuer.crl_distribution_points,
+            requested: kept.map(|extension| extension.raw).collect(),
+            freshest_crl: &issuer.freshest_crl,
+            ..Extensions::default()
+        },
+    };
+    Ok(Prepared::new(&tbs, SigningKey::Issuer(issuer), sans, true, Vec::new()))
 }
 
 /// What a request for an intermediate should say.
@@ -158,6 +363,47 @@ pub enum CsrError {
 /// # Errors
 /// A name that cannot be read, or a key that refuses.
 pub fn create_csr(request: &CsrRequest, signer: &dyn Signer) -> Result<SignedCsr, CsrError> {
-    let _ = (request, signer);
-    Err(CsrError::Refused(Refusal::Unsupported { what: "creating CSRs".to_owned() }))
+    /// The content of extensionRequest's identifier (RFC 2985, 5.4.2).
+    const EXTENSION_REQUEST: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x0e];
+
+    let names = CaRequest { subject: request.subject.clone(), ..CaRequest::new("", NO_LIMITS) };
+    let profile = names.profile().map_err(Refusal::from)?;
+    let names = IssuanceRequest::new(&request.names, None, &profile, NO_LIMITS)?;
+    check_names(&names, &profile)?;
+    let subject = names.subject().to_der()?;
+    let key = signer.public_key();
+    let algorithm = SignatureAlgorithm::choose(key.spec(), request.signature_bits, request.use_pss)
+        .map_err(Refusal::from)?;
+
+    let mut out = Emitter::new(256 + key.spki_der().len() + subject.len());
+    if request.add_basic_constraints {
+        out.raw(&extension::basic_constraints(true, None));
+    }
+    if !names.sans().is_empty() {
+        let mark = out.mark();
+        names.sans().emit(&mut out);
+        extension::close(&mut out, mark, extension_oid::SUBJECT_ALT_NAME, false);
+    }
+    if out.mark() > 0 {
+        out.close(tag::SEQUENCE, 0);
+        out.close(tag::SET, 0);
+        out.element(tag::OID, EXTENSION_REQUEST);
+        out.close(tag::SEQUENCE, 0);
+    }
+    // The set of attributes is written even if it is empty (RFC 2986, 4.1).
+    out.close(tag::constructed(0), 0);
+    out.raw(key.spki_der());
+    out.raw(&subject);
+    out.unsigned(&[0]);
+    out.close(tag::SEQUENCE, 0);
+    let info = out.finish();
+
+    let signature = signer.sign(algorithm, &info)?;
+    let der = tbs::signed(&info, algorithm, &signature);
+    // What nobody would accept is not handed out.
+    VerifiedCsr::from_der(&der, &KeyPolicy::any())?;
+    Ok(SignedCsr { pem: pem::encode("CERTIFICATE REQUEST", &der), der })
 }
+
+/// A CSR has no lifetime.
+const NO_LIMITS: MountLimits = MountLimits { default_ttl: Duration::ZERO, max_ttl: Duration::ZERO };

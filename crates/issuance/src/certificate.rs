@@ -1,9 +1,9 @@
 //! Certificates: ones given to us, kept byte for byte, and the usages they may carry.
 
-use jiff::Timestamp;
+use std::ops::Range;
 
 use crate::emit::{self, Element, Malformed, Reader, tag};
-use crate::{CertificateError, PublicKey, SerialNumber, pem};
+use crate::{CertificateError, PublicKey, SerialNumber, Time, pem};
 
 /// A parsed certificate with its original bytes.
 ///
@@ -16,8 +16,8 @@ pub struct Certificate {
     serial_number: SerialNumber,
     issuer: Vec<u8>,
     subject: Vec<u8>,
-    not_before: Timestamp,
-    not_after: Timestamp,
+    not_before: Time,
+    not_after: Time,
     public_key: Option<PublicKey>,
     is_ca: bool,
     path_length: Option<u32>,
@@ -25,7 +25,9 @@ pub struct Certificate {
     subject_key_id: Option<Vec<u8>>,
     authority_key_id: Option<Vec<u8>>,
     signature_algorithm: Vec<u8>,
-    signed: std::ops::Range<usize>,
+    signed: Range<usize>,
+    /// Where the extensions stand in `der`, without the headers of their list.
+    extensions: Option<Range<usize>>,
     signature: Vec<u8>,
     common_name: Option<String>,
 }
@@ -92,12 +94,12 @@ impl Certificate {
     }
 
     /// Start of the lifetime.
-    pub fn not_before(&self) -> Timestamp {
+    pub fn not_before(&self) -> Time {
         self.not_before
     }
 
     /// End of the lifetime.
-    pub fn not_after(&self) -> Timestamp {
+    pub fn not_after(&self) -> Time {
         self.not_after
     }
 
@@ -129,6 +131,19 @@ impl Certificate {
     /// The authority key identifier, if the extension is there and holds one.
     pub fn authority_key_id(&self) -> Option<&[u8]> {
         self.authority_key_id.as_deref()
+    }
+
+    /// The extensions, in order.
+    pub(crate) fn extensions(&self) -> Result<Vec<Extension<'_>>, Malformed> {
+        let Some(bytes) = self.extensions.clone().and_then(|range| self.der.get(range)) else {
+            return Ok(Vec::new());
+        };
+        let mut list = Reader::new(bytes);
+        let mut extensions = Vec::new();
+        while !list.is_empty() {
+            extensions.push(Extension::read(list.expect(tag::SEQUENCE)?)?);
+        }
+        Ok(extensions)
     }
 
     /// Whether issuer and subject are the same name.
@@ -192,14 +207,19 @@ fn parse(der: &[u8]) -> Result<Certificate, Malformed> {
     }
     let issuer = fields.expect(tag::SEQUENCE)?.raw.to_vec();
     let mut validity = fields.expect(tag::SEQUENCE)?.reader();
-    let not_before = time(validity.next()?)?;
-    let not_after = time(validity.next()?)?;
+    let not_before = Time::read(validity.next()?)?;
+    let not_after = Time::read(validity.next()?)?;
     let subject = fields.expect(tag::SEQUENCE)?;
     let spki = fields.expect(tag::SEQUENCE)?.raw;
     fields.optional(tag::context(1))?;
     fields.optional(tag::context(2))?;
-    let extensions = fields.optional(tag::constructed(3))?;
+    let extensions = match fields.optional(tag::constructed(3))? {
+        Some(wrapper) => Some(wrapper.reader().expect(tag::SEQUENCE)?),
+        None => None,
+    };
     fields.end()?;
+    // Nothing follows the extensions in the TBS, so they reach to its end.
+    let extensions = extensions.map(|list| signed.end - list.content.len()..signed.end);
 
     let mut parsed = Certificate {
         der: der.to_vec(),
@@ -217,16 +237,20 @@ fn parse(der: &[u8]) -> Result<Certificate, Malformed> {
         authority_key_id: None,
         signature_algorithm,
         signed,
+        extensions,
         signature,
         common_name: crate::subject::last_common_name(subject),
     };
-    if let Some(extensions) = extensions {
-        let mut list = extensions.reader().expect(tag::SEQUENCE)?.reader();
-        while !list.is_empty() {
-            let extension = Extension::read(list.expect(tag::SEQUENCE)?)?;
-            read_extension(&mut parsed, &extension)?;
-        }
+    let mut found = Found::default();
+    for extension in parsed.extensions()? {
+        found.read(&extension)?;
     }
+    let Found { is_ca, path_length, key_usage, subject_key_id, authority_key_id } = found;
+    parsed.is_ca = is_ca;
+    parsed.path_length = path_length;
+    parsed.key_usage = key_usage;
+    parsed.subject_key_id = subject_key_id;
+    parsed.authority_key_id = authority_key_id;
     Ok(parsed)
 }
 
@@ -234,59 +258,37 @@ fn outer_content_length(der: &[u8]) -> Result<usize, Malformed> {
     Ok(Reader::new(der).next()?.content.len())
 }
 
-fn read_extension(parsed: &mut Certificate, extension: &Extension<'_>) -> Result<(), Malformed> {
-    match extension.oid {
-        extension_oid::BASIC_CONSTRAINTS => {
-            let constraints = BasicConstraints::read(extension.value)?;
-            parsed.is_ca = constraints.is_ca;
-            parsed.path_length = constraints.path_length;
-        }
-        extension_oid::KEY_USAGE => parsed.key_usage = Some(KeyUsage::read(extension.value)?),
-        extension_oid::SUBJECT_KEY_ID => {
-            parsed.subject_key_id =
-                Some(Reader::new(extension.value).expect(tag::OCTET_STRING)?.content.to_vec());
-        }
-        extension_oid::AUTHORITY_KEY_ID => {
-            let mut fields = Reader::new(extension.value).expect(tag::SEQUENCE)?.reader();
-            parsed.authority_key_id = fields.optional(tag::context(0))?.map(|id| id.content.to_vec());
-        }
-        _ => {}
-    }
-    Ok(())
+/// What the extensions say.
+#[derive(Default)]
+struct Found {
+    is_ca: bool,
+    path_length: Option<u32>,
+    key_usage: Option<KeyUsage>,
+    subject_key_id: Option<Vec<u8>>,
+    authority_key_id: Option<Vec<u8>>,
 }
 
-/// UTCTime or GeneralizedTime, in Zulu (RFC 5280, 4.1.2.5).
-pub(crate) fn time(element: Element<'_>) -> Result<Timestamp, Malformed> {
-    const BAD: Malformed = Malformed("a time that is not one");
-    let text = std::str::from_utf8(element.content).map_err(|_| BAD)?;
-    let text = text.strip_suffix('Z').ok_or(BAD)?;
-    if !text.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(BAD);
-    }
-    let (year, rest) = match element.tag {
-        tag::UTC_TIME => {
-            let (year, rest) = text.split_at_checked(2).ok_or(BAD)?;
-            let year: i16 = year.parse().map_err(|_| BAD)?;
-            // RFC 5280, 4.1.2.5.1: 50 and above is the twentieth century.
-            (if year >= 50 { 1900 + year } else { 2000 + year }, rest)
+impl Found {
+    fn read(&mut self, extension: &Extension<'_>) -> Result<(), Malformed> {
+        let value = extension.value;
+        match extension.oid {
+            extension_oid::BASIC_CONSTRAINTS => {
+                let constraints = BasicConstraints::read(value)?;
+                self.is_ca = constraints.is_ca;
+                self.path_length = constraints.path_length;
+            }
+            extension_oid::KEY_USAGE => self.key_usage = Some(KeyUsage::read(value)?),
+            extension_oid::SUBJECT_KEY_ID => {
+                self.subject_key_id = Some(Reader::new(value).expect(tag::OCTET_STRING)?.content.to_vec());
+            }
+            extension_oid::AUTHORITY_KEY_ID => {
+                let mut fields = Reader::new(value).expect(tag::SEQUENCE)?.reader();
+                self.authority_key_id = fields.optional(tag::context(0))?.map(|id| id.content.to_vec());
+            }
+            _ => {}
         }
-        tag::GENERALIZED_TIME => {
-            let (year, rest) = text.split_at_checked(4).ok_or(BAD)?;
-            (year.parse().map_err(|_| BAD)?, rest)
-        }
-        _ => return Err(Malformed("a validity without times")),
-    };
-    if rest.len() != 10 {
-        return Err(BAD);
+        Ok(())
     }
-    let mut pairs = [0_i8; 5];
-    for (pair, value) in pairs.iter_mut().zip(rest.as_bytes().chunks(2)) {
-        *pair = std::str::from_utf8(value).ok().and_then(|text| text.parse().ok()).ok_or(BAD)?;
-    }
-    let [month, day, hour, minute, second] = pairs;
-    jiff::civil::DateTime::new(year, month, day, hour, minute, second, 0)
-        .and_then(|civil| jiff::tz::TimeZone::UTC.to_timestamp(civil))
-        .map_err(|_| BAD)
 }
 
 /// One extension (RFC 5280, 4.1).
@@ -294,7 +296,6 @@ pub(crate) fn time(element: Element<'_>) -> Result<Timestamp, Malformed> {
 pub(crate) struct Extension<'a> {
     /// The identifier's content.
     pub(crate) oid: &'a [u8],
-    pub(crate) critical: bool,
     pub(crate) value: &'a [u8],
     pub(crate) raw: &'a [u8],
 }
@@ -303,17 +304,14 @@ impl<'a> Extension<'a> {
     pub(crate) fn read(element: Element<'a>) -> Result<Self, Malformed> {
         let mut fields = element.reader();
         let oid = fields.expect(tag::OID)?.content;
-        let critical = match fields.optional(tag::BOOLEAN)? {
-            None => false,
-            Some(flag) => match flag.content {
-                [0xff] => true,
-                [0] => false,
-                _ => return Err(Malformed("a boolean that is neither true nor false")),
-            },
-        };
+        if let Some(critical) = fields.optional(tag::BOOLEAN)?
+            && !matches!(critical.content, [0 | 0xff])
+        {
+            return Err(Malformed("a boolean that is neither true nor false"));
+        }
         let value = fields.expect(tag::OCTET_STRING)?.content;
         fields.end()?;
-        Ok(Self { oid, critical, value, raw: element.raw })
+        Ok(Self { oid, value, raw: element.raw })
     }
 }
 
@@ -382,17 +380,15 @@ impl KeyUsage {
     /// What a certificate authority's certificate says: keyCertSign and cRLSign.
     pub const CA: Self = Self(1 << 5 | 1 << 6);
 
-    /// From the API's names; case, surrounding blanks and a leading `KeyUsage` do not matter, and
-    /// unknown names are passed over, as on the peer.
+    /// From the API's names; case and surrounding blanks do not matter, and unknown names are
+    /// passed over, as on the peer.
     pub fn from_names<T: AsRef<str>>(names: &[T]) -> Self {
         let bits = names.iter().filter_map(|name| Self::bit(name.as_ref())).fold(0, |bits, bit| bits | bit);
         Self(bits)
     }
 
     fn bit(name: &str) -> Option<u16> {
-        let name = name.trim().to_ascii_lowercase();
-        let name = name.strip_prefix("keyusage").unwrap_or(&name);
-        Self::NAMES.iter().position(|known| known.eq_ignore_ascii_case(name)).map(|index| 1 << index)
+        Self::NAMES.iter().position(|known| known.eq_ignore_ascii_case(name.trim())).map(|index| 1 << index)
     }
 
     /// No usage at all: the extension is then left out.
@@ -489,10 +485,8 @@ impl ExtendedKeyUsage {
         Self::new("MicrosoftKernelCodeSigning", "1.3.6.1.4.1.311.61.1.1"),
     ];
 
-    /// By the API's name; case, surrounding blanks and a leading `ExtKeyUsage` do not matter.
+    /// By the API's name; case and surrounding blanks do not matter.
     pub fn from_name(name: &str) -> Option<Self> {
-        let name = name.trim().to_ascii_lowercase();
-        let name = name.strip_prefix("extkeyusage").unwrap_or(&name);
-        Self::ALL.into_iter().find(|usage| usage.name.eq_ignore_ascii_case(name))
+        Self::ALL.into_iter().find(|usage| usage.name.eq_ignore_ascii_case(name.trim()))
     }
 }

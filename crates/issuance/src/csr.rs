@@ -1,17 +1,38 @@
 //! Certification requests (RFC 2986) that parsed, hold, and carry an acceptable key.
 
-use crate::{KeyPolicy, PublicKey, Refusal, SanSet, Subject, SubjectKey, pem};
+use crate::certificate::{BasicConstraints, Extension, extension_oid};
+use crate::emit::{self, Malformed, Reader, tag};
+use crate::{KeyPolicy, KeyUsage, PublicKey, Refusal, SanSet, Subject, SubjectKey, pem};
+
+/// extensionRequest (RFC 2985, 5.4.2): the content of its identifier.
+const EXTENSION_REQUEST: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x0e];
 
 /// A CSR that parsed, whose self-signature holds and whose key is acceptable.
 #[derive(Debug, Clone)]
 pub struct VerifiedCsr {
     subject: Subject,
+    subject_der: Vec<u8>,
     sans: SanSet,
     key: PublicKey,
+    key_usage: Option<KeyUsage>,
+    basic_constraints: Option<BasicConstraints>,
+    extensions: Vec<RequestedExtension>,
+}
+
+/// An extension as the CSR asked for it.
+#[derive(Debug, Clone)]
+pub(crate) struct RequestedExtension {
+    /// The identifier's content.
+    pub(crate) oid: Vec<u8>,
+    /// The whole Extension.
+    pub(crate) raw: Vec<u8>,
 }
 
 impl VerifiedCsr {
     /// The first CSR in a PEM text, held against a key policy.
+    ///
+    /// Any text may stand around the block, and its label is not looked at, as on the peer:
+    /// `NEW CERTIFICATE REQUEST` is in use too.
     ///
     /// # Errors
     /// Empty, no CSR, malformed, signed by another key, or a key the policy refuses.
@@ -28,13 +49,26 @@ impl VerifiedCsr {
     /// # Errors
     /// As [`VerifiedCsr::from_pem`].
     pub fn from_der(der: &[u8], keys: &KeyPolicy) -> Result<Self, Refusal> {
-        let _ = (der, keys);
-        Err(Refusal::Unsupported { what: "reading CSRs".to_owned() })
+        let malformed = |Malformed(reason)| Refusal::MalformedCsr { reason: reason.to_owned() };
+        let parts = Parts::split(der).map_err(malformed)?;
+        let key = PublicKey::from_spki(parts.spki).map_err(|_| Refusal::UnknownPublicKey)?;
+        // The policy first: checking the signature of a key nobody wants is wasted work.
+        keys.check(&key)?;
+        let csr = parts.read(key).map_err(malformed)?;
+        if !csr.key.verifies(parts.algorithm, parts.signed, parts.signature) {
+            return Err(Refusal::BadSelfSignature);
+        }
+        Ok(csr)
     }
 
     /// The subject by attribute.
     pub fn subject(&self) -> &Subject {
         &self.subject
+    }
+
+    /// The subject's DER, as it stands.
+    pub fn subject_der(&self) -> &[u8] {
+        &self.subject_der
     }
 
     /// The subject alternative names.
@@ -50,5 +84,95 @@ impl VerifiedCsr {
     /// The key.
     pub fn public_key(&self) -> &PublicKey {
         &self.key
+    }
+
+    /// The key usages asked for.
+    pub fn key_usage(&self) -> Option<KeyUsage> {
+        self.key_usage
+    }
+
+    /// Whether the request has a basic constraints extension, and in it asks to be a CA.
+    pub fn asks_for_ca(&self) -> Option<bool> {
+        self.basic_constraints.map(|constraints| constraints.is_ca)
+    }
+
+    pub(crate) fn extensions(&self) -> &[RequestedExtension] {
+        &self.extensions
+    }
+}
+
+/// The outer structure, split but not read.
+struct Parts<'a> {
+    signed: &'a [u8],
+    subject: emit::Element<'a>,
+    spki: &'a [u8],
+    attributes: Option<emit::Element<'a>>,
+    algorithm: &'a [u8],
+    signature: &'a [u8],
+}
+
+impl<'a> Parts<'a> {
+    fn split(der: &'a [u8]) -> Result<Self, Malformed> {
+        let mut outer = Reader::new(der);
+        let mut request = outer.expect(tag::SEQUENCE)?.reader();
+        outer.end()?;
+        let signed = request.expect(tag::SEQUENCE)?;
+        let algorithm = request.expect(tag::SEQUENCE)?.raw;
+        let signature = emit::bit_string_bytes(request.expect(tag::BIT_STRING)?.content)?;
+        request.end()?;
+
+        let mut info = signed.reader();
+        info.expect(tag::INTEGER)?;
+        let subject = info.expect(tag::SEQUENCE)?;
+        let spki = info.expect(tag::SEQUENCE)?.raw;
+        // Mandatory in RFC 2986, but some writers leave an empty set out.
+        let attributes = info.optional(tag::constructed(0))?;
+        info.end()?;
+        Ok(Self { signed: signed.raw, subject, spki, attributes, algorithm, signature })
+    }
+
+    fn read(&self, key: PublicKey) -> Result<VerifiedCsr, Malformed> {
+        let mut csr = VerifiedCsr {
+            subject: Subject::read(self.subject)?,
+            subject_der: self.subject.raw.to_vec(),
+            sans: SanSet::default(),
+            key,
+            key_usage: None,
+            basic_constraints: None,
+            extensions: Vec::new(),
+        };
+        let mut attributes = self.attributes.map_or(Reader::new(&[]), |attributes| attributes.reader());
+        while !attributes.is_empty() {
+            let mut attribute = attributes.expect(tag::SEQUENCE)?.reader();
+            if attribute.expect(tag::OID)?.content != EXTENSION_REQUEST {
+                continue;
+            }
+            let mut values = attribute.expect(tag::SET)?.reader();
+            let mut list = values.expect(tag::SEQUENCE)?.reader();
+            values.end()?;
+            while !list.is_empty() {
+                csr.read_extension(&Extension::read(list.expect(tag::SEQUENCE)?)?)?;
+            }
+        }
+        Ok(csr)
+    }
+}
+
+impl VerifiedCsr {
+    fn read_extension(&mut self, extension: &Extension<'_>) -> Result<(), Malformed> {
+        // RFC 5280, 4.2: no certificate has two of a kind. Which of them would count?
+        if self.extensions.iter().any(|other| other.oid == extension.oid) {
+            return Err(Malformed("certificate request contains duplicate requested extensions"));
+        }
+        match extension.oid {
+            extension_oid::SUBJECT_ALT_NAME => self.sans = SanSet::read(extension.value)?,
+            extension_oid::KEY_USAGE => self.key_usage = Some(KeyUsage::read(extension.value)?),
+            extension_oid::BASIC_CONSTRAINTS => {
+                self.basic_constraints = Some(BasicConstraints::read(extension.value)?);
+            }
+            _ => {}
+        }
+        self.extensions.push(RequestedExtension { oid: extension.oid.to_vec(), raw: extension.raw.to_vec() });
+        Ok(())
     }
 }

@@ -123,11 +123,6 @@ impl Emitter {
         self.buffer.drain(..self.start);
         self.buffer
     }
-
-    /// What was written, without giving up the buffer.
-    pub(crate) fn written(&self) -> &[u8] {
-        self.buffer.get(self.start..).unwrap_or(&[])
-    }
 }
 
 /// Builds one DER value with a closure that writes its parts from last to first.

@@ -4,9 +4,8 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
-
-use crate::KeyType;
+use crate::time::go_duration;
+use crate::{KeyType, Time};
 
 /// Why a certificate is not made: the request, held against the profile and the issuer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -161,10 +160,12 @@ pub enum Refusal {
         value: String,
     },
     /// A time that is not RFC 3339; the sentence names it.
-    #[error("parsing time {value:?}: not an RFC 3339 time")]
+    #[error("parsing time {value:?}{reason}")]
     NotATime {
         /// What was given.
         value: String,
+        /// Where reading it stopped.
+        reason: String,
     },
     /// Both `ttl` and `not_after`.
     #[error("Either ttl or not_after should be provided. Both should not be provided in the same request.")]
@@ -175,15 +176,15 @@ pub enum Refusal {
     )]
     EndsAfterIssuer {
         /// The end asked for.
-        not_after: Timestamp,
+        not_after: Time,
         /// The issuer's own end.
-        limit: Timestamp,
+        limit: Time,
     },
     /// The end lies in the past.
     #[error("cannot satisfy request, as NotAfter date {not_after} is in the past")]
     EndsInThePast {
         /// The end asked for.
-        not_after: Timestamp,
+        not_after: Time,
     },
     /// The profile forbids giving this bound of the lifetime at all.
     #[error("{field}_bound is set to forbid. {field} cannot be provided.")]
@@ -192,18 +193,18 @@ pub enum Refusal {
         field: &'static str,
     },
     /// `not_before` further back than the profile's `not_before_duration`.
-    #[error("not_before_bound is set to duration. Cannot satisfy request as it would result in notBefore of {not_before} that is older than the allowed not_before_duration of {}", crate::prepare::go_duration(*duration))]
+    #[error("not_before_bound is set to duration. Cannot satisfy request as it would result in notBefore of {not_before} that is older than the allowed not_before_duration of {}", go_duration(*duration))]
     BeginsTooEarly {
         /// The start asked for.
-        not_before: Timestamp,
+        not_before: Time,
         /// How far back the profile goes.
         duration: Duration,
     },
     /// `not_after` beyond the ttl, where the profile limits it so.
-    #[error("not_after_bound is set to ttl-limited. Cannot satisfy request as that would result in notAfter of {not_after} that is beyond the TTL of {}", crate::prepare::go_duration(*ttl))]
+    #[error("not_after_bound is set to ttl-limited. Cannot satisfy request as that would result in notAfter of {not_after} that is beyond the TTL of {}", go_duration(*ttl))]
     EndsAfterTtl {
         /// The end asked for.
-        not_after: Timestamp,
+        not_after: Time,
         /// The limit.
         ttl: Duration,
     },
@@ -213,17 +214,17 @@ pub enum Refusal {
     )]
     EndsAfterBound {
         /// The end asked for.
-        not_after: Timestamp,
+        not_after: Time,
         /// The limit.
-        limit: Timestamp,
+        limit: Time,
     },
     /// The lifetime ends before it begins.
-    #[error("not_after {not_after} is before not_before {not_before}")]
+    #[error("The certificate's Not Before ({not_before}) is {} the certificate's Not After ({not_after})", if not_before == not_after { "equal to" } else { "later than" })]
     EmptyLifetime {
         /// Start.
-        not_before: Timestamp,
+        not_before: Time,
         /// End.
-        not_after: Timestamp,
+        not_after: Time,
     },
     /// The issuer may not have further authorities below it (RFC 5280, 4.2.1.9).
     #[error("signing certificate has a max path length of zero, and cannot issue further CA certificates")]
@@ -257,21 +258,37 @@ pub enum Refusal {
 #[non_exhaustive]
 pub enum Warning {
     /// The ttl was shortened to the maximum.
-    #[error("TTL \"{}\" is longer than permitted maxTTL \"{}\", so maxTTL is being used", crate::prepare::go_duration(*asked), crate::prepare::go_duration(*max))]
+    #[error("TTL \"{}\" is longer than permitted maxTTL \"{}\", so maxTTL is being used", go_duration(*asked), go_duration(*max))]
     TtlCapped {
         /// What was asked for.
         asked: Duration,
         /// What was given.
         max: Duration,
     },
+    /// A common name was given beside a CSR whose own counts.
+    #[error(
+        "the common_name field was provided but the role is set with \"use_csr_common_name\" set to true"
+    )]
+    CommonNameIgnored,
+    /// Alternative names were given beside a CSR whose own count.
+    #[error("the alt_names field was provided but the role is set with \"use_csr_sans\" set to true")]
+    AltNamesIgnored,
     /// The CSR asked for basic constraints, which the profile does not pass on.
     #[error("specified CSR contained a Basic Constraints extension that was ignored during issuance")]
     BasicConstraintsIgnored,
+    /// An intermediate that outlives its issuer.
+    #[error(
+        "The expiration time for the signed certificate is after the CA's expiration time. If the new certificate is not treated as a root, validation paths with the certificate past the issuing CA's expiration time will fail."
+    )]
+    OutlivesIssuer,
     /// The maximum path length leaves the new authority unable to issue any other.
     #[error(
-        "Max path length of the signed certificate is zero. This certificate cannot be used to issue intermediate CA certificates."
+        "Max path length of the {made} certificate is zero. This certificate cannot be used to issue intermediate CA certificates."
     )]
-    PathLengthZero,
+    PathLengthZero {
+        /// `signed` or `generated`.
+        made: &'static str,
+    },
 }
 
 /// Why a [`ProfileConfig`](crate::ProfileConfig) is not a [`Profile`](crate::Profile).
@@ -284,15 +301,62 @@ pub enum ProfileError {
     /// Key type, size or signature bits.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// A field that does not parse.
-    #[error("{field}: {value:?} {reason}")]
-    BadValue {
-        /// The field.
-        field: &'static str,
-        /// What it holds.
+    /// Not a network.
+    #[error("error parsing allowed_ip_sans_cidr: invalid CIDR address: {value}")]
+    NotANetwork {
+        /// What was given.
         value: String,
+    },
+    /// An entry of `allowed_other_sans`.
+    #[error("error parsing allowed_other_sans: {reason}")]
+    MalformedOtherSan {
         /// What is wrong with it.
         reason: String,
+    },
+    /// An entry of `ext_key_usage_oids`.
+    #[error("{value:?} could not be parsed as a valid oid for an extended key usage")]
+    NotAnExtendedKeyUsage {
+        /// What was given.
+        value: String,
+    },
+    /// An entry of `policy_identifiers`.
+    #[error("policy identifier {value:?} is not a valid OID")]
+    NotAPolicy {
+        /// What was given.
+        value: String,
+    },
+    /// An entry of `cn_validations`.
+    #[error("cn_validations value incorrect: unknown type: `{value}`")]
+    UnknownCnValidation {
+        /// What was given.
+        value: String,
+    },
+    /// `disabled` beside others.
+    #[error("cn_validations value incorrect: cannot specify `disabled` along with `email` or `hostname`")]
+    CnValidationDisabledWithOthers,
+    /// `not_before_bound`
+    #[error(
+        "Unknown value for field `not_before_bound`. Possible values are `permit` `duration` or `forbid`"
+    )]
+    UnknownNotBeforeBound,
+    /// `not_after_bound`
+    #[error(
+        "Unknown value for field `not_after_bound`. Possible values are `permit`, `ttl-limited`, `forbid`, or an explicit timestamp."
+    )]
+    UnknownNotAfterBound,
+    /// `not_before` or `not_after`; the sentence names the value.
+    #[error("{field}: {reason}")]
+    NotATime {
+        /// The field.
+        field: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// `max_path_length` below -1, or beyond any sense.
+    #[error("invalid max_path_length {value}, must be greater or equal to -1")]
+    BadPathLength {
+        /// What was given.
+        value: i64,
     },
 }
 
@@ -305,6 +369,12 @@ pub enum KeyError {
     UnknownType {
         /// What was given.
         name: String,
+    },
+    /// RSA under 2048 bits.
+    #[error("RSA keys < 2048 bits are unsafe and not supported: got {bits}")]
+    WeakRsa {
+        /// The size.
+        bits: u32,
     },
     /// A size the type does not have.
     #[error("unsupported bit length for {} key: {bits}", match key_type { KeyType::Rsa => "RSA", KeyType::Ec => "EC", KeyType::Ed25519 => "Ed25519" })]

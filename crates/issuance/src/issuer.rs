@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
-
-use crate::{Certificate, CertificateError, SignatureAlgorithm, Signer};
+use crate::{Certificate, CertificateError, KeyError, SignatureAlgorithm, Signer, Time, extension};
 
 /// Where relying parties find the issuer's certificate and revocation state.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -46,6 +44,11 @@ pub struct Issuer {
     certificate: Certificate,
     signer: Arc<dyn Signer>,
     options: IssuerOptions,
+    /// Whole extensions; empty for none.
+    pub(crate) authority_key_id: Vec<u8>,
+    pub(crate) authority_info_access: Vec<u8>,
+    pub(crate) crl_distribution_points: Vec<u8>,
+    pub(crate) freshest_crl: Vec<u8>,
 }
 
 impl Issuer {
@@ -64,7 +67,19 @@ impl Issuer {
         if certificate.public_key() != Some(signer.public_key()) {
             return Err(CertificateError::KeyMismatch);
         }
-        Ok(Self { certificate, signer, options })
+        let urls = &options.urls;
+        Ok(Self {
+            authority_key_id: certificate
+                .subject_key_id()
+                .map(extension::authority_key_id)
+                .unwrap_or_default(),
+            authority_info_access: extension::authority_info_access(urls),
+            crl_distribution_points: extension::crl_distribution_points(&urls.crl_distribution_points),
+            freshest_crl: extension::freshest_crl(&urls.delta_crl_distribution_points),
+            certificate,
+            signer,
+            options,
+        })
     }
 
     /// The CA certificate.
@@ -83,7 +98,7 @@ impl Issuer {
     }
 
     /// The end of the CA certificate's lifetime.
-    pub fn not_after(&self) -> Timestamp {
+    pub fn not_after(&self) -> Time {
         self.certificate.not_after()
     }
 
@@ -91,11 +106,7 @@ impl Issuer {
     ///
     /// # Errors
     /// Unsupported `signature_bits`.
-    pub fn algorithm(
-        &self,
-        signature_bits: u32,
-        use_pss: bool,
-    ) -> Result<SignatureAlgorithm, crate::KeyError> {
+    pub fn algorithm(&self, signature_bits: u32, use_pss: bool) -> Result<SignatureAlgorithm, KeyError> {
         SignatureAlgorithm::choose(self.signer.public_key().spec(), signature_bits, use_pss)
     }
 }

@@ -22,6 +22,8 @@ mod check;
 mod csr;
 mod emit;
 mod error;
+mod extension;
+mod hostname;
 mod issuer;
 mod key;
 mod key_policy;
@@ -33,6 +35,9 @@ mod renewal;
 mod serial;
 mod spiffe;
 mod subject;
+mod tbs;
+mod time;
+mod uri;
 
 pub use algorithm::{Curve, Hash, KeySpec, KeyType, SignatureAlgorithm};
 pub use ca::{
@@ -53,3 +58,4 @@ pub use renewal::renewal_time;
 pub use serial::SerialNumber;
 pub use spiffe::{SpiffeError, SpiffeId, TrustDomain};
 pub use subject::Subject;
+pub use time::Time;
