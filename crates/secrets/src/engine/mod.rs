@@ -4,6 +4,8 @@
 //! [`Mount`] when it is opened (its storage, its limits) and a [`Call`] for each request, which exists
 //! only when the pipeline has let the request in.
 
+pub mod pki;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -273,6 +275,7 @@ impl<E: Engine> AnyEngine for Mounted<E> {
 /// Opens the engine of a mount: one line per kind.
 pub(crate) async fn open(kind: &str, mount: Arc<Mount>) -> Result<Arc<dyn AnyEngine>, Error> {
     match (mount.class, kind) {
+        (Class::Secret, "pki") => Ok(Arc::new(Mounted(pki::Pki::open(mount).await?))),
         _ => Err(Error::invalid(format!("plugin not found in the catalog: {kind}"))),
     }
 }

@@ -1,0 +1,366 @@
+//! The mount's issuers and keys as of one moment, parsed and ready to sign.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use chancery_issuance::{AiaUrls, Certificate, Issuer, IssuerOptions, PrivateKey};
+use chancery_storage::{Name, Version, View};
+use serde::de::DeserializeOwned;
+use serde_json::value::{RawValue, to_raw_value};
+
+use super::records::{
+    ClusterConfig, IssuerId, IssuerRecord, IssuerUsage, IssuersConfig, KeyId, KeyRecord, KeysConfig, Urls,
+};
+use super::store::{collection, config, load_all};
+use crate::error::{Error, Kind};
+
+/// Issuers, keys and the settings they depend on. Immutable: a change makes another.
+#[derive(Default)]
+pub(super) struct Authorities {
+    issuers: BTreeMap<IssuerId, Arc<Authority>>,
+    issuer_names: HashMap<String, IssuerId>,
+    keys: BTreeMap<KeyId, Arc<HeldKey>>,
+    key_names: HashMap<String, KeyId>,
+    /// `config/issuers`
+    pub(super) issuers_config: Setting<IssuersConfig>,
+    /// `config/keys`
+    pub(super) keys_config: Setting<KeysConfig>,
+    /// `config/urls`
+    pub(super) urls: Setting<Urls>,
+    /// `config/cluster`
+    pub(super) cluster: Setting<ClusterConfig>,
+}
+
+/// A setting and the version it was read with; `None` if it was never written.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(super) struct Setting<T> {
+    /// The setting, or its default.
+    pub(super) value: T,
+    /// Which write made it.
+    pub(super) version: Option<Version>,
+}
+
+impl<T: DeserializeOwned + Default> Setting<T> {
+    async fn load(view: &View, name: &str) -> Result<Self, Error> {
+        match view.get(collection::CONFIG, &Name::new(name)).await? {
+            Some(record) => Ok(Self { value: record.json()?, version: Some(record.version) }),
+            None => Ok(Self::default()),
+        }
+    }
+}
+
+/// Why a reference leads nowhere.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Unresolved {
+    /// No issuer has this id or name.
+    #[error("unable to find PKI issuer for reference: {0}")]
+    Issuer(String),
+    /// No key has this id or name.
+    #[error("unable to find PKI key for reference: {0}")]
+    Key(String),
+    /// `default`, and no issuer is.
+    #[error("no default issuer currently configured")]
+    NoDefaultIssuer,
+    /// `default`, and no key is.
+    #[error("no default key currently configured")]
+    NoDefaultKey,
+}
+
+impl From<Unresolved> for Error {
+    /// As the peer has it, a reference that leads nowhere is an error of the server.
+    fn from(unresolved: Unresolved) -> Self {
+        one_error(&unresolved)
+    }
+}
+
+/// A 500 in the frame that the peer puts around internal errors; clients look for the sentence in it.
+pub(super) fn one_error(sentence: &dyn fmt::Display) -> Error {
+    Error::of(Kind::Internal, format!("1 error occurred:\n\t* {sentence}\n\n"))
+}
+
+/// The word that stands for the default issuer or key.
+pub(super) const DEFAULT: &str = "default";
+
+impl Authorities {
+    /// Reads everything, taking over from `previous` what is still the same record, so that a key
+    /// that was parsed once stays parsed.
+    pub(super) async fn load(view: &View, previous: Option<&Self>) -> Result<Self, Error> {
+        let issuers_config = Setting::load(view, config::ISSUERS).await?;
+        let keys_config = Setting::load(view, config::KEYS).await?;
+        let urls: Setting<Urls> = Setting::load(view, config::URLS).await?;
+        let cluster: Setting<ClusterConfig> = Setting::load(view, config::CLUSTER).await?;
+
+        let mut keys = BTreeMap::new();
+        for (record, version) in load_all::<KeyRecord>(view, collection::KEYS).await? {
+            let known = previous.and_then(|previous| previous.key(&record.id)).filter(|key| key.version == version);
+            let key = match known {
+                Some(key) => Arc::clone(key),
+                None => Arc::new(HeldKey { record, version, private_key: OnceLock::new() }),
+            };
+            keys.insert(key.record.id, key);
+        }
+
+        let records = load_all::<IssuerRecord>(view, collection::ISSUERS).await?;
+        let mut certificates = HashMap::new();
+        for (record, _) in &records {
+            let certificate = Certificate::from_pem(&record.certificate)
+                .map_err(|error| Error::internal("a stored issuer's certificate does not parse", error))?;
+            certificates.insert(record.id, certificate);
+        }
+        let mut issuers = BTreeMap::new();
+        for (record, version) in records {
+            let key = record.key.and_then(|id| keys.get(&id)).map(Arc::clone);
+            let authority =
+                Authority::new(record, version, key, &certificates, &urls.value, &cluster.value)?;
+            issuers.insert(authority.record.id, Arc::new(authority));
+        }
+
+        Ok(Self {
+            issuer_names: named(issuers.values().map(|issuer| (&issuer.record.name, issuer.record.id))),
+            key_names: named(keys.values().map(|key| (&key.record.name, key.record.id))),
+            issuers,
+            keys,
+            issuers_config,
+            keys_config,
+            urls,
+            cluster,
+        })
+    }
+
+    /// The issuer of this id.
+    pub(super) fn issuer(&self, id: &IssuerId) -> Option<&Arc<Authority>> {
+        self.issuers.get(id)
+    }
+
+    /// Every issuer, by id.
+    pub(super) fn issuers(&self) -> impl Iterator<Item = &Arc<Authority>> {
+        self.issuers.values()
+    }
+
+    /// The issuer that `reference` (`default`, an id or a name) stands for.
+    pub(super) fn find_issuer(&self, reference: &str) -> Result<&Arc<Authority>, Unresolved> {
+        if reference == DEFAULT {
+            let default = self.issuers_config.value.default.and_then(|id| self.issuers.get(&id));
+            return default.ok_or(Unresolved::NoDefaultIssuer);
+        }
+        let by_name = self.issuer_names.get(reference).copied();
+        let id = by_name.or_else(|| reference.parse().ok());
+        id.and_then(|id| self.issuers.get(&id)).ok_or_else(|| Unresolved::Issuer(reference.to_owned()))
+    }
+
+    /// The issuer that `reference` stands for, if it has a key and may issue certificates.
+    pub(super) fn find_signing(&self, reference: &str) -> Result<&Arc<Authority>, Error> {
+        let authority = self.find_issuer(reference).map_err(|unresolved| {
+            one_error(&format_args!("could not fetch the CA certificate (was one set?): {unresolved}"))
+        })?;
+        let Authority { record: IssuerRecord { id, usage, .. }, .. } = &**authority;
+        if !usage.issuing_certificates {
+            return Err(one_error(&format_args!(
+                "error fetching CA certificate: error while attempting to use issuer {id}: requested usage \
+                 issuing-certificates for issuer {} but only had usage {usage}",
+                authority.label(),
+            )));
+        }
+        Ok(authority)
+    }
+
+    /// The key of this id.
+    pub(super) fn key(&self, id: &KeyId) -> Option<&Arc<HeldKey>> {
+        self.keys.get(id)
+    }
+
+    /// Every key, by id.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &Arc<HeldKey>> {
+        self.keys.values()
+    }
+
+    /// The key that `reference` (`default`, an id or a name) stands for.
+    pub(super) fn find_key(&self, reference: &str) -> Result<&Arc<HeldKey>, Unresolved> {
+        if reference == DEFAULT {
+            let default = self.keys_config.value.default.and_then(|id| self.keys.get(&id));
+            return default.ok_or(Unresolved::NoDefaultKey);
+        }
+        let by_name = self.key_names.get(reference).copied();
+        let id = by_name.or_else(|| reference.parse().ok());
+        id.and_then(|id| self.keys.get(&id)).ok_or_else(|| Unresolved::Key(reference.to_owned()))
+    }
+
+    /// The default issuer, if there is one.
+    pub(super) fn default_issuer(&self) -> Option<&Arc<Authority>> {
+        self.find_issuer(DEFAULT).ok()
+    }
+}
+
+fn named<'a, Id>(entries: impl Iterator<Item = (&'a String, Id)>) -> HashMap<String, Id> {
+    entries.filter(|(name, _)| !name.is_empty()).map(|(name, id)| (name.clone(), id)).collect()
+}
+
+/// A key and its record.
+pub(super) struct HeldKey {
+    /// As it is stored.
+    pub(super) record: KeyRecord,
+    /// Which write made it.
+    pub(super) version: Version,
+    private_key: OnceLock<Arc<PrivateKey>>,
+}
+
+impl HeldKey {
+    /// The key itself, parsed when first asked for.
+    pub(super) fn private_key(&self) -> Result<&Arc<PrivateKey>, Error> {
+        if let Some(key) = self.private_key.get() {
+            return Ok(key);
+        }
+        let key = PrivateKey::from_pem(&self.record.private_key)
+            .map_err(|error| Error::internal("a stored private key does not parse", error))?;
+        Ok(self.private_key.get_or_init(|| Arc::new(key)))
+    }
+}
+
+/// An issuer, its chain in the forms that answers carry, and its key.
+pub(super) struct Authority {
+    /// As it is stored.
+    pub(super) record: IssuerRecord,
+    /// Which write made it.
+    pub(super) version: Version,
+    /// Its certificate.
+    pub(super) certificate: Certificate,
+    /// Its key, if we hold it.
+    pub(super) key: Option<Arc<HeldKey>>,
+    /// The chain in force: itself first.
+    pub(super) chain: Vec<Certificate>,
+    /// The chain as answers carry it.
+    pub(super) wire: WireChain,
+    urls: Urls,
+    cluster: ClusterConfig,
+    issuer: OnceLock<Arc<Issuer>>,
+}
+
+impl Authority {
+    fn new(
+        record: IssuerRecord,
+        version: Version,
+        key: Option<Arc<HeldKey>>,
+        certificates: &HashMap<IssuerId, Certificate>,
+        urls: &Urls,
+        cluster: &ClusterConfig,
+    ) -> Result<Self, Error> {
+        let lost = || Error::internal("internal error", "an issuer is not among the issuers");
+        let certificate = certificates.get(&record.id).cloned().ok_or_else(lost)?;
+        let chain = if record.manual_chain.is_empty() { &record.chain } else { &record.manual_chain };
+        let chain: Vec<Certificate> = chain.iter().filter_map(|id| certificates.get(id).cloned()).collect();
+        let wire = WireChain::new(&certificate, &chain)?;
+        let urls = record.urls.as_ref().unwrap_or(urls).clone();
+        Ok(Self { record, version, certificate, key, chain, wire, urls, cluster: cluster.clone(), issuer: OnceLock::new() })
+    }
+
+    /// Ready to sign: key parsed, URLs filled in.
+    pub(super) fn issuer(&self) -> Result<&Arc<Issuer>, Error> {
+        if let Some(issuer) = self.issuer.get() {
+            return Ok(issuer);
+        }
+        let id = self.record.id;
+        let key = self.key.as_ref().ok_or_else(|| {
+            one_error(&format_args!(
+                "error fetching CA certificate: error while attempting to use issuer {id}: this issuer has no key"
+            ))
+        })?;
+        let options = IssuerOptions {
+            urls: self.aia_urls()?,
+            leaf_not_after: self.record.leaf_not_after_behavior.into(),
+        };
+        let signer = Arc::clone(key.private_key()?);
+        let issuer = Issuer::new(self.certificate.clone(), signer, options)
+            .map_err(|error| Error::internal("a stored issuer cannot be used", error))?;
+        Ok(self.issuer.get_or_init(|| Arc::new(issuer)))
+    }
+
+    /// The URLs that its leaves carry, with the templates filled in.
+    pub(super) fn aia_urls(&self) -> Result<AiaUrls, Error> {
+        let Urls {
+            issuing_certificates,
+            crl_distribution_points,
+            delta_crl_distribution_points,
+            ocsp_servers,
+            enable_templating,
+        } = &self.urls;
+        let fill = |urls: &Vec<String>| -> Result<Vec<String>, Error> {
+            if !enable_templating {
+                return Ok(urls.clone());
+            }
+            urls.iter().map(|url| self.fill_in(url)).collect()
+        };
+        Ok(AiaUrls {
+            issuing_certificates: fill(issuing_certificates)?,
+            crl_distribution_points: fill(crl_distribution_points)?,
+            delta_crl_distribution_points: fill(delta_crl_distribution_points)?,
+            ocsp_servers: fill(ocsp_servers)?,
+        })
+    }
+
+    fn fill_in(&self, url: &str) -> Result<String, Error> {
+        let ClusterConfig { path, aia_path } = &self.cluster;
+        for (name, value) in [("{{cluster_path}}", path), ("{{cluster_aia_path}}", aia_path)] {
+            if url.contains(name) && value.is_empty() {
+                return Err(Error::invalid(format!(
+                    "unable to template AIA URLs: the URL {url:?} needs {name}, which is not set in config/cluster"
+                )));
+            }
+        }
+        Ok(url
+            .replace("{{issuer_id}}", &self.record.id.to_string())
+            .replace("{{cluster_path}}", path)
+            .replace("{{cluster_aia_path}}", aia_path))
+    }
+
+    /// How messages name it: `[id:…/name:…]`.
+    fn label(&self) -> String {
+        let IssuerRecord { id, name, .. } = &self.record;
+        if name.is_empty() { format!("[id:{id}]") } else { format!("[id:{id}/name:{name}]") }
+    }
+}
+
+/// An issuer's certificate and chain as JSON, made once instead of per request.
+pub(super) struct WireChain {
+    /// The certificate as a string: PEM without the final newline.
+    pub(super) issuing_ca: Box<RawValue>,
+    /// The chain as an array of such strings; `None` if it is empty.
+    pub(super) ca_chain: Option<Box<RawValue>>,
+    /// The chain without self-signed certificates.
+    pub(super) ca_chain_without_roots: Option<Box<RawValue>>,
+}
+
+impl WireChain {
+    fn new(certificate: &Certificate, chain: &[Certificate]) -> Result<Self, Error> {
+        let list = |pems: Vec<&str>| -> Result<Option<Box<RawValue>>, Error> {
+            if pems.is_empty() { Ok(None) } else { Ok(Some(to_raw_value(&pems)?)) }
+        };
+        let without_roots = chain.iter().filter(|certificate| !certificate.is_self_signed());
+        Ok(Self {
+            issuing_ca: to_raw_value(trimmed(certificate))?,
+            ca_chain: list(chain.iter().map(trimmed).collect())?,
+            ca_chain_without_roots: list(without_roots.map(trimmed).collect())?,
+        })
+    }
+}
+
+/// PEM as answers carry it: without the final newline.
+pub(super) fn trimmed(certificate: &Certificate) -> &str {
+    certificate.pem().trim_ascii_end()
+}
+
+impl fmt::Display for IssuerUsage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { issuing_certificates, crl_signing, ocsp_signing } = *self;
+        for (granted, name) in [
+            (crl_signing, "crl-signing,"),
+            (issuing_certificates, "issuing-certificates,"),
+            (ocsp_signing, "ocsp-signing,"),
+        ] {
+            if granted {
+                f.write_str(name)?;
+            }
+        }
+        f.write_str("read-only")
+    }
+}

@@ -1,0 +1,330 @@
+//! Typed records over the mount's view, and the two things kept in memory: authorities and roles.
+//!
+//! | collection | name | record |
+//! | --- | --- | --- |
+//! | `issuers` | issuer id | [`IssuerRecord`] |
+//! | `keys` | key id | [`KeyRecord`] |
+//! | `roles` | role name | [`RoleRecord`] |
+//! | `config` | `issuers`, `keys`, `urls`, `cluster`, … | one record each |
+//! | `certs` | serial number, ordered by its first eight bytes | [`CertificateRecord`] |
+//!
+//! Certificates are only ever read and written one by one: nothing here grows with their number.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use chancery_issuance::SerialNumber;
+use chancery_storage::{Name, Position, StorageError, Version, View, Writes};
+use quick_cache::sync::Cache;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::sync::{Mutex, MutexGuard};
+
+use super::authorities::Authorities;
+use super::records::{
+    CertificateRecord, ClusterConfig, IssuerId, IssuerRecord, IssuersConfig, KeyId, KeyRecord, KeysConfig, Urls,
+};
+use super::role::{Role, RoleRecord};
+use crate::error::Error;
+
+/// Collections of a mount's view.
+pub(super) mod collection {
+    /// Issuers by id.
+    pub(in super::super) const ISSUERS: &str = "issuers";
+    /// Keys by id.
+    pub(in super::super) const KEYS: &str = "keys";
+    /// Roles by name.
+    pub(in super::super) const ROLES: &str = "roles";
+    /// Settings of the mount, one record each.
+    pub(in super::super) const CONFIG: &str = "config";
+    /// Certificates by serial number.
+    pub(in super::super) const CERTIFICATES: &str = "certs";
+}
+
+/// Names in the `config` collection.
+pub(super) mod config {
+    /// [`IssuersConfig`](super::IssuersConfig).
+    pub(in super::super) const ISSUERS: &str = "issuers";
+    /// [`KeysConfig`](super::KeysConfig).
+    pub(in super::super) const KEYS: &str = "keys";
+    /// [`Urls`](super::Urls).
+    pub(in super::super) const URLS: &str = "urls";
+    /// [`ClusterConfig`](super::ClusterConfig).
+    pub(in super::super) const CLUSTER: &str = "cluster";
+}
+
+/// Roles kept in memory at a time. A role with its profile takes about two kilobytes; a mount with
+/// more roles in use than this reads the colder ones from storage again.
+const ROLES_IN_MEMORY: usize = 4_096;
+
+/// The mount's records, and what of them is kept in memory while unsealed.
+///
+/// - *Authorities* (issuers, keys, defaults, URLs): all of them, as one immutable [`Authorities`].
+///   Operators make them one by one, so their number bounds itself; private keys are parsed when
+///   first used. A [`Change`] replaces the whole once its commit is durable.
+/// - *Roles*: at most [`ROLES_IN_MEMORY`], by name. Writing or deleting a role drops its entry, before
+///   the commit (so that a commit with an unknown outcome leaves nothing stale) and after it (so that
+///   a reader that loaded the old record meanwhile leaves nothing either).
+///
+/// Both rules hold for one writing process, which is what the embedded store allows.
+pub(super) struct Store {
+    view: View,
+    authorities: RwLock<Arc<Authorities>>,
+    /// Held while issuers, keys or settings change: each change builds on the one before.
+    changing: Mutex<()>,
+    roles: Cache<String, Arc<Role>>,
+}
+
+impl Store {
+    /// Loads the authorities. Roles and certificates are read when they are asked for.
+    pub(super) async fn open(view: View) -> Result<Self, Error> {
+        let authorities = Authorities::load(&view, None).await?;
+        Ok(Self {
+            view,
+            authorities: RwLock::new(Arc::new(authorities)),
+            changing: Mutex::new(()),
+            roles: Cache::new(ROLES_IN_MEMORY),
+        })
+    }
+
+    /// The mount's storage, for collections that are not described here.
+    pub(super) fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// Issuers, keys and settings as of now.
+    pub(super) fn authorities(&self) -> Arc<Authorities> {
+        Arc::clone(&self.authorities.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Begins to change issuers, keys or settings. Other changes wait; readers do not.
+    pub(super) async fn change(&self) -> Change<'_> {
+        let lock = self.changing.lock().await;
+        Change { store: self, _lock: lock, before: self.authorities(), writes: Writes::new() }
+    }
+
+    /// Reads the authorities again, keeping what did not change.
+    async fn reload(&self) -> Result<Arc<Authorities>, Error> {
+        let current = self.authorities();
+        let fresh = Arc::new(Authorities::load(&self.view, Some(&current)).await?);
+        *self.authorities.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&fresh);
+        Ok(fresh)
+    }
+
+    /// The role of this name, ready to use.
+    pub(super) async fn role(&self, name: &str) -> Result<Option<Arc<Role>>, Error> {
+        if let Some(role) = self.roles.get(name) {
+            return Ok(Some(role));
+        }
+        // The guard is void once somebody removes the entry, so a record that is replaced while we
+        // read it does not come to stay.
+        match self.roles.get_value_or_guard_async(name).await {
+            Ok(role) => Ok(Some(role)),
+            Err(guard) => {
+                let Some(record) = self.view.get_json::<RoleRecord>(collection::ROLES, &Name::new(name)).await?
+                else {
+                    return Ok(None);
+                };
+                let role = Arc::new(Role::new(record));
+                let _ = guard.insert(Arc::clone(&role));
+                Ok(Some(role))
+            }
+        }
+    }
+
+    /// Writes a role.
+    pub(super) async fn put_role(&self, name: &str, record: &RoleRecord) -> Result<(), Error> {
+        self.roles.remove(name);
+        let outcome = self.view.put_json(collection::ROLES, &Name::new(name), record).await;
+        self.roles.remove(name);
+        Ok(outcome?)
+    }
+
+    /// Removes a role, whether it exists or not.
+    pub(super) async fn delete_role(&self, name: &str) -> Result<(), Error> {
+        self.roles.remove(name);
+        let outcome = self.view.delete(collection::ROLES, &Name::new(name)).await;
+        self.roles.remove(name);
+        Ok(outcome?)
+    }
+
+    /// Role names after `after`, at most `limit`.
+    pub(super) async fn role_names(&self, after: Option<&str>, limit: usize) -> Result<Vec<String>, Error> {
+        let after = after.map(Name::new);
+        let names = self.view.list(collection::ROLES, after.as_ref(), limit).await?;
+        Ok(names.into_iter().map(Name::into_text).collect())
+    }
+
+    /// Stores one certificate: durable when this returns.
+    pub(super) async fn put_certificate(
+        &self,
+        serial: &SerialNumber,
+        record: &CertificateRecord,
+    ) -> Result<(), StorageError> {
+        self.view.put(collection::CERTIFICATES, &certificate_name(serial), &record.encode()).await
+    }
+
+    /// The certificate with this serial number.
+    pub(super) async fn certificate(&self, serial: &SerialNumber) -> Result<Option<CertificateRecord>, Error> {
+        match self.view.get(collection::CERTIFICATES, &certificate_name(serial)).await? {
+            Some(record) => Ok(Some(CertificateRecord::decode(&record.value)?)),
+            None => Ok(None),
+        }
+    }
+
+    /// Serial numbers in the order of their first eight bytes (which is the order of birth for our
+    /// own), after `after`, at most `limit`.
+    pub(super) async fn serial_numbers(
+        &self,
+        after: Option<&SerialNumber>,
+        limit: usize,
+    ) -> Result<Vec<SerialNumber>, Error> {
+        let after = after.map(certificate_name);
+        let names = self.view.list(collection::CERTIFICATES, after.as_ref(), limit).await?;
+        names
+            .iter()
+            .map(|name| {
+                name.text().parse().map_err(|error| Error::internal("a stored serial number does not parse", error))
+            })
+            .collect()
+    }
+
+    /// A setting of the mount that is read rarely, or its default.
+    pub(super) async fn config<T: DeserializeOwned + Default>(&self, name: &str) -> Result<T, Error> {
+        Ok(self.view.get_json(collection::CONFIG, &Name::new(name)).await?.unwrap_or_default())
+    }
+
+    /// Writes such a setting. Those that [`Authorities`] holds are written through a [`Change`].
+    pub(super) async fn put_config<T: Serialize + Sync>(&self, name: &str, record: &T) -> Result<(), Error> {
+        Ok(self.view.put_json(collection::CONFIG, &Name::new(name), record).await?)
+    }
+}
+
+/// Where a certificate lies: ordered by the first eight bytes, named by all.
+pub(super) fn certificate_name(serial: &SerialNumber) -> Name {
+    Name::ordered(serial.order(), data_encoding::HEXLOWER.encode(serial.as_bytes()))
+}
+
+/// A change of issuers, keys or settings: one batch, seen by nobody before it is durable.
+///
+/// Every record that is overwritten or deleted carries the version it was read with, so a second
+/// writer on the same store makes the commit fail rather than get lost.
+#[must_use = "nothing is written before `commit`"]
+pub(super) struct Change<'a> {
+    store: &'a Store,
+    _lock: MutexGuard<'a, ()>,
+    /// The authorities that this change builds on.
+    pub(super) before: Arc<Authorities>,
+    writes: Writes,
+}
+
+impl Change<'_> {
+    /// Writes an issuer, new or known.
+    pub(super) fn put_issuer(&mut self, record: &IssuerRecord) -> Result<&mut Self, Error> {
+        let known = self.before.issuer(&record.id).map(|authority| authority.version);
+        self.put(collection::ISSUERS, &record.id.to_string(), record, known)
+    }
+
+    /// Removes an issuer.
+    pub(super) fn delete_issuer(&mut self, id: &IssuerId) -> Result<&mut Self, Error> {
+        let known = self.before.issuer(id).map(|authority| authority.version);
+        self.delete(collection::ISSUERS, &id.to_string(), known)
+    }
+
+    /// Writes a key, new or known.
+    pub(super) fn put_key(&mut self, record: &KeyRecord) -> Result<&mut Self, Error> {
+        let known = self.before.key(&record.id).map(|key| key.version);
+        self.put(collection::KEYS, &record.id.to_string(), record, known)
+    }
+
+    /// Removes a key.
+    pub(super) fn delete_key(&mut self, id: &KeyId) -> Result<&mut Self, Error> {
+        let known = self.before.key(id).map(|key| key.version);
+        self.delete(collection::KEYS, &id.to_string(), known)
+    }
+
+    /// Writes which issuer is the default.
+    pub(super) fn put_issuers_config(&mut self, record: &IssuersConfig) -> Result<&mut Self, Error> {
+        let known = self.before.issuers_config.version;
+        self.put(collection::CONFIG, config::ISSUERS, record, known)
+    }
+
+    /// Writes which key is the default.
+    pub(super) fn put_keys_config(&mut self, record: &KeysConfig) -> Result<&mut Self, Error> {
+        let known = self.before.keys_config.version;
+        self.put(collection::CONFIG, config::KEYS, record, known)
+    }
+
+    /// Writes the URLs that issuers without their own repeat.
+    pub(super) fn put_urls(&mut self, record: &Urls) -> Result<&mut Self, Error> {
+        let known = self.before.urls.version;
+        self.put(collection::CONFIG, config::URLS, record, known)
+    }
+
+    /// Writes where this cluster is reached.
+    pub(super) fn put_cluster_config(&mut self, record: &ClusterConfig) -> Result<&mut Self, Error> {
+        let known = self.before.cluster.version;
+        self.put(collection::CONFIG, config::CLUSTER, record, known)
+    }
+
+    /// Stores a certificate with the change, e.g. that of a new authority.
+    pub(super) fn put_certificate(
+        &mut self,
+        serial: &SerialNumber,
+        record: &CertificateRecord,
+    ) -> Result<&mut Self, Error> {
+        let view = &self.store.view;
+        self.writes.put(view, collection::CERTIFICATES, &certificate_name(serial), &record.encode())?;
+        Ok(self)
+    }
+
+    /// Makes the change durable, then visible. Answers the authorities after it.
+    ///
+    /// If the outcome is unknown, what storage holds is read again before the error is returned:
+    /// the authorities in memory are those at rest, whichever they are.
+    pub(super) async fn commit(self) -> Result<Arc<Authorities>, Error> {
+        match self.store.view.commit(self.writes).await {
+            Ok(()) => self.store.reload().await,
+            Err(error) => {
+                if matches!(error, StorageError::UnknownOutcome { .. } | StorageError::Conflict) {
+                    self.store.reload().await?;
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    fn put<T: Serialize>(
+        &mut self,
+        collection: &str,
+        name: &str,
+        record: &T,
+        known: Option<Version>,
+    ) -> Result<&mut Self, Error> {
+        let (view, name) = (&self.store.view, Name::new(name));
+        match known {
+            Some(version) => self.writes.expect_unchanged(view, collection, &name, &version)?,
+            None => self.writes.expect_absent(view, collection, &name)?,
+        };
+        self.writes.put_json(view, collection, &name, record)?;
+        Ok(self)
+    }
+
+    fn delete(&mut self, collection: &str, name: &str, known: Option<Version>) -> Result<&mut Self, Error> {
+        let (view, name) = (&self.store.view, Name::new(name));
+        if let Some(version) = known {
+            self.writes.expect_unchanged(view, collection, &name, &version)?;
+            self.writes.delete(view, collection, &name)?;
+        }
+        Ok(self)
+    }
+}
+
+/// Every record of a collection, by name.
+pub(super) async fn load_all<T: DeserializeOwned>(view: &View, collection: &str) -> Result<Vec<(T, Version)>, Error> {
+    let records = view.scan(collection, Position::Start, usize::MAX).await?;
+    let mut loaded = Vec::with_capacity(records.len());
+    for (_, record) in records {
+        loaded.push((record.json::<T>()?, record.version));
+    }
+    Ok(loaded)
+}
