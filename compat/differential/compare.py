@@ -30,7 +30,11 @@ def answer(status, headers, body):
             content = decode.raw(body)
         else:
             content = decode.words(text) or replaced(text)
-    return {"status": status, "content-type": kind, "body": content}
+    result = {"status": status, "content-type": kind, "body": content}
+    for name in ("Location", "Retry-After", "Allow", "WWW-Authenticate"):
+        if name in headers:
+            result[name] = replaced(headers[name])
+    return result
 
 
 def normal(key, value):

@@ -1,8 +1,9 @@
 """Case files: parsing, variables, and the material (keys, CSRs, certificates) that cases ask for."""
 
-import base64, functools, itertools, json, pathlib, re, subprocess, tempfile, time
+import sys, base64, functools, itertools, json, pathlib, re, subprocess, tempfile, time
 from dataclasses import dataclass, field
 
+sys.setrecursionlimit(100_000)
 HERE = pathlib.Path(__file__).resolve().parent
 VARIABLE = re.compile(r"\$\$|\$(\w+)(?:\(([^)]*)\))?")
 STRING_OR_VARIABLE = re.compile(r'"(?:[^"\\]|\\.)*"|\$\$|\$\w+(?:\([^)]*\))?', re.S)
@@ -251,5 +252,7 @@ FUNCTIONS = {
     "damaged": damaged,
     "b64": lambda text: base64.b64encode(text.encode()).decode(),
     "file": lambda text: (HERE / "data" / text).read_text(),
+    "nest": lambda text: functools.reduce(lambda inner, _: {"a": inner}, range(int(text)), "end"),
+    "numbered": lambda text: ",".join(f"n{index}.example.com" for index in range(int(text))),
     "repeat": lambda text: text.rpartition(",")[0] * int(text.rpartition(",")[2]),
 }
