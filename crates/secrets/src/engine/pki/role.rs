@@ -318,6 +318,7 @@ impl RoleRecord {
             allow_any_name: *allow_any_name,
             enforce_hostnames: *enforce_hostnames,
             allow_ip_sans: *allow_ip_sans,
+            allow_token_displayname: false,
             allowed_ip_sans_cidr: allowed_ip_sans_cidr.to_vec(),
             allowed_uri_sans: allowed_uri_sans.to_vec(),
             allowed_other_sans: allowed_other_sans.to_vec(),
