@@ -9,6 +9,7 @@
 //! and their own [`engine::Mount`], nothing else. Everything they store goes through an encrypted
 //! view. Nothing here knows what HTTP is.
 
+pub mod auth;
 pub mod engine;
 pub mod error;
 pub mod mounts;

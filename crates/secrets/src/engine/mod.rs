@@ -15,6 +15,7 @@ use chancery_api::Ttl;
 use chancery_storage::View;
 use jiff::Timestamp;
 
+use crate::auth::approle::AppRole;
 use crate::error::Error;
 use crate::request::{Connection, Operation};
 use crate::response::{LeaseTerms, Response};
@@ -276,6 +277,7 @@ impl<E: Engine> AnyEngine for Mounted<E> {
 pub(crate) async fn open(kind: &str, mount: Arc<Mount>) -> Result<Arc<dyn AnyEngine>, Error> {
     match (mount.class, kind) {
         (Class::Secret, "pki") => Ok(Arc::new(Mounted(pki::Pki::open(mount).await?))),
+        (Class::Auth, "approle") => Ok(Arc::new(Mounted(Arc::new(AppRole::open(mount).await?)))),
         _ => Err(Error::invalid(format!("plugin not found in the catalog: {kind}"))),
     }
 }

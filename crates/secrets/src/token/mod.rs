@@ -4,4 +4,4 @@ mod entry;
 mod parameters;
 
 pub use entry::{Authorized, TokenEntry, TokenKey, TokenKind};
-pub use parameters::TokenParameters;
+pub use parameters::{ShownParameters, TokenChanges, TokenParameters, policy_names};
