@@ -2,7 +2,8 @@
 
 use crate::certificate::{BasicConstraints, Extension, extension_oid};
 use crate::emit::{self, Malformed, Reader, tag};
-use crate::{KeyPolicy, KeyUsage, PublicKey, Refusal, SanSet, Subject, SubjectKey, pem};
+use crate::names::NO_UTF8_STRING;
+use crate::{KeyError, KeyPolicy, KeyUsage, PublicKey, Refusal, SanSet, Subject, SubjectKey, pem};
 
 /// extensionRequest (RFC 2985, 5.4.2): the content of its identifier.
 const EXTENSION_REQUEST: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x0e];
@@ -49,9 +50,11 @@ impl VerifiedCsr {
     /// # Errors
     /// As [`VerifiedCsr::from_pem`].
     pub fn from_der(der: &[u8], keys: &KeyPolicy) -> Result<Self, Refusal> {
-        let malformed = |Malformed(reason)| Refusal::MalformedCsr { reason: reason.to_owned() };
         let parts = Parts::split(der).map_err(malformed)?;
-        let key = PublicKey::from_spki(parts.spki).map_err(|_| Refusal::UnknownPublicKey)?;
+        let key = PublicKey::from_spki(parts.spki).map_err(|error| match error {
+            KeyError::UnsupportedPublicKey => Refusal::UnknownPublicKey,
+            other => Refusal::MalformedCsr { reason: other.to_string() },
+        })?;
         // The policy first: checking the signature of a key nobody wants is wasted work.
         keys.check(&key)?;
         let csr = parts.read(key).map_err(malformed)?;
@@ -98,6 +101,15 @@ impl VerifiedCsr {
 
     pub(crate) fn extensions(&self) -> &[RequestedExtension] {
         &self.extensions
+    }
+}
+
+fn malformed(error: Malformed) -> Refusal {
+    let reason = error.0.to_owned();
+    if error == NO_UTF8_STRING {
+        Refusal::MalformedOtherSan { reason }
+    } else {
+        Refusal::MalformedCsr { reason }
     }
 }
 

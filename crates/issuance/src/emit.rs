@@ -209,7 +209,7 @@ impl<'a> Reader<'a> {
 
     /// Nothing may be left.
     pub(crate) fn end(&self) -> Result<(), Malformed> {
-        if self.rest.is_empty() { Ok(()) } else { Err(Malformed("trailing data")) }
+        if self.rest.is_empty() { Ok(()) } else { Err(Malformed("asn1: syntax error: trailing data")) }
     }
 }
 

@@ -402,6 +402,15 @@ pub enum KeyError {
         /// What is wrong with it.
         reason: String,
     },
+    /// The bytes are not a public key of their kind.
+    #[error("{reason}")]
+    MalformedPublicKey {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A public key of a kind that nobody can certify here.
+    #[error("unsupported kind of public key")]
+    UnsupportedPublicKey,
     /// The crypto library could not make a key.
     #[error("key generation failed")]
     GenerationFailed,

@@ -54,8 +54,10 @@ impl PublicKey {
     /// Not DER, or a key of another kind. RSA of any size is read; whether it is good enough is
     /// for [`KeyPolicy`](crate::KeyPolicy).
     pub fn from_spki(spki: &[u8]) -> Result<Self, KeyError> {
-        let (spec, key_length) =
-            read_spki(spki).map_err(|Malformed(reason)| KeyError::Malformed { reason: reason.to_owned() })?;
+        let (spec, key_length) = read_spki(spki).map_err(|error| match error {
+            UNSUPPORTED_KIND => KeyError::UnsupportedPublicKey,
+            Malformed(reason) => KeyError::MalformedPublicKey { reason: reason.to_owned() },
+        })?;
         let key_start = spki.len() - key_length;
         let mut key_id = [0; 20];
         // RFC 5280, 4.2.1.2, method 1: SHA-1 of the BIT STRING's content.
@@ -150,6 +152,9 @@ fn p224_verifies(point: &[u8], hash: identifier::AnyHash, message: &[u8], signat
     key.verify_prehash(digest.as_ref(), &signature).is_ok()
 }
 
+/// The algorithm identifier names a family we do not know.
+const UNSUPPORTED_KIND: Malformed = Malformed("an unsupported kind of public key");
+
 /// Kind of key, and the length of the key's own bytes at the end of the SPKI.
 fn read_spki(der: &[u8]) -> Result<(KeySpec, usize), Malformed> {
     let mut outer = Reader::new(der);
@@ -167,7 +172,7 @@ fn read_spki(der: &[u8]) -> Result<(KeySpec, usize), Malformed> {
         KeySpec::Rsa(rsa_bits(key)?)
     } else if family == oid::EC_PUBLIC_KEY {
         let named = parameters.expect(tag::OID)?.content;
-        let curve = oid::curve(named).ok_or(Malformed("an unsupported elliptic curve"))?;
+        let curve = oid::curve(named).ok_or(Malformed("x509: unsupported elliptic curve"))?;
         let point_length = 1 + 2 * curve.field_bytes();
         // Only uncompressed points, as on the peer: one key, one encoding, one key id.
         if key.first() != Some(&4) || key.len() != point_length {
@@ -180,7 +185,7 @@ fn read_spki(der: &[u8]) -> Result<(KeySpec, usize), Malformed> {
         }
         KeySpec::Ed25519
     } else {
-        return Err(Malformed("an unsupported kind of public key"));
+        return Err(UNSUPPORTED_KIND);
     };
     parameters.end()?;
     Ok((spec, key.len()))

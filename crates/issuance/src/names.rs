@@ -75,11 +75,11 @@ impl SanSet {
 
     fn read_name(&mut self, name: Element<'_>) -> Result<(), Malformed> {
         match name.tag {
-            DNS_NAME => self.dns.push(ia5(name.content, "a dNSName that is not ASCII text")?),
-            RFC822_NAME => self.email.push(ia5(name.content, "an rfc822Name that is not ASCII text")?),
+            DNS_NAME => self.dns.push(ia5(name.content, "x509: SAN dNSName is malformed")?),
+            RFC822_NAME => self.email.push(ia5(name.content, "x509: SAN rfc822Name is malformed")?),
             URI => {
-                let text = ia5(name.content, "a URI that is not ASCII text")?;
-                self.uri.push(uri::normal_form(&text).ok_or(Malformed("a URI that is not one"))?);
+                let text = ia5(name.content, "x509: SAN uniformResourceIdentifier is malformed")?;
+                self.uri.push(uri::normal_form(&text).ok_or(Malformed("x509: cannot parse URI"))?);
             }
             IP_ADDRESS => self.ip.push(ip(name.content)?),
             OTHER_NAME => self.other.push(OtherName::read(name)?),
@@ -129,8 +129,16 @@ fn ip(bytes: &[u8]) -> Result<IpAddr, Malformed> {
         return Ok(IpAddr::from(v4));
     }
     let v6 = <[u8; 16]>::try_from(bytes).map_err(|_| Malformed("an iPAddress of neither 4 nor 16 bytes"))?;
-    Ok(Ipv6Addr::from(v6).to_canonical())
+    let v6 = Ipv6Addr::from(v6);
+    // One address, one encoding: else a network rule for one form would miss the other.
+    if v6.to_ipv4_mapped().is_some() {
+        return Err(Malformed("x509: SAN iPAddress contains IPv4-mapped IPv6 address"));
+    }
+    Ok(IpAddr::V6(v6))
 }
+
+/// An otherName of another type than we can check.
+pub(crate) const NO_UTF8_STRING: Malformed = Malformed("no UTF-8 string found in OtherName");
 
 /// An otherName: a type and a UTF-8 value.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -171,9 +179,7 @@ impl OtherName {
         let oid = emit::oid_text(fields.expect(tag::OID)?.content)?;
         let mut value = fields.expect(tag::constructed(0))?.reader();
         fields.end()?;
-        let text = value
-            .expect(tag::UTF8_STRING)
-            .map_err(|_| Malformed("an otherName that is not a UTF-8 string"))?;
+        let text = value.expect(tag::UTF8_STRING).map_err(|_| NO_UTF8_STRING)?;
         value.end()?;
         let value =
             std::str::from_utf8(text.content).map_err(|_| Malformed("an otherName that is not UTF-8"))?;

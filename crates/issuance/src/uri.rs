@@ -67,7 +67,14 @@ fn check_authority(authority: &str) -> Option<()> {
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     let after_host = match host.strip_prefix('[') {
         Some(literal) => literal.split_once(']')?.1,
-        None => host.find(':').and_then(|colon| host.get(colon..)).unwrap_or(""),
+        None => {
+            let (name, port) = host.split_at(host.find(':').unwrap_or(host.len()));
+            // Name constraints compare hosts label by label (RFC 5280, 4.2.1.10): no empty ones.
+            if name.split('.').any(str::is_empty) && !name.is_empty() {
+                return None;
+            }
+            port
+        }
     };
     let port_is_numeric = match after_host.strip_prefix(':') {
         Some(port) => port.bytes().all(|byte| byte.is_ascii_digit()),
@@ -130,6 +137,7 @@ mod tests {
             "http://h:port/",
             "http://a b/",
             "http://[::1/",
+            "http://fo..o/",
             "a\0b",
             "a\nb",
         ] {

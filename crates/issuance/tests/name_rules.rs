@@ -150,8 +150,10 @@ fn subject_text(subject: &Subject) -> String {
         values.sort_by_key(|value| (value.len(), value.clone()));
         values.dedup();
         if !values.is_empty() {
-            parts
-                .push(values.iter().map(|value| format!("{name} = {value}")).collect::<Vec<_>>().join(" + "));
+            let quoted =
+                |value: &String| if value.contains(',') { format!("{value:?}") } else { value.clone() };
+            let texts = values.iter().map(|value| format!("{name} = {}", quoted(value)));
+            parts.push(texts.collect::<Vec<_>>().join(" + "));
         }
     };
     multi("C", &subject.country);
