@@ -176,7 +176,7 @@ fn read_spki(der: &[u8]) -> Result<(KeySpec, usize), Malformed> {
         let point_length = 1 + 2 * curve.field_bytes();
         // Only uncompressed points, as on the peer: one key, one encoding, one key id.
         if key.first() != Some(&4) || key.len() != point_length {
-            return Err(Malformed("a point on the curve that is not uncompressed"));
+            return Err(Malformed("x509: failed to unmarshal elliptic curve point"));
         }
         KeySpec::Ec(curve)
     } else if family == oid::ED25519 {

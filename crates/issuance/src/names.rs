@@ -119,6 +119,7 @@ impl SanSet {
 /// verifier.
 fn ia5(bytes: &[u8], what: &'static str) -> Result<String, Malformed> {
     match std::str::from_utf8(bytes) {
+        Ok("") => Err(Malformed("an empty subject alternative name")),
         Ok(text) if text.bytes().all(|byte| (0x20..0x7f).contains(&byte)) => Ok(text.to_owned()),
         _ => Err(Malformed(what)),
     }
