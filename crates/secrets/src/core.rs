@@ -404,7 +404,7 @@ impl Active {
             Ok(answer) => Outcome::Answered(answer),
             Err(error) => Outcome::Refused(error),
         };
-        self.audit.response(receipt, outcome, &self.tokens, now).await
+        self.audit.response(receipt, outcome, now).await
     }
 
     /// A token whose last use is over. If this fails, the token still has no use left, and its expiry

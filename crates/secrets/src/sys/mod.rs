@@ -2,6 +2,7 @@
 //!
 //! The one engine that sees the whole core. A file per family; this one joins their tables.
 
+mod audit;
 mod mounts;
 mod policies;
 mod seal;
@@ -28,6 +29,7 @@ static ROUTES: LazyLock<Routes<Sys>> = LazyLock::new(|| {
     let routes = Routes::new();
     let routes = seal::routes(routes);
     let routes = mounts::routes(routes);
+    let routes = audit::routes(routes);
     policies::routes(routes)
 });
 
