@@ -12,7 +12,7 @@ use crate::engine::{Call, Class, Mount, Mounted, SystemLimits, Tuning};
 use crate::error::{Error, Kind};
 use crate::lease::Leases;
 use crate::mounts::{MountEntry, MountPoint, Mounts};
-use crate::policy::Policies;
+use crate::policy::{Acl, Grant, Parameters, Policies};
 use crate::request::{Operation, Request};
 use crate::response::{Answer, Response};
 use crate::route::Matched;
@@ -226,7 +226,41 @@ pub(crate) enum Caller {
     /// The path needs no token.
     Anyone,
     /// A token whose policies allow the request. `last_use` says that this was its last.
-    Token { authorized: Authorized, last_use: bool, operation: Operation },
+    Token { authorized: Authorized, last_use: bool, operation: Operation, filter: Option<ListFilter> },
+}
+
+/// What the policies hide of a listing.
+pub(crate) struct ListFilter {
+    acl: Arc<Acl>,
+    grant: Grant,
+}
+
+impl ListFilter {
+    fn of(grant: Grant, acl: Arc<Acl>) -> Option<Self> {
+        (grant.keys_filter.is_some() || grant.list_limit.is_some()).then_some(Self { acl, grant })
+    }
+
+    /// Takes the names out of a listing that the caller may not see.
+    fn apply(&self, path: &str, response: &mut Response) -> Result<(), Error> {
+        let Some(data) = &response.data else { return Ok(()) };
+        let mut listing: serde_json::Value = serde_json::from_str(data.get())?;
+        let Some(serde_json::Value::Array(keys)) = listing.get_mut("keys") else { return Ok(()) };
+        if let Some(filter) = &self.grant.keys_filter {
+            keys.retain(|key| key.as_str().is_some_and(|key| self.acl.shows(filter, path, key)));
+        }
+        if let Some(limit) = self.grant.list_limit.and_then(|limit| usize::try_from(limit).ok()) {
+            keys.truncate(limit);
+        }
+        let kept: Vec<String> = keys.iter().filter_map(|key| key.as_str().map(str::to_owned)).collect();
+        if kept.is_empty() {
+            return Err(Error::nothing_there());
+        }
+        if let Some(serde_json::Value::Object(info)) = listing.get_mut("key_info") {
+            info.retain(|name, _| kept.contains(name));
+        }
+        response.data = Some(serde_json::value::to_raw_value(&listing)?);
+        Ok(())
+    }
 }
 
 /// A refusal at the door, with the token if it was at least a real one, for the audit record.
@@ -263,13 +297,17 @@ impl Active {
         let refused = |error| Refused { error, token: Some(Arc::clone(&token)), last_use };
 
         let operation = self.create_or_update(request, target, now).await.map_err(&refused)?;
-        let acl = self.policies.acl(&token).await.map_err(&refused)?;
-        let grant = acl.check(operation, &request.path, &request.body, request.wrap_ttl).map_err(|denied| refused(denied.into()))?;
+        let acl = self.policies.acl(&token, now).await.map_err(&refused)?;
+        let parameters = Parameters { body: &request.body, query: &request.query };
+        let wrap_ttl = request.wrap_ttl.map(|ttl| ttl.0);
+        let grant = acl
+            .check(operation, &request.path, parameters, wrap_ttl)
+            .map_err(|denied| refused(denied.into()))?;
         if target.matched().is_some_and(|matched| matched.flags.sudo) && !grant.sudo {
             return Err(refused(Error::denied()));
         }
         let authorized = Authorized::new(Arc::clone(&token), grant.sudo);
-        Ok(Caller::Token { authorized, last_use, operation })
+        Ok(Caller::Token { authorized, last_use, operation, filter: ListFilter::of(grant, acl) })
     }
 
     /// Tells a write to something new from one to something that is there, where the route can.
@@ -339,7 +377,11 @@ impl Active {
             Caller::Token { authorized, operation, .. } => (Some(authorized.clone()), *operation),
         };
         let call = Call { operation, ..call(request, &point.entry.path, rest, matched, authorized, now) };
-        point.engine.dispatch(matched, call).await
+        let mut response = point.engine.dispatch(matched, call).await?;
+        if let Caller::Token { filter: Some(filter), .. } = caller {
+            filter.apply(&request.path, &mut response)?;
+        }
+        Ok(response)
     }
 
     /// Turns what the engine asked for into a token, a lease and a wrapping.

@@ -9,15 +9,24 @@
 //! and their own [`engine::Mount`], nothing else. Everything they store goes through an encrypted
 //! view. Nothing here knows what HTTP is.
 
+pub mod audit;
 pub mod auth;
+pub mod core;
 pub mod engine;
 pub mod error;
+mod help;
+pub mod lease;
 pub mod mounts;
+pub mod policy;
 pub mod request;
 pub mod response;
 pub mod route;
+mod sealing;
+pub mod sys;
 pub mod token;
+pub mod wrapping;
 
+pub use core::{Core, CoreConfig};
 pub use error::{Error, Kind};
 pub use request::{Connection, Operation, Request};
 pub use response::{Answer, Response};

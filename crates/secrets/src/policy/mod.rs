@@ -12,6 +12,7 @@ mod capability;
 mod keys_filter;
 mod parameters;
 mod parse;
+mod store;
 mod template;
 
 pub use acl::{Acl, Denied, Grant};
@@ -23,6 +24,7 @@ pub use capability::{Capabilities, Capability};
 pub use keys_filter::KeysFilter;
 pub use parameters::Parameters;
 pub use parse::{PathRule, Permissions, Policy, PolicyError};
+pub use store::{Policies, PolicyRecord};
 pub use template::{Alias, Entity, Group, Identity, Substitution};
 
 #[cfg(test)]

@@ -9,7 +9,10 @@ use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Error;
-use crate::policy::{Acl, DEFAULT_POLICY, Identity, Policy, RESPONSE_WRAPPING_POLICY};
+use super::{
+    Acl, Alias, DEFAULT, DEFAULT_TEXT, Entity, Identity, Policy, RESPONSE_WRAPPING, RESPONSE_WRAPPING_TEXT, ROOT,
+    Substitution, normal_name,
+};
 use crate::token::TokenEntry;
 
 const COLLECTION: &str = "policies";
@@ -33,16 +36,28 @@ pub struct PolicyRecord {
     pub modified: Option<Timestamp>,
     /// When it ceases to grant anything.
     pub expiration: Option<Timestamp>,
-    /// Accepted and shown.
+    /// Values with `/` may take the place of templates.
     pub allow_slashes_in_identity_templates: bool,
-    /// Accepted and shown.
+    /// Values with `*` or `+` may take the place of templates.
     pub allow_wildcards_in_identity_templates: bool,
+}
+
+impl PolicyRecord {
+    /// The rules in the text.
+    fn parse(&self) -> Result<Policy, Error> {
+        let policy =
+            Policy::parse(&self.name, &self.text).map_err(|error| Error::internal("internal error", error))?;
+        Ok(policy.with_substitution(Substitution {
+            wildcards: self.allow_wildcards_in_identity_templates,
+            slashes: self.allow_slashes_in_identity_templates,
+        }))
+    }
 }
 
 /// The policies and the access lists made of them.
 ///
 /// The cache of lists is emptied by every write of a policy. A list that was being built from the
-/// old text while the write happened is told apart by its generation and not kept.
+/// old text while the write happened is told apart by the generation, and the cache is emptied again.
 pub struct Policies {
     root: View,
     acls: Cache<String, Cached>,
@@ -103,37 +118,39 @@ impl Policies {
                 }
                 until = Some(until.map_or(expiration, |earlier| earlier.min(expiration)));
             }
-            let policy = Policy::parse(&record.name, &record.text)
-                .map_err(|error| Error::internal("internal error", error))?;
-            policies.push(policy);
+            policies.push(record.parse()?);
         }
         let templated = policies.iter().any(Policy::is_templated);
-        let acl = Arc::new(Acl::new(&policies, &identity(token)));
-        if self.generation.load(Ordering::Acquire) == generation {
-            let cached = Cached::Acl(Arc::clone(&acl), until);
-            if templated {
-                self.acls.insert(entity_key(&set, token), cached);
-                self.acls.insert(set, Cached::Templated);
-            } else {
-                self.acls.insert(set, cached);
-            }
+        let acl = Acl::new(&policies, &identity(token), now)
+            .map_err(|error| Error::denied().caused_by(error))?;
+        let until = [until, acl.valid_until()].into_iter().flatten().min();
+        let acl = Arc::new(acl);
+        let cached = Cached::Acl(Arc::clone(&acl), until);
+        if templated {
+            self.acls.insert(entity_key(&set, token), cached);
+            self.acls.insert(set, Cached::Templated);
+        } else {
+            self.acls.insert(set, cached);
+        }
+        if self.generation.load(Ordering::Acquire) != generation {
+            self.acls.clear();
         }
         Ok(acl)
     }
 
     /// One policy; the built-in text for `default` and `response-wrapping` unless it was replaced.
     pub async fn read(&self, name: &str) -> Result<Option<PolicyRecord>, Error> {
-        let name = name.to_lowercase();
+        let name = normal_name(name);
         if let Some(record) = self.root.get_json(COLLECTION, &Name::new(name.as_str())).await? {
             return Ok(Some(record));
         }
         let text = match name.as_str() {
-            "root" => "",
-            "default" => DEFAULT_POLICY,
-            "response-wrapping" => RESPONSE_WRAPPING_POLICY,
+            ROOT => "",
+            DEFAULT => DEFAULT_TEXT,
+            RESPONSE_WRAPPING => RESPONSE_WRAPPING_TEXT,
             _ => return Ok(None),
         };
-        let version = u64::from(name != "root");
+        let version = u64::from(name != ROOT);
         Ok(Some(PolicyRecord { name, text: text.to_owned(), version, ..PolicyRecord::default() }))
     }
 
@@ -141,12 +158,12 @@ impl Policies {
     pub async fn list(&self) -> Result<Vec<String>, Error> {
         let stored = self.root.list(COLLECTION, Position::Start, usize::MAX).await?;
         let mut names: Vec<String> = stored.into_iter().map(Name::into_text).collect();
-        if !names.iter().any(|name| name == "default") {
-            names.push("default".to_owned());
+        if !names.iter().any(|name| name == DEFAULT) {
+            names.push(DEFAULT.to_owned());
         }
-        names.retain(|name| name != "response-wrapping");
+        names.retain(|name| name != RESPONSE_WRAPPING);
         names.sort_unstable();
-        names.push("root".to_owned());
+        names.push(ROOT.to_owned());
         Ok(names)
     }
 
@@ -160,7 +177,7 @@ impl Policies {
 
     /// Removes a policy. Tokens that name it lose what it granted.
     pub async fn delete(&self, name: &str) -> Result<(), Error> {
-        let outcome = self.root.delete(COLLECTION, &Name::new(name.to_lowercase().as_str())).await;
+        let outcome = self.root.delete(COLLECTION, &Name::new(normal_name(name))).await;
         self.forget();
         Ok(outcome?)
     }
@@ -176,12 +193,20 @@ fn entity_key(set: &str, token: &TokenEntry) -> String {
     format!("{set}\n{}\n{accessor}\n{alias}", token.entity_id)
 }
 
-/// What templated paths can refer to.
+/// What templated paths can refer to. There is no identity store: an entity has the one alias of the
+/// login, and its name.
 fn identity(token: &TokenEntry) -> Identity {
-    Identity {
-        entity_id: token.entity_id.clone(),
-        aliases: token.alias.iter().cloned().collect(),
-        metadata: token.meta.clone().unwrap_or_default(),
-        ..Identity::default()
-    }
+    let entity = token.alias.as_ref().map(|(mount_accessor, name)| Entity {
+        id: token.entity_id.clone(),
+        name: format!("entity_{}", token.entity_id.split('-').next().unwrap_or_default()),
+        aliases: vec![Alias {
+            mount_accessor: mount_accessor.clone(),
+            id: token.entity_id.clone(),
+            name: name.clone(),
+            metadata: token.meta.clone().unwrap_or_default(),
+            ..Alias::default()
+        }],
+        ..Entity::default()
+    });
+    Identity { entity, ..Identity::default() }
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::engine::Call;
 use crate::error::Error;
-use crate::policy::{Policy, PolicyRecord};
+use crate::policy::{Policy, PolicyRecord, may_be_deleted, may_be_written, normal_name};
 use crate::response::Response;
 use crate::route::Routes;
 use crate::sys::Sys;
@@ -68,9 +68,9 @@ fields! {
             cas: Option<i64>,
             /// Every write must give `cas`.
             cas_required: Option<bool>,
-            /// Accepted and shown.
+            /// Values with `/` may take the place of templates.
             allow_slashes_in_identity_templates: Option<bool>,
-            /// Accepted and shown.
+            /// Values with `*` or `+` may take the place of templates.
             allow_wildcards_in_identity_templates: Option<bool>,
         }
     }
@@ -97,13 +97,11 @@ impl Sys {
     }
 
     async fn write_policy(self: Arc<Self>, call: Call, body: WritePolicy) -> Result<Response, Error> {
-        let name = body.name.to_lowercase();
+        let name = normal_name(&body.name);
         if name.is_empty() {
             return Err(Error::invalid("policy name must be provided in the URL"));
         }
-        if matches!(name.as_str(), "root" | "response-wrapping") {
-            return Err(Error::invalid(format!("cannot update {name:?} policy")));
-        }
+        may_be_written(&name).map_err(Error::invalid)?;
         let given = if body.policy.is_empty() { body.rules } else { body.policy };
         let text = BASE64_STANDARD
             .decode(given.trim())
@@ -149,12 +147,8 @@ impl Sys {
     }
 
     async fn delete_policy(self: Arc<Self>, _: Call, body: PolicyName) -> Result<Response, Error> {
-        let name = body.name.to_lowercase();
-        match name.as_str() {
-            "default" => return Err(Error::invalid("cannot delete default policy")),
-            "root" | "response-wrapping" => return Err(Error::invalid(format!("cannot delete {name:?} policy"))),
-            _ => {},
-        }
+        let name = normal_name(&body.name);
+        may_be_deleted(&name).map_err(Error::invalid)?;
         self.active()?.policies.delete(&name).await?;
         Ok(Response::empty())
     }
