@@ -3,7 +3,8 @@
 use std::sync::{Arc, PoisonError, RwLock};
 
 use chancery_api::{Clock, Ttl};
-use chancery_storage::{Barrier, Unsealed, View};
+use chancery_storage::{Barrier, Name, Unsealed, View, Writes};
+use serde::{Deserialize, Serialize};
 use jiff::Timestamp;
 
 use crate::audit::{Audit, Outcome, Receipt, RequestRecord};
@@ -17,7 +18,7 @@ use crate::request::{Operation, Request};
 use crate::response::{Answer, Response};
 use crate::route::Matched;
 use crate::sys::Sys;
-use crate::token::{Authorized, Spend, TokenEngine, TokenEntry, TokenStore};
+use crate::token::{Authorized, Outside, Spend, TokenEngine, TokenEntry, TokenStore};
 use crate::wrapping;
 
 /// What the operator configured of the server itself.
@@ -63,12 +64,36 @@ pub struct Active {
     pub(crate) unsealed: Arc<Unsealed>,
     /// The core's own storage.
     pub(crate) root: View,
-    pub(crate) mounts: Mounts,
+    pub(crate) mounts: Arc<Mounts>,
     pub(crate) tokens: Arc<TokenStore>,
-    pub(crate) policies: Policies,
+    pub(crate) policies: Arc<Policies>,
     pub(crate) leases: Arc<Leases>,
     pub(crate) audit: Audit,
     pub(crate) cubbyhole: Arc<Cubbyhole>,
+    pub(crate) cluster: Cluster,
+}
+
+/// What names this server and its storage to others.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Cluster {
+    /// A UUID, made once.
+    pub(crate) id: String,
+}
+
+impl Cluster {
+    const NAME: &str = "cluster";
+
+    /// Names a new store, together with its first records.
+    pub(crate) fn found(root: &View, first: &mut Writes) -> Result<(), Error> {
+        let cluster = Self { id: uuid::Uuid::new_v4().to_string() };
+        first.put_json(root, "core", &Name::new(Self::NAME), &cluster)?;
+        Ok(())
+    }
+
+    async fn load(root: &View) -> Result<Self, Error> {
+        let stored = root.get_json("core", &Name::new(Self::NAME)).await?;
+        stored.ok_or_else(|| Error::internal("internal error", "the store has no cluster record"))
+    }
 }
 
 /// The scope of the core's own records.
@@ -111,6 +136,11 @@ impl Core {
         self.active.read().unwrap_or_else(PoisonError::into_inner).clone().ok_or_else(Error::sealed)
     }
 
+    /// The UUID of this server's storage.
+    pub(crate) fn cluster_id(&self) -> Result<String, Error> {
+        Ok(self.active()?.cluster.id.clone())
+    }
+
     /// Whether the server is sealed.
     pub fn is_sealed(&self) -> bool {
         self.active().is_err()
@@ -134,11 +164,11 @@ impl Core {
     pub(crate) async fn activate(&self, unsealed: Arc<Unsealed>) -> Result<Arc<Active>, Error> {
         let root = unsealed.view(ROOT_SCOPE)?;
         let limits = self.config.limits;
-        let tokens = Arc::new(TokenStore::open(root.clone(), limits).await?);
-        let policies = Policies::open(root.clone()).await?;
-        let leases = Arc::new(Leases::open(root.clone(), limits).await?);
+        let tokens = Arc::new(TokenStore::open(root.clone()).await?);
+        let policies = Arc::new(Policies::open(root.clone()).await?);
+        let leases = Arc::new(Leases::open(root.clone()).await?);
         let audit = Audit::open(root.clone()).await?;
-        let mounts = Mounts::open(Arc::clone(&unsealed), root.clone(), limits).await?;
+        let mounts = Arc::new(Mounts::open(Arc::clone(&unsealed), root.clone(), limits).await?);
 
         // The mounts that are always there have fixed names, so that what they store is found again.
         let provided = |class, path: &str, kind: &str| -> Result<(MountEntry, Arc<Mount>), Error> {
@@ -162,10 +192,11 @@ impl Core {
         let cubbyhole = Arc::new(Cubbyhole::new(Arc::clone(&mount)));
         mounts.provide(entry, mount, Arc::new(Mounted(Arc::clone(&cubbyhole))));
         let (entry, mount) = provided(Class::Auth, "token", "token")?;
-        let engine = TokenEngine::new(Arc::clone(&tokens), Arc::clone(&leases), Arc::clone(&mount));
+        let engine = TokenEngine::new(Arc::clone(&tokens), Arc::clone(&mount), outside(&mounts, &policies));
         mounts.provide(entry, mount, Arc::new(Mounted(Arc::new(engine))));
 
-        let active = Arc::new(Active { unsealed, root, mounts, tokens, policies, leases, audit, cubbyhole });
+        let cluster = Cluster::load(&root).await?;
+        let active = Arc::new(Active { cluster, unsealed, root, mounts, tokens, policies, leases, audit, cubbyhole });
         *self.active.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&active));
         Ok(active)
     }
@@ -306,7 +337,7 @@ impl Active {
         if target.matched().is_some_and(|matched| matched.flags.sudo) && !grant.sudo {
             return Err(refused(Error::denied()));
         }
-        let authorized = Authorized::new(Arc::clone(&token), grant.sudo);
+        let authorized = Authorized::new(Arc::clone(&token), text.clone(), grant.sudo);
         Ok(Caller::Token { authorized, last_use, operation, filter: ListFilter::of(grant, acl) })
     }
 
@@ -411,20 +442,21 @@ impl Active {
         mut response: Response,
         now: Timestamp,
     ) -> Result<Answer, Error> {
-        let (login, lease) = (response.login.take(), response.lease.take());
+        let (login, auth, lease) = (response.login.take(), response.auth.take(), response.lease.take());
         let mut answer = Answer {
             request_id: request.id.clone(),
             reads: matches!(request.operation, Operation::Read | Operation::List | Operation::Scan),
             response,
+            auth: auth.map(|auth| *auth),
             ..Answer::default()
         };
         if let (Some(login), Some(point)) = (login, target.point()) {
             if point.entry.class != Class::Auth {
                 return Err(Error::internal("internal error", "a secrets engine answered a login"));
             }
-            let created = self.tokens.login(*login, point, &request.path, &request.connection, now).await?;
+            let created = self.tokens.login(*login, &point.mount, &point.entry.path, &request.path, now).await?;
+            answer.auth = Some(created.auth());
             answer.response.warnings.extend(created.warnings);
-            answer.auth = Some(created.auth);
         }
         if let (Some(terms), Some(point), Caller::Token { authorized, .. }) = (lease, target.point(), caller) {
             let registered =
@@ -449,12 +481,49 @@ impl Active {
         self.audit.response(receipt, outcome, now).await
     }
 
+    /// What has expired is revoked, engines tidy up.
+    async fn upkeep(&self, now: Timestamp) -> Vec<Error> {
+        let mut errors = Vec::new();
+        for point in self.mounts.all().values() {
+            if let Err(error) = point.engine.tick(now).await {
+                errors.push(error);
+            }
+        }
+        errors
+    }
+
+    /// Takes back everything that a mount gave out.
+    pub(crate) async fn revoke_mount(&self, _point: &MountPoint, _now: Timestamp) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// A token whose last use is over. If this fails, the token still has no use left, and its expiry
     /// removes it.
     async fn revoke_spent(&self, token: &Arc<TokenEntry>, now: Timestamp) {
-        if let Err(error) = self.revoke_tree(token, now).await {
+        if let Err(error) = self.tokens.revoke_tree(token.key, now).await {
             tracing::warn!(%error, "a token without uses left could not be revoked yet");
         }
+    }
+}
+
+/// What the token mount may ask of mounts and policies. Weakly: the mount table holds the token mount.
+fn outside(mounts: &Arc<Mounts>, policies: &Arc<Policies>) -> Outside {
+    let mounts = Arc::downgrade(mounts);
+    let policies = Arc::downgrade(policies);
+    Outside {
+        mount: Box::new(move |path| {
+            let (point, _) = mounts.upgrade()?.find(path)?;
+            Some((Arc::clone(&point.mount), Arc::clone(&point.engine)))
+        }),
+        has_policy: Box::new(move |name| {
+            let policies = policies.upgrade();
+            Box::pin(async move {
+                match policies {
+                    Some(policies) => Ok(policies.read(&name).await?.is_some()),
+                    None => Err(Error::sealed()),
+                }
+            })
+        }),
     }
 }
 

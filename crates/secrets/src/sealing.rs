@@ -6,7 +6,7 @@ use chancery_api::Secret;
 use chancery_storage::{Quorum, SealError, Share, ShareScheme, Writes};
 use jiff::Timestamp;
 
-use crate::core::Core;
+use crate::core::{Cluster, Core, ROOT_SCOPE};
 use crate::error::{Error, Kind};
 use crate::token::TokenStore;
 
@@ -28,8 +28,9 @@ impl Core {
     pub async fn initialize(&self, scheme: ShareScheme, root_token: Option<Secret>) -> Result<Initialized, Error> {
         let now = self.clock.now();
         let founding = self.barrier.found(scheme, system_time(now)).await?;
-        let root = founding.unsealed().view(super::core::ROOT_SCOPE)?;
+        let root = founding.unsealed().view(ROOT_SCOPE)?;
         let mut first = Writes::new();
+        Cluster::found(&root, &mut first)?;
         let root_token = TokenStore::found(&root, &mut first, root_token, now)?;
         let (unsealed, shares) = founding.commit(first).await?;
         if self.barrier.status().await?.recovery_seal {
@@ -82,7 +83,7 @@ impl Core {
 
 /// The same instant for the crate that knows only the standard library's clock.
 pub(crate) fn system_time(now: Timestamp) -> SystemTime {
-    now.into()
+    SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(u64::try_from(now.as_millisecond()).unwrap_or(0))
 }
 
 impl From<SealError> for Error {

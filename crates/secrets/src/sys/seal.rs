@@ -128,8 +128,8 @@ pub(super) fn decode_share(text: &str) -> Result<Vec<u8>, Error> {
 
 /// Shares as `keys` and `keys_base64` print them.
 pub(super) fn encode_shares(shares: &[Share]) -> (Vec<String>, Vec<String>) {
-    let hex = shares.iter().map(|share| HEXLOWER.encode(share.as_bytes())).collect();
-    let base64 = shares.iter().map(|share| BASE64.encode(share.as_bytes())).collect();
+    let hex = shares.iter().map(|share| HEXLOWER.encode(share)).collect();
+    let base64 = shares.iter().map(|share| BASE64.encode(share)).collect();
     (hex, base64)
 }
 
