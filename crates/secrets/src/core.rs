@@ -2,15 +2,15 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use chancery_api::{Clock, Ttl};
+use chancery_api::Clock;
 use chancery_storage::{Barrier, Name, Unsealed, View, Writes};
-use serde::{Deserialize, Serialize};
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::audit::{Audit, Outcome, Receipt, RequestRecord};
 use crate::engine::cubbyhole::Cubbyhole;
 use crate::engine::{Call, Class, Mount, Mounted, SystemLimits, Tuning};
-use crate::error::{Error, Kind};
+use crate::error::Error;
 use crate::lease::Leases;
 use crate::mounts::{MountEntry, MountPoint, Mounts};
 use crate::policy::{Acl, Grant, Parameters, Policies};
@@ -174,7 +174,8 @@ impl Core {
         let provided = |class, path: &str, kind: &str| -> Result<(MountEntry, Arc<Mount>), Error> {
             let uuid = format!("provided/{kind}");
             let accessor = format!("{kind}_00000000");
-            let entry = MountEntry { uuid, accessor, ..MountEntry::new(class, path, kind, Tuning::default()) };
+            let entry =
+                MountEntry { uuid, accessor, ..MountEntry::new(class, path, kind, Tuning::default()) };
             let view = unsealed.view(&entry.uuid)?;
             let mount = Mount::new(
                 entry.uuid.clone(),
@@ -196,7 +197,8 @@ impl Core {
         mounts.provide(entry, mount, Arc::new(Mounted(Arc::new(engine))));
 
         let cluster = Cluster::load(&root).await?;
-        let active = Arc::new(Active { cluster, unsealed, root, mounts, tokens, policies, leases, audit, cubbyhole });
+        let active =
+            Arc::new(Active { cluster, unsealed, root, mounts, tokens, policies, leases, audit, cubbyhole });
         *self.active.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&active));
         Ok(active)
     }
@@ -221,11 +223,7 @@ pub(crate) enum Target {
     /// A mount has it, but no route of its engine.
     Unsupported(Arc<MountPoint>),
     /// A route of a mount.
-    Route {
-        point: Arc<MountPoint>,
-        rest: String,
-        matched: Matched,
-    },
+    Route { point: Arc<MountPoint>, rest: String, matched: Matched },
 }
 
 impl Target {
@@ -342,7 +340,12 @@ impl Active {
     }
 
     /// Tells a write to something new from one to something that is there, where the route can.
-    async fn create_or_update(&self, request: &Request, target: &Target, now: Timestamp) -> Result<Operation, Error> {
+    async fn create_or_update(
+        &self,
+        request: &Request,
+        target: &Target,
+        now: Timestamp,
+    ) -> Result<Operation, Error> {
         match target {
             Target::Route { point, rest, matched }
                 if request.operation == Operation::Update && matched.has_existence =>
@@ -350,7 +353,7 @@ impl Active {
                 let call = call(request, &point.entry.path, rest, matched, None, now);
                 let exists = point.engine.exists(matched, call).await?;
                 Ok(if exists { Operation::Update } else { Operation::Create })
-            },
+            }
             _ => Ok(request.operation),
         }
     }
@@ -372,7 +375,13 @@ impl Active {
             Ok(Caller::Token { operation, .. }) => *operation,
             _ => request.operation,
         };
-        let record = RequestRecord { request: &request, operation, token, mount: target.point().map(|point| &**point), error };
+        let record = RequestRecord {
+            request: &request,
+            operation,
+            token,
+            mount: target.point().map(|point| &**point),
+            error,
+        };
         let receipt = self.audit.request(record, &self.tokens, now).await;
         match caller {
             Ok(caller) => Ok((request, caller, receipt?)),
@@ -383,20 +392,28 @@ impl Active {
                 // A refusal stays a refusal even if it could not be recorded: it gives nothing away.
                 drop(receipt);
                 Err(refused.error)
-            },
+            }
         }
     }
 
     /// Calls the handler.
-    async fn perform(&self, request: &Request, target: &Target, caller: &Caller, now: Timestamp) -> Result<Response, Error> {
+    async fn perform(
+        &self,
+        request: &Request,
+        target: &Target,
+        caller: &Caller,
+        now: Timestamp,
+    ) -> Result<Response, Error> {
         let (point, rest, matched) = match target {
             Target::Nowhere => {
                 return Err(Error::not_found(format!(
                     "no handler for route {:?}. route entry not found.",
                     request.path
                 )));
-            },
-            Target::Unsupported(_) if request.operation != Operation::Help => return Err(Error::unsupported_path()),
+            }
+            Target::Unsupported(_) if request.operation != Operation::Help => {
+                return Err(Error::unsupported_path());
+            }
             Target::Unsupported(point) => return crate::help::of_engine(&*point.engine),
             Target::Route { point, rest, matched } => (point, rest, matched),
         };
@@ -454,11 +471,13 @@ impl Active {
             if point.entry.class != Class::Auth {
                 return Err(Error::internal("internal error", "a secrets engine answered a login"));
             }
-            let created = self.tokens.login(*login, &point.mount, &point.entry.path, &request.path, now).await?;
+            let created =
+                self.tokens.login(*login, &point.mount, &point.entry.path, &request.path, now).await?;
             answer.auth = Some(created.auth());
             answer.response.warnings.extend(created.warnings);
         }
-        if let (Some(terms), Some(point), Caller::Token { authorized, .. }) = (lease, target.point(), caller) {
+        if let (Some(terms), Some(point), Caller::Token { authorized, .. }) = (lease, target.point(), caller)
+        {
             let registered =
                 self.leases.register(*terms, &point.mount, &request.path, authorized.token(), now).await?;
             answer.lease = registered;
@@ -467,13 +486,19 @@ impl Active {
         if let Some(ttl) = request.wrap_ttl.filter(|ttl| wraps && !ttl.is_zero())
             && answer.has_body()
         {
-            let info = wrapping::wrap(&self.tokens, &self.cubbyhole, &answer, ttl, &request.path, now).await?;
+            let info =
+                wrapping::wrap(&self.tokens, &self.cubbyhole, &answer, ttl, &request.path, now).await?;
             answer = Answer { wrap_info: Some(info), ..Answer::default() };
         }
         Ok(answer)
     }
 
-    async fn record_answer(&self, receipt: Receipt, outcome: &Result<Answer, Error>, now: Timestamp) -> Result<(), Error> {
+    async fn record_answer(
+        &self,
+        receipt: Receipt,
+        outcome: &Result<Answer, Error>,
+        now: Timestamp,
+    ) -> Result<(), Error> {
         let outcome = match outcome {
             Ok(answer) => Outcome::Answered(answer),
             Err(error) => Outcome::Refused(error),

@@ -30,7 +30,8 @@ pub(crate) fn of_route(engine: &dyn AnyEngine, path: &str, matched: &Matched) ->
     let Some(route) = routes.iter().find(|route| route.pattern == matched.pattern) else {
         return Err(Error::unsupported_path());
     };
-    let mut text = format!("Request:        {path}\nMatching Route: {}\n\n{}\n", route.pattern, synopsis(route));
+    let mut text =
+        format!("Request:        {path}\nMatching Route: {}\n\n{}\n", route.pattern, synopsis(route));
 
     text.push_str("\n## OPERATIONS\n\n");
     for (operation, schema) in &route.operations {
@@ -47,12 +48,17 @@ pub(crate) fn of_route(engine: &dyn AnyEngine, path: &str, matched: &Matched) ->
         let default = match &field.default {
             Some(value) if !value.is_null() && value != "" && value != &json!([]) && value != &json!({}) => {
                 format!(" [default: {value}]")
-            },
+            }
             _ => String::new(),
         };
         line(
             &mut text,
-            &format!("\n    {} ({})\n        {}{default}\n", field.name, kind_name(field.kind), field.description),
+            &format!(
+                "\n    {} ({})\n        {}{default}\n",
+                field.name,
+                kind_name(field.kind),
+                field.description
+            ),
         );
     }
 

@@ -223,9 +223,7 @@ impl Mounts {
     /// Moves a mount to another path; what it stored stays with it.
     pub async fn remount(&self, from: &str, to: &str) -> Result<(), Error> {
         let _changing = self.changing.lock().await;
-        let point = self.at(from).ok_or_else(|| {
-            Error::invalid(format!("no matching mount at {from:?}"))
-        })?;
+        let point = self.at(from).ok_or_else(|| Error::invalid(format!("no matching mount at {from:?}")))?;
         if is_provided(from) {
             return Err(Error::invalid(format!("cannot remount {from:?}")));
         }
@@ -248,7 +246,8 @@ impl Mounts {
     /// Puts other settings of a mount in force, once they are durable.
     pub async fn tune(&self, path: &str, tuning: Tuning) -> Result<(), Error> {
         let _changing = self.changing.lock().await;
-        let point = self.at(path).ok_or_else(|| Error::invalid(format!("no mount entry found for {path:?}")))?;
+        let point =
+            self.at(path).ok_or_else(|| Error::invalid(format!("no mount entry found for {path:?}")))?;
         let entry = MountEntry { tuning: tuning.clone(), ..point.entry.clone() };
         self.store(&entry).await?;
         point.mount.tune(tuning);

@@ -18,6 +18,8 @@ pub struct Response {
     pub data: Option<Box<RawValue>>,
     /// The token to make; only auth methods may answer one.
     pub login: Option<Box<Login>>,
+    /// A token that the token mount made or renewed itself; no other engine may answer one.
+    pub auth: Option<Box<Auth>>,
     /// The lease to register.
     pub lease: Option<Box<LeaseTerms>>,
     /// What the client should know although its request succeeded.
@@ -191,8 +193,18 @@ pub struct Answer {
 impl Answer {
     /// Whether there is anything to put into a body.
     pub fn has_body(&self) -> bool {
-        let Response { data, login: _, lease: _, warnings, raw, status: _, flatten: _, bare: _, unwrapped } =
-            &self.response;
+        let Response {
+            data,
+            login: _,
+            auth: _,
+            lease: _,
+            warnings,
+            raw,
+            status: _,
+            flatten: _,
+            bare: _,
+            unwrapped,
+        } = &self.response;
         data.is_some()
             || raw.is_some()
             || unwrapped.is_some()
@@ -207,7 +219,12 @@ impl Answer {
             return Ok(whole.get().as_bytes().to_vec());
         }
         if self.response.bare {
-            return Ok(self.response.data.as_ref().map(|data| data.get().as_bytes().to_vec()).unwrap_or_default());
+            return Ok(self
+                .response
+                .data
+                .as_ref()
+                .map(|data| data.get().as_bytes().to_vec())
+                .unwrap_or_default());
         }
         let envelope = Envelope {
             request_id: &self.request_id,

@@ -88,14 +88,7 @@ impl<E: Send + Sync + 'static> Route<E> {
                 }
             })
             .collect();
-        Self {
-            pattern,
-            segments,
-            verbs: Vec::new(),
-            existence: None,
-            flags: Flags::default(),
-            help: "",
-        }
+        Self { pattern, segments, verbs: Vec::new(), existence: None, flags: Flags::default(), help: "" }
     }
 
     fn on<B, H, F>(mut self, operation: Operation, handler: H, summary: &'static str) -> Self
@@ -244,7 +237,7 @@ impl<E: Send + Sync + 'static> Route<E> {
                 None => (current, None),
             };
             match segment {
-                Segment::Literal(literal) if *literal == head => {},
+                Segment::Literal(literal) if *literal == head => {}
                 Segment::Name(name) if is_name(head) => captures.push((name, head.to_owned())),
                 Segment::Any(name) if !head.is_empty() => captures.push((name, head.to_owned())),
                 _ => return None,
@@ -376,7 +369,12 @@ impl<E: Send + Sync + 'static> Routes<E> {
     }
 
     /// Calls the handler of `matched` for the operation of `call`.
-    pub fn dispatch(&self, engine: Arc<E>, matched: &Matched, call: Call) -> BoxFuture<Result<Response, Error>> {
+    pub fn dispatch(
+        &self,
+        engine: Arc<E>,
+        matched: &Matched,
+        call: Call,
+    ) -> BoxFuture<Result<Response, Error>> {
         let operation = match call.operation {
             // One handler serves both; the pipeline told them apart for the policies.
             Operation::Create => Operation::Update,

@@ -25,7 +25,11 @@ impl Core {
     /// With an auto-unseal the server is unsealed afterwards; with key shares it stays sealed until
     /// they are given, as the peer has it, so that nobody forgets to write them down. `root_token`
     /// lets the operator choose the token's text (development mode).
-    pub async fn initialize(&self, scheme: ShareScheme, root_token: Option<Secret>) -> Result<Initialized, Error> {
+    pub async fn initialize(
+        &self,
+        scheme: ShareScheme,
+        root_token: Option<Secret>,
+    ) -> Result<Initialized, Error> {
         let now = self.clock.now();
         let founding = self.barrier.found(scheme, system_time(now)).await?;
         let root = founding.unsealed().view(ROOT_SCOPE)?;
@@ -83,7 +87,8 @@ impl Core {
 
 /// The same instant for the crate that knows only the standard library's clock.
 pub(crate) fn system_time(now: Timestamp) -> SystemTime {
-    SystemTime::UNIX_EPOCH + std::time::Duration::from_millis(u64::try_from(now.as_millisecond()).unwrap_or(0))
+    SystemTime::UNIX_EPOCH
+        + std::time::Duration::from_millis(u64::try_from(now.as_millisecond()).unwrap_or(0))
 }
 
 impl From<SealError> for Error {

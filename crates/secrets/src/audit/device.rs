@@ -49,7 +49,10 @@ impl DeviceRecord {
             return Err(Error::invalid("file_path is required"));
         }
         if !matches!(option("format"), "" | "json") {
-            return Err(Error::invalid(format!("unknown format type {:?}; only json is offered", option("format"))));
+            return Err(Error::invalid(format!(
+                "unknown format type {:?}; only json is offered",
+                option("format")
+            )));
         }
         parse_mode(option("mode"))?;
         for name in ["log_raw", "hmac_accessor", "elide_list_responses"] {
@@ -106,7 +109,11 @@ enum Target {
     /// Takes everything and keeps nothing; for measurements.
     Discard,
     Stdout,
-    File { path: String, mode: u32, file: Mutex<Option<File>> },
+    File {
+        path: String,
+        mode: u32,
+        file: Mutex<Option<File>>,
+    },
 }
 
 impl Device {
@@ -141,7 +148,7 @@ impl Device {
                 let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
                 *file = Some(open(path, *mode)?);
                 Ok(())
-            },
+            }
             Target::Discard | Target::Stdout => Ok(()),
         }
     }
@@ -159,7 +166,7 @@ impl Device {
                     empty => empty.insert(open(path, *mode)?),
                 };
                 append(file, &line)
-            },
+            }
         }
     }
 
@@ -235,8 +242,16 @@ mod tests {
             ("socket", &[("file_path", "x")][..], "unknown backend type: \"socket\""),
             ("file", &[], "file_path is required"),
             ("file", &[("file_path", "x"), ("mode", "zz")], "mode \"zz\" is no octal file mode"),
-            ("file", &[("file_path", "x"), ("log_raw", "maybe")], "log_raw: \"maybe\" is neither true nor false"),
-            ("file", &[("file_path", "x"), ("format", "jsonx")], "unknown format type \"jsonx\"; only json is offered"),
+            (
+                "file",
+                &[("file_path", "x"), ("log_raw", "maybe")],
+                "log_raw: \"maybe\" is neither true nor false",
+            ),
+            (
+                "file",
+                &[("file_path", "x"), ("format", "jsonx")],
+                "unknown format type \"jsonx\"; only json is offered",
+            ),
         ] {
             let error = DeviceRecord::new("a", kind, "", false, options(given)).err().unwrap();
             assert_eq!(error.message(), message);

@@ -15,7 +15,7 @@ pub(super) fn hash_all(salt: &hmac::Key, value: &mut Value) {
         Value::String(text) => *text = hash(salt, text),
         Value::Array(entries) => entries.iter_mut().for_each(|entry| hash_all(salt, entry)),
         Value::Object(fields) => fields.values_mut().for_each(|field| hash_all(salt, field)),
-        Value::Null | Value::Bool(_) | Value::Number(_) => {},
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 

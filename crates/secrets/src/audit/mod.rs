@@ -137,7 +137,9 @@ fn write(
 ) -> Result<(), Error> {
     let mut written = false;
     for (path, device) in devices {
-        match line(device).and_then(|line| device.write(&line).map_err(|error| Error::internal("audit", error))) {
+        match line(device)
+            .and_then(|line| device.write(&line).map_err(|error| Error::internal("audit", error)))
+        {
             Ok(()) => written = true,
             Err(error) => tracing::error!(path, ?error, "an audit device failed"),
         }
@@ -145,5 +147,8 @@ fn write(
     if written {
         return Ok(());
     }
-    Err(Error::of(Kind::Internal, "no audit device could record the request, so it is not served; free its disk or mend it"))
+    Err(Error::of(
+        Kind::Internal,
+        "no audit device could record the request, so it is not served; free its disk or mend it",
+    ))
 }

@@ -110,7 +110,10 @@ impl Receipt {
             auth,
             request: Value::Object(asked),
             clear_request: tuning.as_ref().map(|t| t.audit_non_hmac_request_keys.clone()).unwrap_or_default(),
-            clear_response: tuning.as_ref().map(|t| t.audit_non_hmac_response_keys.clone()).unwrap_or_default(),
+            clear_response: tuning
+                .as_ref()
+                .map(|t| t.audit_non_hmac_response_keys.clone())
+                .unwrap_or_default(),
             mount: mount.map(|point| {
                 json!({
                     "mount_point": point.entry.path,
@@ -146,7 +149,7 @@ impl Receipt {
             match outcome {
                 Outcome::Refused(error) => {
                     object.insert("error".to_owned(), error.to_string().into());
-                },
+                }
                 Outcome::Answered(answer) => recorded.describe(answer, device, answered)?,
             }
             object.insert("response".to_owned(), Value::Object(std::mem::take(answered)));
@@ -169,7 +172,12 @@ impl Recorded {
         json!({ "time": now.to_string(), "type": kind, "auth": auth, "request": request })
     }
 
-    fn describe(&self, answer: &Answer, device: &Device, answered: &mut Map<String, Value>) -> Result<(), Error> {
+    fn describe(
+        &self,
+        answer: &Answer,
+        device: &Device,
+        answered: &mut Map<String, Value>,
+    ) -> Result<(), Error> {
         if let Some(data) = &answer.response.data {
             let mut data: Value = serde_json::from_str(data.get())?;
             if self.list && device.elide_lists {

@@ -4,6 +4,7 @@
 //! [`Mount`] when it is opened (its storage, its limits) and a [`Call`] for each request, which exists
 //! only when the pipeline has let the request in.
 
+pub mod cubbyhole;
 pub mod pki;
 
 use std::collections::BTreeMap;
@@ -168,6 +169,8 @@ pub struct RenewTerms {
     pub max_ttl: Ttl,
     /// A period in place of both; zero is none.
     pub period: Ttl,
+    /// A hard end since the login; `None` is the one that the token was given.
+    pub explicit_max_ttl: Option<Ttl>,
 }
 
 /// A secrets engine or an auth method.

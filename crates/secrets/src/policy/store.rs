@@ -8,11 +8,11 @@ use jiff::Timestamp;
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 
-use crate::error::Error;
 use super::{
-    Acl, Alias, DEFAULT, DEFAULT_TEXT, Entity, Identity, Policy, RESPONSE_WRAPPING, RESPONSE_WRAPPING_TEXT, ROOT,
-    Substitution, normal_name,
+    Acl, Alias, DEFAULT, DEFAULT_TEXT, Entity, Identity, Policy, RESPONSE_WRAPPING, RESPONSE_WRAPPING_TEXT,
+    ROOT, Substitution, normal_name,
 };
+use crate::error::Error;
 use crate::token::TokenEntry;
 
 const COLLECTION: &str = "policies";
@@ -45,8 +45,8 @@ pub struct PolicyRecord {
 impl PolicyRecord {
     /// The rules in the text.
     fn parse(&self) -> Result<Policy, Error> {
-        let policy =
-            Policy::parse(&self.name, &self.text).map_err(|error| Error::internal("internal error", error))?;
+        let policy = Policy::parse(&self.name, &self.text)
+            .map_err(|error| Error::internal("internal error", error))?;
         Ok(policy.with_substitution(Substitution {
             wildcards: self.allow_wildcards_in_identity_templates,
             slashes: self.allow_slashes_in_identity_templates,
@@ -99,8 +99,8 @@ impl Policies {
                 {
                     return Ok(acl);
                 }
-            },
-            _ => {},
+            }
+            _ => {}
         }
         self.build(set, token, now).await
     }
@@ -121,8 +121,8 @@ impl Policies {
             policies.push(record.parse()?);
         }
         let templated = policies.iter().any(Policy::is_templated);
-        let acl = Acl::new(&policies, &identity(token), now)
-            .map_err(|error| Error::denied().caused_by(error))?;
+        let acl =
+            Acl::new(&policies, &identity(token), now).map_err(|error| Error::denied().caused_by(error))?;
         let until = [until, acl.valid_until()].into_iter().flatten().min();
         let acl = Arc::new(acl);
         let cached = Cached::Acl(Arc::clone(&acl), until);

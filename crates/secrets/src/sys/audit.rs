@@ -95,7 +95,8 @@ impl Sys {
     }
 
     async fn enable_audit(self: Arc<Self>, _: Call, body: EnableAudit) -> Result<Response, Error> {
-        let record = DeviceRecord::new(&body.path, &body.kind, &body.description, body.local, body.options.0)?;
+        let record =
+            DeviceRecord::new(&body.path, &body.kind, &body.description, body.local, body.options.0)?;
         self.active()?.audit.enable(record).await?;
         tracing::info!(path = body.path, "audit device enabled");
         Ok(Response::empty())

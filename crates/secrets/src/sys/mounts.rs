@@ -28,13 +28,19 @@ pub(super) fn routes(routes: Routes<Sys>) -> Routes<Sys> {
         .route("mounts/{path:rest}", |r| {
             r.read(Sys::read_mount, "One secrets engine.")
                 .update(Sys::enable_mount, "Mount a secrets engine.")
-                .delete(Sys::disable_mount, "Unmount a secrets engine: its leases are revoked, its storage is emptied.")
+                .delete(
+                    Sys::disable_mount,
+                    "Unmount a secrets engine: its leases are revoked, its storage is emptied.",
+                )
         })
         .route("auth", |r| r.read(Sys::list_auth, "Every auth method that is mounted."))
         .route("auth/{path:rest}", |r| {
             r.read(Sys::read_auth, "One auth method.")
                 .update(Sys::enable_auth, "Mount an auth method.")
-                .delete(Sys::disable_auth, "Unmount an auth method: its tokens are revoked, its storage is emptied.")
+                .delete(
+                    Sys::disable_auth,
+                    "Unmount an auth method: its tokens are revoked, its storage is emptied.",
+                )
                 .sudo()
         })
         .route("remount", |r| r.update(Sys::remount, "Move a mount to another path.").sudo())
@@ -168,9 +174,9 @@ impl Sys {
             }
             return Ok(Response::data(&shown)?.flattened());
         }
-        let point = mounts
-            .at(&full_path(class, path))
-            .ok_or_else(|| Error::invalid("No secret engine mount at ".to_owned() + &full_path(class, path)))?;
+        let point = mounts.at(&full_path(class, path)).ok_or_else(|| {
+            Error::invalid("No secret engine mount at ".to_owned() + &full_path(class, path))
+        })?;
         Ok(Response::data(&describe(&point))?.flattened())
     }
 
@@ -254,7 +260,8 @@ impl Sys {
         if let Some(KeyValues(lockout)) = body.user_lockout_config {
             tuning.user_lockout.extend(lockout);
         }
-        let (first, longest) = (tuning.default_lease_ttl, tuning.max_lease_ttl.or(point.mount.system.max_lease_ttl));
+        let (first, longest) =
+            (tuning.default_lease_ttl, tuning.max_lease_ttl.or(point.mount.system.max_lease_ttl));
         if first > longest {
             return Err(Error::invalid(format!(
                 "backend max lease TTL of {} would be less than backend default lease TTL of {}",
@@ -287,15 +294,18 @@ impl Sys {
     }
 
     async fn remount(self: Arc<Self>, call: Call, body: RemountRequest) -> Result<Response, Error> {
-        let (from, to) = (format!("{}/", body.from.trim_matches('/')), format!("{}/", body.to.trim_matches('/')));
+        let (from, to) =
+            (format!("{}/", body.from.trim_matches('/')), format!("{}/", body.to.trim_matches('/')));
         if from.starts_with("auth/") != to.starts_with("auth/") {
             return Err(Error::invalid(format!(
                 "cannot remount between secrets engines and auth methods: {from:?} to {to:?}"
             )));
         }
         let active = self.active()?;
-        let point =
-            active.mounts.at(&from).ok_or_else(|| Error::invalid(format!("no matching mount at {from:?}")))?;
+        let point = active
+            .mounts
+            .at(&from)
+            .ok_or_else(|| Error::invalid(format!("no matching mount at {from:?}")))?;
         // Leases name the path that made them; the ones from the old path end with it.
         active.revoke_mount(&point, call.now).await?;
         active.mounts.remount(&from, &to).await?;

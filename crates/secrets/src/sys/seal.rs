@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use chancery_api::{Secret, Strings, fields};
 use chancery_api::fields::NoFields;
+use chancery_api::{Secret, Strings, fields};
 use chancery_storage::{SealStatus, Share, ShareScheme};
 use data_encoding::{BASE64, HEXLOWER, HEXLOWER_PERMISSIVE};
 use serde::Serialize;
@@ -30,7 +30,9 @@ pub(super) fn routes(routes: Routes<Sys>) -> Routes<Sys> {
         .route("seal-status", |r| r.read(Sys::read_seal_status, "Whether the server is sealed.").sealed())
         .route("unseal", |r| r.update(Sys::unseal, "Give one key share.").sealed())
         .route("seal", |r| r.update(Sys::seal, "Seal the server: all keys are forgotten.").sudo())
-        .route("health", |r| r.read(Sys::health, "Whether the server can serve; the status says so too.").sealed())
+        .route("health", |r| {
+            r.read(Sys::health, "Whether the server can serve; the status says so too.").sealed()
+        })
         .route("leader", |r| r.read(Sys::leader, "Which node serves.").sealed())
 }
 
@@ -118,7 +120,9 @@ struct StatusAnswer {
 /// A share in hex or base64.
 pub(super) fn decode_share(text: &str) -> Result<Vec<u8>, Error> {
     if text.is_empty() {
-        return Err(Error::invalid("'key' must be specified in request body as JSON, or 'reset' set to true"));
+        return Err(Error::invalid(
+            "'key' must be specified in request body as JSON, or 'reset' set to true",
+        ));
     }
     HEXLOWER_PERMISSIVE
         .decode(text.as_bytes())
@@ -135,7 +139,8 @@ pub(super) fn encode_shares(shares: &[Share]) -> (Vec<String>, Vec<String>) {
 
 /// How many shares and how many are needed, or why not.
 pub(super) fn scheme(shares: i64, threshold: i64) -> Result<ShareScheme, Error> {
-    ShareScheme::new(shares, threshold).map_err(|error| Error::invalid(format!("invalid seal configuration: {error}")))
+    ShareScheme::new(shares, threshold)
+        .map_err(|error| Error::invalid(format!("invalid seal configuration: {error}")))
 }
 
 impl Sys {
@@ -150,14 +155,19 @@ impl Sys {
         if status.initialized {
             return Err(Error::invalid("Vault is already initialized"));
         }
-        let pgp = !body.pgp_keys.is_empty() || !body.root_token_pgp_key.is_empty() || !body.recovery_pgp_keys.is_empty();
+        let pgp = !body.pgp_keys.is_empty()
+            || !body.root_token_pgp_key.is_empty()
+            || !body.recovery_pgp_keys.is_empty();
         if pgp {
             return Err(Error::invalid(
                 "pgp_keys, recovery_pgp_keys and root_token_pgp_key are not supported; take the shares over TLS",
             ));
         }
         let scheme = if status.recovery_seal {
-            refuse_parameters(&[("secret_shares", body.secret_shares), ("secret_threshold", body.secret_threshold)], &status)?;
+            refuse_parameters(
+                &[("secret_shares", body.secret_shares), ("secret_threshold", body.secret_threshold)],
+                &status,
+            )?;
             scheme(body.recovery_shares, body.recovery_threshold)?
         } else {
             refuse_parameters(
@@ -264,7 +274,8 @@ impl Sys {
 }
 
 fn refuse_parameters(parameters: &[(&str, i64)], status: &SealStatus) -> Result<(), Error> {
-    let given: Vec<&str> = parameters.iter().filter(|(_, value)| *value != 0).map(|(name, _)| *name).collect();
+    let given: Vec<&str> =
+        parameters.iter().filter(|(_, value)| *value != 0).map(|(name, _)| *name).collect();
     if given.is_empty() {
         return Ok(());
     }

@@ -1,7 +1,21 @@
 //! Tokens: who asks, for how long, and what came from whom.
 
+mod base62;
+mod create;
+mod engine;
 mod entry;
+mod keys;
+pub mod networks;
 mod parameters;
+pub mod policies;
+mod revoke;
+mod role;
+mod store;
+#[cfg(test)]
+mod tests;
+pub mod ttl;
 
-pub use entry::{Authorized, TokenEntry, TokenKey, TokenKind};
+pub use engine::{Outside, TokenEngine};
+pub use entry::{Authorized, TokenEntry, TokenKey, TokenKind, TokenState};
 pub use parameters::{ShownParameters, TokenChanges, TokenParameters, policy_names};
+pub use store::{Created, NewToken, Spend, TokenStore};

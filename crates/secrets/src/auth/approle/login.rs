@@ -124,6 +124,7 @@ impl AppRole {
             ttl: role.token.token_ttl,
             max_ttl: role.token.token_max_ttl,
             period: role.token.token_period,
+            explicit_max_ttl: None,
         })
     }
 }

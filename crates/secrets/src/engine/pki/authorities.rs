@@ -93,7 +93,8 @@ impl Authorities {
 
         let mut keys = BTreeMap::new();
         for (record, version) in load_all::<KeyRecord>(view, collection::KEYS).await? {
-            let known = previous.and_then(|previous| previous.key(&record.id)).filter(|key| key.version == version);
+            let known =
+                previous.and_then(|previous| previous.key(&record.id)).filter(|key| key.version == version);
             let key = match known {
                 Some(key) => Arc::clone(key),
                 None => Arc::new(HeldKey { record, version, private_key: OnceLock::new() }),
@@ -111,8 +112,7 @@ impl Authorities {
         let mut issuers = BTreeMap::new();
         for (record, version) in records {
             let key = record.key.and_then(|id| keys.get(&id)).map(Arc::clone);
-            let authority =
-                Authority::new(record, version, key, &certificates, &urls.value, &cluster.value)?;
+            let authority = Authority::new(record, version, key, &certificates, &urls.value, &cluster.value)?;
             issuers.insert(authority.record.id, Arc::new(authority));
         }
 
@@ -251,7 +251,17 @@ impl Authority {
         let chain: Vec<Certificate> = chain.iter().filter_map(|id| certificates.get(id).cloned()).collect();
         let wire = WireChain::new(&certificate, &chain)?;
         let urls = record.urls.as_ref().unwrap_or(urls).clone();
-        Ok(Self { record, version, certificate, key, chain, wire, urls, cluster: cluster.clone(), issuer: OnceLock::new() })
+        Ok(Self {
+            record,
+            version,
+            certificate,
+            key,
+            chain,
+            wire,
+            urls,
+            cluster: cluster.clone(),
+            issuer: OnceLock::new(),
+        })
     }
 
     /// Ready to sign: key parsed, URLs filled in.

@@ -386,7 +386,8 @@ fn check_other_sans(allowed: &[String]) -> Result<(), Error> {
         return Ok(());
     }
     for san in allowed {
-        let wrong = |reason: &str| Error::invalid(format!("error parsing allowed_other_sans: {reason} {san:?}"));
+        let wrong =
+            |reason: &str| Error::invalid(format!("error parsing allowed_other_sans: {reason} {san:?}"));
         let (_, value) = san.split_once(';').ok_or_else(|| wrong("expected a semicolon in other SAN"))?;
         let (kind, _) = value.split_once(':').ok_or_else(|| wrong("expected a colon in other SAN"))?;
         if !kind.eq_ignore_ascii_case("utf8") && !kind.eq_ignore_ascii_case("utf-8") {
@@ -399,7 +400,8 @@ fn check_other_sans(allowed: &[String]) -> Result<(), Error> {
 /// Each network in its normal form: the address without host bits.
 fn networks(networks: &[String]) -> Result<Strings, Error> {
     let normal = |network: &String| {
-        let wrong = || Error::invalid(format!("error parsing allowed_ip_sans_cidr: invalid CIDR address: {network}"));
+        let wrong =
+            || Error::invalid(format!("error parsing allowed_ip_sans_cidr: invalid CIDR address: {network}"));
         network.parse::<ipnet::IpNet>().map(|network| network.trunc().to_string()).map_err(|_| wrong())
     };
     networks.iter().map(normal).collect::<Result<Vec<String>, Error>>().map(Strings)

@@ -21,7 +21,8 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use super::authorities::Authorities;
 use super::records::{
-    CertificateRecord, ClusterConfig, IssuerId, IssuerRecord, IssuersConfig, KeyId, KeyRecord, KeysConfig, Urls,
+    CertificateRecord, ClusterConfig, IssuerId, IssuerRecord, IssuersConfig, KeyId, KeyRecord, KeysConfig,
+    Urls,
 };
 use super::role::{Role, RoleRecord};
 use crate::error::Error;
@@ -120,7 +121,8 @@ impl Store {
         match self.roles.get_value_or_guard_async(name).await {
             Ok(role) => Ok(Some(role)),
             Err(guard) => {
-                let Some(record) = self.view.get_json::<RoleRecord>(collection::ROLES, &Name::new(name)).await?
+                let Some(record) =
+                    self.view.get_json::<RoleRecord>(collection::ROLES, &Name::new(name)).await?
                 else {
                     return Ok(None);
                 };
@@ -164,7 +166,10 @@ impl Store {
     }
 
     /// The certificate with this serial number.
-    pub(super) async fn certificate(&self, serial: &SerialNumber) -> Result<Option<CertificateRecord>, Error> {
+    pub(super) async fn certificate(
+        &self,
+        serial: &SerialNumber,
+    ) -> Result<Option<CertificateRecord>, Error> {
         match self.view.get(collection::CERTIFICATES, &certificate_name(serial)).await? {
             Some(record) => Ok(Some(CertificateRecord::decode(&record.value)?)),
             None => Ok(None),
@@ -183,7 +188,9 @@ impl Store {
         names
             .iter()
             .map(|name| {
-                name.text().parse().map_err(|error| Error::internal("a stored serial number does not parse", error))
+                name.text()
+                    .parse()
+                    .map_err(|error| Error::internal("a stored serial number does not parse", error))
             })
             .collect()
     }
@@ -320,7 +327,10 @@ impl Change<'_> {
 }
 
 /// Every record of a collection, by name.
-pub(super) async fn load_all<T: DeserializeOwned>(view: &View, collection: &str) -> Result<Vec<(T, Version)>, Error> {
+pub(super) async fn load_all<T: DeserializeOwned>(
+    view: &View,
+    collection: &str,
+) -> Result<Vec<(T, Version)>, Error> {
     let records = view.scan(collection, Position::Start, usize::MAX).await?;
     let mut loaded = Vec::with_capacity(records.len());
     for (_, record) in records {
