@@ -74,6 +74,14 @@ pub trait Value: Sized {
 
     /// The value as the schema shows a default.
     fn describe(&self) -> serde_json::Value;
+
+    /// What `null` stands for; `None` if it is the same as leaving the field out.
+    ///
+    /// As the peer has it, texts, numbers, switches, lists and maps are empty then, whatever their
+    /// default is; durations and instants are left out.
+    fn null() -> Option<Self> {
+        None
+    }
 }
 
 /// Where a value comes from.
@@ -162,14 +170,14 @@ impl<'a> Input<'a> {
         self.values.iter().any(|(known, _)| known == name)
     }
 
-    /// Takes a field out; `null` counts as absent.
+    /// Takes a field out; what `null` means depends on its type.
     pub fn take<T: Value>(&mut self, name: &'static str) -> Result<Option<T>, FieldError> {
         let Some(position) = self.values.iter().position(|(known, _)| known == name) else {
             return Ok(None);
         };
         let (_, source) = self.values.swap_remove(position);
         if matches!(source, Source::Json(raw) if raw.get() == "null") {
-            return Ok(None);
+            return Ok(T::null());
         }
         T::decode(source).map(Some).map_err(|reason| FieldError::Value { name, reason })
     }
@@ -210,8 +218,8 @@ impl<'a> Input<'a> {
 /// }
 /// ```
 ///
-/// A field with `= default` has that value when absent or `null`; a field without one is `None`
-/// then, so its type must be an `Option`. Captures of the path are always there.
+/// A field with `= default` has that value when absent; a field without one is `None` then, so its
+/// type must be an `Option`. `null` is the type's empty value ([`Value::null`](crate::fields::Value::null)). Captures of the path are always there.
 #[macro_export]
 macro_rules! fields {
     ($(#[$meta:meta])* $vis:vis struct $name:ident {
@@ -311,8 +319,17 @@ mod tests {
     }
 
     #[test]
-    fn absent_and_null_fields_take_their_defaults() {
-        for body in ["", "{}", r#"{"bits":null,"ttl":null}"#, "\"x\""] {
+    fn null_is_empty_whatever_the_default_but_a_null_duration_is_absent() {
+        let (sample, _) =
+            decode(r#"{"bits":null,"flag":null,"domains":null,"type":null,"ttl":null}"#).unwrap();
+        assert_eq!((sample.bits, sample.flag, sample.kind.as_str()), (0, false, ""));
+        assert!(sample.domains.is_empty());
+        assert_eq!(sample.ttl, None);
+    }
+
+    #[test]
+    fn absent_fields_take_their_defaults() {
+        for body in ["", "{}", r#"{"ttl":null}"#, "\"x\""] {
             let (sample, unknown) = decode(body).unwrap();
             assert_eq!(
                 (sample.bits, sample.flag, sample.ttl, sample.kind.as_str()),

@@ -75,6 +75,10 @@ fn unparsable(kind: &str, parser: &str) -> String {
 impl FieldValue for String {
     const KIND: Kind = Kind::String;
 
+    fn null() -> Option<Self> {
+        Some(Self::new())
+    }
+
     fn decode(source: Source<'_>) -> Result<Self, String> {
         match source {
             Source::Text(text) => Ok(text.to_owned()),
@@ -97,6 +101,10 @@ impl FieldValue for String {
 impl FieldValue for Secret {
     const KIND: Kind = Kind::String;
 
+    fn null() -> Option<Self> {
+        Some(Self::default())
+    }
+
     fn decode(source: Source<'_>) -> Result<Self, String> {
         String::decode(source).map(Self::new)
     }
@@ -108,6 +116,10 @@ impl FieldValue for Secret {
 
 impl FieldValue for bool {
     const KIND: Kind = Kind::Boolean;
+
+    fn null() -> Option<Self> {
+        Some(false)
+    }
 
     fn decode(source: Source<'_>) -> Result<Self, String> {
         let text: String = match source {
@@ -136,6 +148,10 @@ macro_rules! integer {
     ($($ty:ty),*) => {$(
         impl FieldValue for $ty {
             const KIND: Kind = Kind::Integer;
+
+            fn null() -> Option<Self> {
+                Some(0)
+            }
 
             fn decode(source: Source<'_>) -> Result<Self, String> {
                 let text: String = match source {
@@ -196,6 +212,10 @@ impl FieldValue for Ttl {
 impl FieldValue for Strings {
     const KIND: Kind = Kind::Strings;
 
+    fn null() -> Option<Self> {
+        Some(Self::default())
+    }
+
     fn decode(source: Source<'_>) -> Result<Self, String> {
         let split = |text: &str| {
             if text.is_empty() {
@@ -227,6 +247,10 @@ impl FieldValue for Strings {
 
 impl FieldValue for KeyValues {
     const KIND: Kind = Kind::Map;
+
+    fn null() -> Option<Self> {
+        Some(Self::default())
+    }
 
     fn decode(source: Source<'_>) -> Result<Self, String> {
         let pairs = |list: Strings| {
@@ -291,6 +315,10 @@ impl FieldValue for Timestamp {
 /// A field whose absence means something other than its default.
 impl<T: FieldValue> FieldValue for Option<T> {
     const KIND: Kind = T::KIND;
+
+    fn null() -> Option<Self> {
+        T::null().map(Some)
+    }
 
     fn decode(source: Source<'_>) -> Result<Self, String> {
         match source {
