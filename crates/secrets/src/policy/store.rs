@@ -9,8 +9,8 @@ use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Acl, Alias, DEFAULT, DEFAULT_TEXT, Entity, Identity, Policy, RESPONSE_WRAPPING, RESPONSE_WRAPPING_TEXT,
-    ROOT, Substitution, normal_name,
+    Acl, DEFAULT, DEFAULT_TEXT, Identity, Policy, RESPONSE_WRAPPING, RESPONSE_WRAPPING_TEXT, ROOT,
+    Substitution, normal_name,
 };
 use crate::error::Error;
 use crate::token::TokenEntry;
@@ -121,8 +121,8 @@ impl Policies {
             policies.push(record.parse()?);
         }
         let templated = policies.iter().any(Policy::is_templated);
-        let acl =
-            Acl::new(&policies, &identity(token), now).map_err(|error| Error::denied().caused_by(error))?;
+        let acl = Acl::new(&policies, &Identity::of(token), now)
+            .map_err(|error| Error::denied().caused_by(error))?;
         let until = [until, acl.valid_until()].into_iter().flatten().min();
         let acl = Arc::new(acl);
         let cached = Cached::Acl(Arc::clone(&acl), until);
@@ -191,22 +191,4 @@ impl Policies {
 fn entity_key(set: &str, token: &TokenEntry) -> String {
     let (accessor, alias) = token.alias.as_ref().map_or(("", ""), |(accessor, alias)| (accessor, alias));
     format!("{set}\n{}\n{accessor}\n{alias}", token.entity_id)
-}
-
-/// What templated paths can refer to. There is no identity store: an entity has the one alias of the
-/// login, and its name.
-fn identity(token: &TokenEntry) -> Identity {
-    let entity = token.alias.as_ref().map(|(mount_accessor, name)| Entity {
-        id: token.entity_id.clone(),
-        name: format!("entity_{}", token.entity_id.split('-').next().unwrap_or_default()),
-        aliases: vec![Alias {
-            mount_accessor: mount_accessor.clone(),
-            id: token.entity_id.clone(),
-            name: name.clone(),
-            metadata: token.meta.clone().unwrap_or_default(),
-            ..Alias::default()
-        }],
-        ..Entity::default()
-    });
-    Identity { entity, ..Identity::default() }
 }

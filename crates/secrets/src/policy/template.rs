@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::token::TokenEntry;
+
 /// Who a token belongs to. Tokens without an entity have the empty identity.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Identity {
@@ -126,6 +128,33 @@ fn pieces(path: &str) -> Result<Vec<Piece<'_>>, &'static str> {
 }
 
 impl Identity {
+    /// Who `token` belongs to. There is no identity store: an entity has the one alias of the login,
+    /// and its name.
+    pub(crate) fn of(token: &TokenEntry) -> Self {
+        let entity = token.alias.as_ref().map(|(mount_accessor, name)| Entity {
+            id: token.entity_id.clone(),
+            name: format!("entity_{}", token.entity_id.split('-').next().unwrap_or_default()),
+            aliases: vec![Alias {
+                mount_accessor: mount_accessor.clone(),
+                id: token.entity_id.clone(),
+                name: name.clone(),
+                metadata: token.meta.clone().unwrap_or_default(),
+                ..Alias::default()
+            }],
+            ..Entity::default()
+        });
+        Self { entity, ..Self::default() }
+    }
+
+    /// `text` with the identity's values in the places of its templates; `None` if there is no such
+    /// value, or if it has a character that it may not have.
+    pub(crate) fn fill_in(&self, text: &str, allowed: Substitution) -> Option<String> {
+        match resolve(text, self, allowed) {
+            Resolved::Path(text) => Some(text),
+            Resolved::Nothing | Resolved::Forbidden(_) => None,
+        }
+    }
+
     fn value(&self, name: &str) -> Option<&str> {
         let name = name.strip_prefix("identity.")?;
         if let Some(name) = name.strip_prefix("entity.") {
