@@ -22,6 +22,8 @@ pub enum Kind {
     TooLarge,
     /// The client asks too often, or the server is at a bound (429).
     TooManyRequests,
+    /// A bound of the server is reached; the client shall come back shortly (503, with `Retry-After`).
+    Busy,
     /// The server is sealed, not initialised, or about to stop (503).
     Sealed,
     /// Ours (500).

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::authorities::{Authorities, DEFAULT, Unresolved};
 use crate::error::Error;
+use crate::policy::{Identity, Substitution};
+use crate::token::TokenEntry;
 
 /// Declares the fields of a role once: the record, the request that writes one (absent fields take
 /// their defaults) and the request that patches one (absent fields stay as they are).
@@ -202,7 +204,30 @@ impl Role {
         Self { record, profile }
     }
 
-    /// What the role permits.
+    /// What the role permits to the holder of `token`: identity templates filled in.
+    pub(super) fn profile_for(&self, token: Option<&Arc<TokenEntry>>) -> Result<Arc<Profile>, Error> {
+        let profile = self.profile()?;
+        let RoleRecord { allowed_domains_template, allowed_uri_sans_template, .. } = self.record;
+        if !allowed_domains_template && !allowed_uri_sans_template {
+            return Ok(Arc::clone(profile));
+        }
+        let identity = token.map(|token| Identity::of(token)).unwrap_or_default();
+        // `*` in a value would let whoever chose the value choose the rule.
+        let allowed =
+            Substitution { wildcards: self.record.allow_globs_in_identity_templates, slashes: true };
+        let filled = |templates: &[String], templated: bool| -> Vec<String> {
+            if !templated {
+                return templates.to_vec();
+            }
+            templates.iter().filter_map(|template| identity.fill_in(template, allowed)).collect()
+        };
+        Ok(Arc::new(profile.with_names(
+            filled(&self.record.allowed_domains, allowed_domains_template),
+            filled(&self.record.allowed_uri_sans, allowed_uri_sans_template),
+        )))
+    }
+
+    /// What the role permits, identity templates as they stand.
     pub(super) fn profile(&self) -> Result<&Arc<Profile>, Error> {
         self.profile.as_ref().map_err(|error| Error::invalid(error.to_string()).caused_by(error.clone()))
     }
@@ -221,6 +246,13 @@ impl RoleRecord {
             warnings.push(
                 "mutually exclusive values no_store=true and generate_lease=true were both specified; no_store=true \
                  takes priority"
+                    .to_owned(),
+            );
+        }
+        if self.generate_lease {
+            warnings.push(
+                "it is encouraged to disable generate_lease and rely on PKI's native capabilities when possible; this \
+                 option can cause instance-wide issues with large numbers of issued certificates"
                     .to_owned(),
             );
         }
@@ -362,7 +394,7 @@ impl RoleRecord {
 }
 
 /// The size of a key of this type, the type's default for 0.
-fn key_bits(key_type: &str, bits: i64) -> Result<i64, Error> {
+pub(super) fn key_bits(key_type: &str, bits: i64) -> Result<i64, Error> {
     if key_type == "rsa" && bits != 0 && bits < 2048 {
         let sentence = format!("RSA keys < 2048 bits are unsafe and not supported: got {bits}");
         return Err(Error::invalid(sentence));
@@ -448,7 +480,7 @@ fn cn_validations(kinds: Strings) -> Result<Strings, Error> {
 }
 
 /// Dotted decimals, two at least.
-fn is_oid(text: &str) -> bool {
+pub(super) fn is_oid(text: &str) -> bool {
     text.contains('.') && text.split('.').all(|arc| arc.parse::<u64>().is_ok())
 }
 
@@ -518,5 +550,9 @@ impl Value for Policies {
 
     fn describe(&self) -> serde_json::Value {
         self.0.clone().into()
+    }
+
+    fn null() -> Option<Self> {
+        Some(Self::default())
     }
 }

@@ -176,14 +176,14 @@ impl Store {
         }
     }
 
-    /// Serial numbers in the order of their first eight bytes (which is the order of birth for our
-    /// own), after `after`, at most `limit`.
-    pub(super) async fn serial_numbers(
-        &self,
-        after: Option<&SerialNumber>,
-        limit: usize,
-    ) -> Result<Vec<SerialNumber>, Error> {
-        let after = after.map(certificate_name);
+    /// Serial numbers in order (for our own, that of their birth), after `after` (a serial number or
+    /// the beginning of one; empty for all), at most `limit`.
+    pub(super) async fn serial_numbers(&self, after: &str, limit: usize) -> Result<Vec<SerialNumber>, Error> {
+        let after = match place_after(after) {
+            Place::Start => None,
+            Place::After(name) => Some(name),
+            Place::End => return Ok(Vec::new()),
+        };
         let names = self.view.list(collection::CERTIFICATES, after.as_ref(), limit).await?;
         names
             .iter()
@@ -209,6 +209,29 @@ impl Store {
 /// Where a certificate lies: ordered by the first eight bytes, named by all.
 pub(super) fn certificate_name(serial: &SerialNumber) -> Name {
     Name::ordered(serial.order(), data_encoding::HEXLOWER.encode(serial.as_bytes()))
+}
+
+/// A place in the list of certificates.
+enum Place {
+    Start,
+    After(Name),
+    End,
+}
+
+/// Where the list goes on after `text`, which need not be a whole serial number.
+fn place_after(text: &str) -> Place {
+    let digits: String =
+        text.chars().filter(|c| !matches!(c, ':' | '-')).collect::<String>().to_ascii_lowercase();
+    if digits.is_empty() {
+        return Place::Start;
+    }
+    if !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        // The peer compares texts, and letters beyond `f` come after every digit.
+        return Place::End;
+    }
+    let first: String = digits.chars().chain(std::iter::repeat('0')).take(16).collect();
+    let order = u64::from_str_radix(&first, 16).unwrap_or(u64::MAX);
+    Place::After(Name::ordered(order, digits))
 }
 
 /// A change of issuers, keys or settings: one batch, seen by nobody before it is durable.

@@ -1,0 +1,104 @@
+//! `cert/{serial}` and `certs`: what was made here.
+
+use std::sync::Arc;
+
+use chancery_api::fields;
+use chancery_issuance::{Certificate, SerialNumber};
+use serde::Serialize;
+
+use super::Pki;
+use super::authorities::trimmed;
+use super::roles::ListRequest;
+use crate::engine::Call;
+use crate::error::Error;
+use crate::response::Response;
+
+fields! {
+    /// Names a certificate.
+    #[derive(Debug)]
+    pub(super) struct CertificateName {
+        path {
+            /// The serial number: hexadecimal bytes, with `:` or `-` between them.
+            serial: String,
+        }
+    }
+}
+
+impl CertificateName {
+    /// The serial number; `None` if no certificate can have it.
+    fn serial_number(&self) -> Result<Option<SerialNumber>, Error> {
+        let of_a_serial = |byte: u8| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'-');
+        if !self.serial.bytes().all(of_a_serial) {
+            return Err(Error::unsupported_path());
+        }
+        Ok(self.serial.parse().ok())
+    }
+}
+
+/// A certificate as it is answered.
+#[derive(Serialize)]
+struct CertificateAnswer<'a> {
+    certificate: &'a str,
+    revocation_time: i64,
+    revocation_time_rfc3339: &'a str,
+}
+
+impl Pki {
+    async fn stored(&self, name: &CertificateName) -> Result<Option<Certificate>, Error> {
+        let Some(serial) = name.serial_number()? else { return Ok(None) };
+        let Some(record) = self.store.certificate(&serial).await? else { return Ok(None) };
+        let certificate = Certificate::from_der(&record.der)
+            .map_err(|error| Error::internal("a stored certificate does not parse", error))?;
+        Ok(Some(certificate))
+    }
+
+    /// GET `cert/{serial}`
+    pub(super) async fn read_certificate(
+        self: Arc<Self>,
+        _: Call,
+        body: CertificateName,
+    ) -> Result<Response, Error> {
+        let certificate = self.stored(&body).await?.ok_or_else(Error::nothing_there)?;
+        Response::data(&CertificateAnswer {
+            certificate: trimmed(&certificate),
+            revocation_time: 0,
+            revocation_time_rfc3339: "",
+        })
+    }
+
+    /// GET `cert/{serial}/raw`
+    pub(super) async fn read_certificate_der(
+        self: Arc<Self>,
+        _: Call,
+        body: CertificateName,
+    ) -> Result<Response, Error> {
+        const TYPE: &str = "application/pkix-cert";
+        Ok(match self.stored(&body).await? {
+            Some(certificate) => Response::raw(TYPE, certificate.der().to_vec()),
+            None => Response::raw(TYPE, Vec::new()).status(204),
+        })
+    }
+
+    /// GET `cert/{serial}/raw/pem`
+    pub(super) async fn read_certificate_pem(
+        self: Arc<Self>,
+        _: Call,
+        body: CertificateName,
+    ) -> Result<Response, Error> {
+        const TYPE: &str = "application/pem-certificate-chain";
+        Ok(match self.stored(&body).await? {
+            Some(certificate) => Response::raw(TYPE, trimmed(&certificate).to_owned()),
+            None => Response::raw(TYPE, Vec::new()).status(204),
+        })
+    }
+
+    /// LIST `certs`
+    pub(super) async fn list_certificates(
+        self: Arc<Self>,
+        _: Call,
+        body: ListRequest,
+    ) -> Result<Response, Error> {
+        let names = self.store.serial_numbers(&body.after, body.limit()).await?;
+        Response::list(&names.iter().map(ToString::to_string).collect::<Vec<String>>())
+    }
+}

@@ -1,0 +1,99 @@
+//! Slow cryptography: off the worker threads, and bounded.
+//!
+//! A signature with a small key takes microseconds and runs where the request runs. RSA with large
+//! keys, and every RSA key that is made, takes from tens of milliseconds to seconds; such work runs on
+//! blocking threads, as many at a time as the machine has cores, with a short queue before them.
+//! Beyond that the client is told to come back: a queue without end would only make everybody wait.
+
+use std::num::NonZero;
+use std::sync::{Arc, LazyLock};
+use std::thread::available_parallelism;
+
+use chancery_issuance::KeySpec;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::error::{Error, Kind};
+
+/// RSA keys up to this size sign on the worker thread itself: about a quarter of a millisecond for
+/// 2048 bits, with as many workers as cores. 0 sends every RSA signature to the blocking threads.
+const INLINE_RSA_BITS: u32 = 2048;
+
+/// How many pieces of work may wait for each one that runs.
+const WAITING_PER_CORE: usize = 32;
+
+struct Benches {
+    /// Work that runs.
+    running: Arc<Semaphore>,
+    /// Work that runs or waits.
+    admitted: Arc<Semaphore>,
+}
+
+/// One set for the process: cores are what is short, whatever the mount.
+static BENCHES: LazyLock<Benches> = LazyLock::new(|| {
+    let cores = available_parallelism().map_or(1, NonZero::get);
+    Benches {
+        running: Arc::new(Semaphore::new(cores)),
+        admitted: Arc::new(Semaphore::new(cores * (1 + WAITING_PER_CORE))),
+    }
+});
+
+/// Whether a signature with such a key is fast enough for the worker thread.
+pub(super) fn signs_inline(key: KeySpec) -> bool {
+    !matches!(key, KeySpec::Rsa(bits) if bits > INLINE_RSA_BITS)
+}
+
+/// Whether such a key is made fast enough for the worker thread.
+pub(super) fn generates_inline(key: KeySpec) -> bool {
+    !matches!(key, KeySpec::Rsa(_))
+}
+
+/// Runs `work` on a blocking thread; refuses at once if too much waits already.
+///
+/// Work that was begun is finished even if the request is given up meanwhile: its place is freed
+/// when it ends, not before.
+pub(super) async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+    let admitted = Arc::clone(&BENCHES.admitted).try_acquire_owned().map_err(|_| busy())?;
+    let running = Arc::clone(&BENCHES.running).acquire_owned().await.map_err(|_| busy())?;
+    run_with(work, (admitted, running)).await
+}
+
+async fn run_with<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+    permits: (OwnedSemaphorePermit, OwnedSemaphorePermit),
+) -> Result<T, Error> {
+    let task = tokio::task::spawn_blocking(move || {
+        let outcome = work();
+        drop(permits);
+        outcome
+    });
+    task.await.map_err(|error| Error::internal("internal error", error))
+}
+
+fn busy() -> Error {
+    Error::of(Kind::Busy, "too many signatures and keys are being made at the moment; try again shortly")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use chancery_issuance::Curve;
+
+    #[test]
+    fn only_large_rsa_keys_leave_the_worker_thread_to_sign() {
+        assert!(signs_inline(KeySpec::Ec(Curve::P384)));
+        assert!(signs_inline(KeySpec::Rsa(2048)));
+        assert!(!signs_inline(KeySpec::Rsa(3072)));
+        assert!(generates_inline(KeySpec::Ed25519));
+        assert!(!generates_inline(KeySpec::Rsa(2048)));
+    }
+
+    #[tokio::test]
+    async fn work_beyond_the_bound_is_refused_at_once() {
+        let taken = BENCHES.admitted.available_permits();
+        let all =
+            Arc::clone(&BENCHES.admitted).try_acquire_many_owned(u32::try_from(taken).unwrap()).unwrap();
+        assert_eq!(run(|| 1).await.unwrap_err().kind, Kind::Busy);
+        drop(all);
+        assert_eq!(run(|| 1).await.unwrap(), 1);
+    }
+}
