@@ -341,6 +341,10 @@ pub(crate) mod identifier {
         if family == oid::ED25519 {
             return fields.is_empty().then_some(Verification::Ed25519);
         }
+        // RFC 4055, 5 asks for NULL with RSA and RFC 5758, 3.2 for nothing with ECDSA; writers mix
+        // them up. Anything else is somebody's tampering: a CSR's signature does not cover this.
+        let plain = fields.is_empty()
+            || fields.expect(tag::NULL).is_ok_and(|null| null.content.is_empty() && fields.is_empty());
         if let Some(last) = family.strip_prefix(&PKCS1) {
             let hash = match last {
                 [5] => AnyHash::Sha1,
@@ -356,7 +360,7 @@ pub(crate) mod identifier {
                 }
                 _ => return None,
             };
-            return Some(Verification::RsaPkcs1(hash));
+            return plain.then_some(Verification::RsaPkcs1(hash));
         }
         let hash = match family.strip_prefix(&ANSI_X962_SIGNATURES)? {
             [1] => AnyHash::Sha1,
@@ -365,6 +369,6 @@ pub(crate) mod identifier {
             [3, 4] => AnyHash::Sha512,
             _ => return None,
         };
-        Some(Verification::Ecdsa(hash))
+        plain.then_some(Verification::Ecdsa(hash))
     }
 }
