@@ -252,9 +252,11 @@ impl Barrier {
         if agreed { Ok(Quorum { _proof: () }) } else { Err(SealError::WrongKey) }
     }
 
-    /// Makes new shares for the same root key, but stores nothing yet: the holders confirm them first.
+    /// Makes new shares, but puts nothing in force yet: the holders confirm them first.
     ///
-    /// With an auto-unseal these are new recovery shares.
+    /// With Shamir shares this is also a new root key: otherwise enough of the old shares, and an old copy of
+    /// the store to use them on, would still open today's keyring. Another process that has the same store
+    /// open has to be unsealed again. With an auto-unseal these are new recovery shares and nothing else.
     ///
     /// # Errors
     /// Sealed; the seal's; the backend's.
@@ -264,17 +266,36 @@ impl Barrier {
         self.check_kind(&record)?;
         let key = UnsealKey::generate();
         let shares = key.split(scheme);
-        match &self.auto {
-            Some(auto) => record.recovery_key = Some(auto.seal(RECOVERY_KEY_PLACE, key.as_bytes()).await?),
-            None => {
-                let root = unsealed.with(|keys| RootKey::from_bytes(keys.root.as_bytes()))?;
-                let root = root.ok_or(StorageError::Sealed)?;
-                record.root_key = key.seal(ROOT_KEY_PLACE, root.as_bytes()).await?;
+        let root = match &self.auto {
+            Some(auto) => {
+                record.recovery_key = Some(auto.seal(RECOVERY_KEY_PLACE, key.as_bytes()).await?);
+                None
             }
-        }
+            None => {
+                let root = RootKey::generate();
+                record.root_key = key.seal(ROOT_KEY_PLACE, root.as_bytes()).await?;
+                Some(root)
+            }
+        };
         record.shares = scheme.shares();
         record.threshold = scheme.threshold();
-        Ok(Rekeying { barrier: self, record, stored, key, scheme, shares })
+        Ok(Rekeying { barrier: self, unsealed, record, stored, root, key, scheme, shares })
+    }
+
+    /// Replaces the root key under an auto-unseal. With Shamir shares that is [`rekey`](Self::rekey).
+    ///
+    /// # Errors
+    /// Not applicable; sealed; [`StorageError::Conflict`] if the seal or the keyring was changed
+    /// meanwhile; the backend's.
+    pub async fn rotate_root_key(&self) -> Result<(), SealError> {
+        let auto = self.auto.as_ref().ok_or(SealError::NotApplicable { kind: self.kind() })?;
+        let _unsealing = self.unsealing.lock().await;
+        let unsealed = self.unsealed()?;
+        let (mut record, stored) = self.stored_record().await?.ok_or(SealError::NotInitialized)?;
+        self.check_kind(&record)?;
+        let root = RootKey::generate();
+        record.root_key = auto.seal(ROOT_KEY_PLACE, root.as_bytes()).await?;
+        self.replace_root_key(&unsealed, root, &record, stored).await
     }
 
     fn kind(&self) -> &'static str {
@@ -345,11 +366,36 @@ impl Barrier {
 
     /// Replaces the seal's record unless somebody else did meanwhile.
     async fn replace_record(&self, record: &SealRecord, stored: Vec<u8>) -> Result<(), StorageError> {
-        let mut batch = Batch::new();
-        batch.expect(Expect::BeginsWith(Key::from(SEAL_KEY), stored));
-        batch.put(Key::from(SEAL_KEY), record.to_bytes()?);
-        self.backend.commit(batch).await
+        self.backend.commit(record_change(record, stored)?).await
     }
+
+    /// Puts a new root key in force: the record that seals it, and the keyring under it, at once.
+    async fn replace_root_key(
+        &self,
+        unsealed: &Unsealed,
+        root: RootKey,
+        record: &SealRecord,
+        stored: Vec<u8>,
+    ) -> Result<(), SealError> {
+        let place = Key::from(KEYRING_KEY);
+        let stored_ring = unsealed.reload().await?;
+        let ring = unsealed.with(|keys| keys.ring.to_sealed(&root, place.as_bytes()))?;
+        let mut batch = record_change(record, stored)?;
+        batch.expect(Expect::BeginsWith(place.clone(), stored_ring));
+        batch.put(place, ring);
+        // If we die here, or do not learn the outcome, the keyring in memory is still the stored one; only
+        // rotating needs the root key, and it refuses to replace a keyring that it cannot open.
+        self.backend.commit(batch).await?;
+        Ok(unsealed.replace(|keys| keys.root = root)?)
+    }
+}
+
+/// Replaces the seal's record, if it is still the one that was read.
+fn record_change(record: &SealRecord, stored: Vec<u8>) -> Result<Batch, StorageError> {
+    let mut batch = Batch::new();
+    batch.expect(Expect::BeginsWith(Key::from(SEAL_KEY), stored));
+    batch.put(Key::from(SEAL_KEY), record.to_bytes()?);
+    Ok(batch)
 }
 
 /// Keys for a new store that are not stored yet.
@@ -381,7 +427,7 @@ impl Founding<'_> {
         let _unsealing = barrier.unsealing.lock().await;
         let (seal, ring) = (Key::from(SEAL_KEY), Key::from(KEYRING_KEY));
         let sealed_ring = unsealed.with(|keys| keys.ring.to_sealed(&keys.root, ring.as_bytes()))?;
-        let mut batch = first.into_batch();
+        let mut batch = first.into_batch(&unsealed)?;
         batch.expect(Expect::Absent(seal.clone()));
         batch.expect(Expect::Absent(ring.clone()));
         batch.put(seal, record.to_bytes()?);
@@ -408,8 +454,11 @@ pub struct Quorum {
 #[must_use = "the old shares stay in force before `commit`"]
 pub struct Rekeying<'a> {
     barrier: &'a Barrier,
+    unsealed: Arc<Unsealed>,
     record: SealRecord,
     stored: Vec<u8>,
+    /// `None` if it stays.
+    root: Option<RootKey>,
     key: UnsealKey,
     scheme: ShareScheme,
     shares: Vec<Share>,
@@ -437,9 +486,13 @@ impl Rekeying<'_> {
     /// Puts the new shares in force; the old ones are worth nothing from now on.
     ///
     /// # Errors
-    /// [`StorageError::Conflict`] if the seal was changed meanwhile; the backend's.
+    /// [`StorageError::Conflict`] if the seal or the keyring was changed meanwhile; the backend's.
     pub async fn commit(self) -> Result<(), SealError> {
-        let _unsealing = self.barrier.unsealing.lock().await;
-        Ok(self.barrier.replace_record(&self.record, self.stored).await?)
+        let Self { barrier, unsealed, record, stored, root, key: _, scheme: _, shares: _ } = self;
+        let _unsealing = barrier.unsealing.lock().await;
+        match root {
+            Some(root) => barrier.replace_root_key(&unsealed, root, &record, stored).await,
+            None => Ok(barrier.replace_record(&record, stored).await?),
+        }
     }
 }

@@ -39,6 +39,12 @@ impl RootKey {
     }
 }
 
+impl std::fmt::Debug for RootKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("RootKey([redacted])")
+    }
+}
+
 /// Which key encrypts new records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyStatus {

@@ -184,11 +184,7 @@ impl View {
     /// # Errors
     /// [`StorageError::Conflict`] if an expectation does not hold; sealed; or the backend's own.
     pub async fn commit(&self, writes: Writes) -> Result<(), StorageError> {
-        let Writes { batch, unsealed } = writes;
-        match unsealed {
-            Some(unsealed) if !Arc::ptr_eq(&unsealed, &self.unsealed) => Err(foreign()),
-            _ => self.unsealed.commit(batch).await,
-        }
+        self.unsealed.commit(writes.into_batch(&self.unsealed)?).await
     }
 
     /// Writes one record, whether it existed or not.
@@ -391,8 +387,13 @@ impl Writes {
         Ok(self)
     }
 
-    pub(crate) fn into_batch(self) -> Batch {
-        self.batch
+    /// What to commit through this barrier.
+    pub(crate) fn into_batch(self, through: &Arc<Unsealed>) -> Result<Batch, StorageError> {
+        let Self { batch, unsealed } = self;
+        match unsealed {
+            Some(unsealed) if !Arc::ptr_eq(&unsealed, through) => Err(foreign()),
+            _ => Ok(batch),
+        }
     }
 
     fn adopt(&mut self, view: &View) -> Result<(), StorageError> {

@@ -236,6 +236,7 @@ async fn rotation_keeps_old_records_readable_for_every_process() {
 async fn new_shares_replace_the_old_ones() {
     let store = Memory::new();
     let (barrier, _, old) = founded(&store).await;
+    assert!(matches!(barrier.rotate_root_key().await, Err(SealError::NotApplicable { kind: "shamir" })));
     let agree = async |shares: &[Share]| {
         let mut collector = barrier.collect_shares().await.unwrap();
         for share in shares {
@@ -286,6 +287,8 @@ async fn a_static_seal_opens_by_itself_and_moves_to_a_new_key() {
     assert!(matches!(first.authorize(&[0; 32]).await, Err(SealError::WrongKey)));
     first.rekey(quorum, scheme(1, 1)).await.unwrap().commit().await.unwrap();
     assert!(matches!(first.authorize(&combined).await, Err(SealError::WrongKey)));
+    first.rotate_root_key().await.unwrap();
+    assert_eq!(first.unsealed().unwrap().rotate(NOW).await.unwrap().term, 2);
 
     let both = open(seal(StaticSeal::new(key("b", 2), Some(key("a", 1))).unwrap()));
     both.unseal_automatically().await.unwrap();

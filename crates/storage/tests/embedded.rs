@@ -165,3 +165,47 @@ fn child_finds_a_read_only_folder() {
         );
     }
 }
+
+/// A file system of three megabytes in a mount namespace of our own; skipped where that is not allowed.
+#[test]
+fn a_full_disk_refuses_writes_until_there_is_room_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let script = r#"mount -t tmpfs -o size=3m none "$STORE" || exit 77
+                    exec "$TEST" --exact child_fills_its_disk --ignored --nocapture"#;
+    let status = Command::new("unshare")
+        .args(["--mount", "--map-root-user", "sh", "-c", script])
+        .env("STORE", folder.path())
+        .env("TEST", std::env::current_exe().unwrap())
+        .status();
+    match status.ok().and_then(|status| status.code()) {
+        Some(0) => {}
+        // No such program, no user namespaces, or no mounting in them.
+        None | Some(1 | 77) => eprintln!("skipped: this machine does not let tests mount a small disk"),
+        Some(code) => panic!("the child failed with {code}"),
+    }
+}
+
+#[tokio::test]
+#[ignore = "run by a_full_disk_refuses_writes_until_there_is_room_again on a disk of its own"]
+async fn child_fills_its_disk() {
+    let folder = std::env::var("STORE").unwrap();
+    let ballast = format!("{folder}/ballast");
+    fs::write(&ballast, vec![1; 1 << 20]).unwrap();
+    let store = Embedded::open(format!("{folder}/store")).unwrap();
+    let mut written = 0;
+    let error = loop {
+        match put(&store, &format!("key/{written:03}"), vec![b'x'; 20_000]).await {
+            Ok(()) => written += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, StorageError::Full { .. }), "{error:?}");
+    assert!(written > 20, "{written}");
+    assert_eq!(store.keys(b"key/", None, 1000).await.unwrap().len(), written, "reading goes on");
+
+    fs::remove_file(&ballast).unwrap();
+    put(&store, "key/after", vec![b'x'; 20_000]).await.unwrap();
+    drop(store);
+    let store = Embedded::open(format!("{folder}/store")).unwrap();
+    assert_eq!(store.keys(b"key/", None, 1000).await.unwrap().len(), written + 1);
+}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use chancery_storage::{Barrier, Embedded, Name, ShareScheme, Writes};
+use chancery_storage::{Barrier, Embedded, Name, Position, ShareScheme, Writes};
 
 /// As a certificate: 1.5 kB under a name that is born in time order.
 async fn commit_for(folder: &std::path::Path, clients: usize, length: Duration) {
@@ -49,6 +49,46 @@ async fn commit_for(folder: &std::path::Path, clients: usize, length: Duration) 
         quantile(0.99),
         quantile(1.0),
     );
+}
+
+/// What one record costs besides the fsync, and how fast an existing store opens.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement: needs a release build and a quiet machine"]
+async fn single_operations() {
+    let folder = tempfile::tempdir_in(".").unwrap();
+    let count = 50_000_u64;
+    let name = |i: u64| Name::ordered(i, format!("{i:016x}0123456789abcdef01234567"));
+    let store = Arc::new(Embedded::open(folder.path()).unwrap());
+    let barrier = Barrier::new(store, None);
+    let founding = barrier.found(ShareScheme::new(1, 1).unwrap(), UNIX_EPOCH).await.unwrap();
+    let (unsealed, shares) = founding.commit(Writes::new()).await.unwrap();
+    let view = unsealed.view("mount").unwrap();
+    let mut writes = Writes::new();
+    let start = Instant::now();
+    for i in 0..count {
+        writes.put(&view, "certificates", &name(i), &[7; 1500]).unwrap();
+    }
+    println!("encrypting a record of 1500 bytes: {:?}", start.elapsed() / 50_000);
+    let start = Instant::now();
+    view.commit(writes).await.unwrap();
+    println!("inserting one of {count} records in one batch: {:?}", start.elapsed() / 50_000);
+    let start = Instant::now();
+    for i in 0..count {
+        view.get("certificates", &name(i * 7919 % count)).await.unwrap().unwrap();
+    }
+    println!("getting a record: {:?}", start.elapsed() / 50_000);
+    let start = Instant::now();
+    assert_eq!(view.list("certificates", Position::Start, usize::MAX).await.unwrap().len(), 50_000);
+    println!("listing {count} names: {:?}", start.elapsed());
+    let start = Instant::now();
+    assert_eq!(view.list("certificates", &name(25_000), 100).await.unwrap().len(), 100);
+    println!("listing a page of 100 in the middle: {:?}", start.elapsed());
+    barrier.seal().await;
+    drop((barrier, unsealed, view));
+    let start = Instant::now();
+    let barrier = Barrier::new(Arc::new(Embedded::open(folder.path()).unwrap()), None);
+    assert!(barrier.provide_share(&shares[0]).await.unwrap());
+    println!("opening and unsealing: {:?}", start.elapsed());
 }
 
 #[tokio::test(flavor = "multi_thread")]
