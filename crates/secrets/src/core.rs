@@ -208,6 +208,13 @@ impl Core {
         *self.active.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
+    /// Opens the files of audit devices anew, after they were rotated away.
+    pub fn reopen_audit(&self) {
+        if let Ok(active) = self.active() {
+            active.audit.reopen();
+        }
+    }
+
     /// One round of upkeep: what has expired is revoked, engines tidy up. The server calls this about
     /// once a second; errors are for its log.
     pub async fn upkeep(&self) -> Vec<Error> {

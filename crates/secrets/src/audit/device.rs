@@ -7,7 +7,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::sync::{Mutex, PoisonError};
 
 use aws_lc_rs::hmac;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::hash::hash;
 use crate::error::Error;
@@ -141,16 +143,21 @@ impl Device {
         }
     }
 
-    /// Whether the device can be written to at all.
-    pub(super) fn prove(&self) -> io::Result<()> {
-        match &self.target {
-            Target::File { path, mode, file } => {
-                let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
-                *file = Some(open(path, *mode)?);
-                Ok(())
-            }
-            Target::Discard | Target::Stdout => Ok(()),
-        }
+    /// Writes a record of its own, as the peer does: a device that cannot be written to is refused
+    /// when it is added, not when the first request needs it.
+    pub(super) fn prove(&self, now: Timestamp) -> io::Result<()> {
+        let record = json!({
+            "time": now.to_string(),
+            "type": "request",
+            "auth": { "token_type": "default" },
+            "request": {
+                "id": uuid::Uuid::new_v4().to_string(),
+                "operation": "update",
+                "namespace": { "id": "root" },
+                "path": "sys/audit/test",
+            },
+        });
+        self.write(record.to_string().as_bytes())
     }
 
     /// Writes one record as one line. It has left the process when this returns.
@@ -225,7 +232,7 @@ mod tests {
     fn a_device_whose_folder_is_missing_fails_its_proof() {
         let options = options(&[("file_path", "/nonexistent-folder/audit.log")]);
         let device = Device::open(DeviceRecord::new("file", "file", "", false, options).unwrap());
-        assert!(device.prove().is_err());
+        assert!(device.prove(Timestamp::UNIX_EPOCH).is_err());
         assert!(device.write(b"{}").is_err());
     }
 

@@ -55,13 +55,15 @@ impl Audit {
     }
 
     /// Adds a device, once it has been proved to work and its record is durable.
-    pub async fn enable(&self, record: DeviceRecord) -> Result<(), Error> {
+    pub async fn enable(&self, record: DeviceRecord, now: Timestamp) -> Result<(), Error> {
         let _changing = self.changing.lock().await;
         if self.devices().contains_key(&record.path) {
             return Err(Error::invalid("path already in use"));
         }
         let device = Device::open(record);
-        device.prove().map_err(|error| Error::invalid(format!("the audit device does not work: {error}")))?;
+        device
+            .prove(now)
+            .map_err(|error| Error::invalid(format!("the audit device does not work: {error}")))?;
         self.root.put_json(COLLECTION, &Name::new(device.record.path.as_str()), &device.record).await?;
         self.update(|devices| {
             devices.insert(device.record.path.clone(), Arc::new(device));
@@ -116,7 +118,8 @@ impl Audit {
         now: Timestamp,
     ) -> Result<(), Error> {
         let devices = self.devices();
-        if devices.is_empty() {
+        // A request that came before the first device is not recorded halfway.
+        if devices.is_empty() || receipt.is_none() {
             return Ok(());
         }
         write(&devices, |device| receipt.response_line(device, &outcome, now))

@@ -55,6 +55,10 @@ impl Receipt {
         Self(None)
     }
 
+    pub(super) fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
+
     pub(super) fn of(record: &RequestRecord<'_>, tokens: &TokenStore) -> Self {
         let RequestRecord { request, operation, token, mount, error } = record;
         let accessor = token.map(|token| tokens.accessor(token));

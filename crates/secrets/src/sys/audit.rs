@@ -94,10 +94,10 @@ impl Sys {
         Ok(Response::data(&shown)?.flattened())
     }
 
-    async fn enable_audit(self: Arc<Self>, _: Call, body: EnableAudit) -> Result<Response, Error> {
+    async fn enable_audit(self: Arc<Self>, call: Call, body: EnableAudit) -> Result<Response, Error> {
         let record =
             DeviceRecord::new(&body.path, &body.kind, &body.description, body.local, body.options.0)?;
-        self.active()?.audit.enable(record).await?;
+        self.active()?.audit.enable(record, call.now).await?;
         tracing::info!(path = body.path, "audit device enabled");
         Ok(Response::empty())
     }
