@@ -397,7 +397,12 @@ impl Active {
                     self.revoke_spent(token, now).await;
                 }
                 // A refusal stays a refusal even if it could not be recorded: it gives nothing away.
-                drop(receipt);
+                if let Ok(receipt) = receipt
+                    && let Err(error) =
+                        self.audit.response(receipt, Outcome::Refused(&refused.error), now).await
+                {
+                    tracing::error!(%error, "a refusal was given without its audit record");
+                }
                 Err(refused.error)
             }
         }
