@@ -1,3 +1,7 @@
-//! The chancery binary.
+//! The chancery binary: everything is in the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    chancery_cli::main()
+}

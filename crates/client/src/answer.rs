@@ -34,6 +34,13 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// Whether nothing of the frame was there.
+    pub(crate) fn is_unframed(&self) -> bool {
+        let Self { request_id, lease_id, lease_duration, renewable, data, warnings, auth, wrap_info } = self;
+        let empty = request_id.is_empty() && lease_id.is_empty() && *lease_duration == 0 && !renewable;
+        empty && data.is_none() && warnings.is_none() && auth.is_none() && wrap_info.is_none()
+    }
+
     /// The field of `data` with that name.
     pub fn field(&self, name: &str) -> Option<&Value> {
         self.data.as_ref()?.get(name)

@@ -260,11 +260,18 @@ impl Response {
         if self.status == 204 || self.body.is_empty() {
             return Ok(None);
         }
-        serde_json::from_slice(&self.body).map(Some).map_err(|error| {
-            let reason =
-                format!("the answer of {} {} is not what Vault answers: {error}", self.method, self.url);
-            Error::Decode(reason)
-        })
+        let unreadable = |error: serde_json::Error| {
+            Error::Decode(format!(
+                "the answer of {} {} is not in Vault's frame: {error}",
+                self.method, self.url
+            ))
+        };
+        let mut answer: Answer = serde_json::from_slice(&self.body).map_err(unreadable)?;
+        if answer.is_unframed() {
+            // Health, seal status and their like answer without a frame: the whole body is the data.
+            answer.data = serde_json::from_slice(&self.body).ok();
+        }
+        Ok(Some(answer))
     }
 
     /// The body read into a type.
@@ -366,6 +373,11 @@ fn classify(prepared: &Prepared, error: &reqwest::Error) -> Error {
             reason = format!("dial unix: connect: {reason}");
             break;
         }
+        // The TLS layer's errors arrive in several wrappings; this one has a plain cause.
+        if reason.contains("InvalidContentType") {
+            (reason, kind) = (PLAIN_HTTP.to_owned(), Loss::PlainHttp);
+            break;
+        }
         source = cause.source();
     }
     if error.is_timeout() && kind != Loss::Tls {
@@ -375,11 +387,13 @@ fn classify(prepared: &Prepared, error: &reqwest::Error) -> Error {
     lost(prepared, reason, kind)
 }
 
+const PLAIN_HTTP: &str = "http: server gave HTTP response to HTTPS client";
+
 fn explain_tls(error: &rustls::Error) -> (String, Loss) {
     use rustls::CertificateError as Certificate;
     match error {
         rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => {
-            ("http: server gave HTTP response to HTTPS client".to_owned(), Loss::PlainHttp)
+            (PLAIN_HTTP.to_owned(), Loss::PlainHttp)
         }
         rustls::Error::InvalidCertificate(certificate) => {
             let what = match certificate {
