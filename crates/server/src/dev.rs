@@ -1,0 +1,102 @@
+//! `server -dev`: a server to try things out with. In memory, unsealed, its root token known.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use chancery_api::Secret;
+use chancery_storage::ShareScheme;
+use data_encoding::BASE64;
+
+use crate::config::{Bind, Config, ListenerConfig, StorageConfig};
+use crate::run::{Running, StartError, start};
+
+/// How a development server differs from the usual one.
+#[derive(Debug, Clone)]
+pub struct DevOptions {
+    /// The root token's text; made at random if not given.
+    pub root_token_id: Option<String>,
+    /// `host:port`.
+    pub listen_address: String,
+    /// Leave the token file of the command line alone.
+    pub no_store_token: bool,
+}
+
+impl Default for DevOptions {
+    fn default() -> Self {
+        Self { root_token_id: None, listen_address: "127.0.0.1:8200".to_owned(), no_store_token: false }
+    }
+}
+
+/// A development server and the secrets that its owner needs.
+pub struct DevServer {
+    /// The server.
+    pub running: Running,
+    /// The one key share, in base64.
+    pub unseal_key: Secret,
+    /// May do everything.
+    pub root_token: Secret,
+}
+
+/// Starts a development server. Of `config` the storage is replaced, and a listener is added.
+///
+/// # Errors
+/// As [`start`], and if the token file cannot be written.
+pub async fn start_dev(options: &DevOptions, config: Config) -> Result<DevServer, StartError> {
+    let mut listener = ListenerConfig::new(Bind::Tcp(options.listen_address.clone()));
+    listener.unauthenticated_metrics = true;
+    let mut listeners = vec![listener];
+    listeners.extend(config.listeners);
+    let running = start(Config { storage: StorageConfig::Memory, listeners, ..config }).await?;
+
+    let scheme = ShareScheme::new(1, 1).map_err(|error| StartError::Dev(error.to_string()))?;
+    let chosen = options.root_token_id.as_deref().filter(|id| !id.is_empty()).map(Secret::new);
+    let initialized = running.core().initialize(scheme, chosen).await.map_err(StartError::Unseal)?;
+    let share =
+        initialized.shares.first().ok_or_else(|| StartError::Dev("no key share was made".to_owned()))?;
+    if running.core().is_sealed() {
+        running.core().unseal(share).await.map_err(StartError::Unseal)?;
+    }
+    let unseal_key = Secret::new(BASE64.encode(share));
+    if !options.no_store_token {
+        store_token(&initialized.root_token)?;
+    }
+    Ok(DevServer { running, unseal_key, root_token: initialized.root_token })
+}
+
+impl DevServer {
+    /// The sentences that users of `server -dev` look for.
+    #[must_use]
+    pub fn banner(&self) -> String {
+        let (url, key, token) = (self.running.url(), self.unseal_key.expose(), self.root_token.expose());
+        format!(
+            "WARNING! dev mode is enabled! In this mode, Chancery runs entirely in-memory\n\
+             and starts unsealed with a single unseal key. The root token is already\n\
+             authenticated to the CLI, so you can immediately begin using Chancery.\n\
+             \n\
+             You may need to set the following environment variables:\n\
+             \n    $ export VAULT_ADDR='{url}'\n\
+             \n\
+             The unseal key and root token are displayed below in case you want to\n\
+             seal/unseal the Vault or re-authenticate.\n\
+             \n\
+             Unseal Key: {key}\n\
+             Root Token: {token}\n\
+             \n\
+             Development mode should NOT be used in production installations!\n"
+        )
+    }
+}
+
+/// Writes the token where the command line keeps it, for its owner's eyes only.
+fn store_token(token: &Secret) -> Result<(), StartError> {
+    let Some(home) = std::env::home_dir() else { return Ok(()) };
+    let path = home.join(".vault-token");
+    write_private(&path, token.expose().as_bytes()).map_err(|source| StartError::File { path, source })
+}
+
+fn write_private(path: &PathBuf, content: &[u8]) -> io::Result<()> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    file.write_all(content)
+}

@@ -1,0 +1,123 @@
+//! HTTP on one side, [`chancery_secrets::Request`] and [`chancery_secrets::Answer`] on the other.
+//!
+//! Nothing is decided here but what a request means; who may do it is for the pipeline to say.
+
+pub(crate) mod answer;
+mod forwarded;
+mod path;
+mod vault;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use chancery_secrets::core::Core;
+use chancery_secrets::{Connection, Kind, Operation, Request};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::{Body, Incoming};
+use hyper::header::HeaderMap;
+use hyper::{Method, StatusCode};
+
+use crate::config::ListenerConfig;
+use crate::metrics::Metrics;
+pub(crate) use answer::HttpResponse;
+use path::Target;
+
+/// All that is needed to answer a request.
+pub(crate) struct Service {
+    pub(crate) core: Arc<Core>,
+    pub(crate) metrics: Metrics,
+    pub(crate) ui: bool,
+}
+
+impl Service {
+    /// Answers one request from this connection, under the limits of its listener.
+    pub(crate) async fn answer(
+        self: Arc<Self>,
+        request: hyper::Request<Incoming>,
+        connection: Connection,
+        listener: Arc<ListenerConfig>,
+    ) -> HttpResponse {
+        let start = Instant::now();
+        let in_flight = self.metrics.in_flight();
+        let response = match self.route(request, connection, &listener).await {
+            Ok(response) | Err(response) => response,
+        };
+        drop(in_flight);
+        self.metrics.answered(response.status(), start.elapsed());
+        response
+    }
+
+    /// The error is a response too: one that the pipeline was never asked for.
+    async fn route(
+        &self,
+        request: hyper::Request<Incoming>,
+        mut connection: Connection,
+        listener: &ListenerConfig,
+    ) -> Result<HttpResponse, HttpResponse> {
+        let (head, body) = request.into_parts();
+        if let Some(rules) = &listener.forwarded {
+            connection.address = forwarded::caller(rules, connection.address, &head.headers)
+                .map_err(|message| answer::errors(StatusCode::BAD_REQUEST, &[message]))?;
+        }
+        let path = match path::target(head.uri.path()) {
+            Target::Api(path) => path,
+            Target::Redirect(clean) => {
+                let query = head.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+                return Err(answer::redirect(&format!("{clean}{query}")));
+            }
+            Target::Root if self.ui => return Err(answer::redirect("/ui/")),
+            Target::Root | Target::Nothing => return Err(answer::errors::<&str>(StatusCode::NOT_FOUND, &[])),
+            Target::Refused(reason) => return Err(answer::errors(StatusCode::BAD_REQUEST, &[reason])),
+        };
+        let mut request = vault::request(&head, path)?;
+        request.connection = connection;
+        if matches!(request.operation, Operation::Update | Operation::Patch) {
+            let body = read(body, listener).await?;
+            request.body = vault::body_as_json(&head.headers, body);
+        }
+        if request.path == "sys/metrics" && head.method == Method::GET {
+            return Ok(self.measured(request, listener.unauthenticated_metrics).await);
+        }
+        Ok(self.ask(request, &head.headers).await)
+    }
+
+    async fn ask(&self, request: Request, headers: &HeaderMap) -> HttpResponse {
+        match self.core.handle(request).await {
+            Ok(answer) => answer::answer(&answer, headers),
+            Err(error) => answer::refusal(&error),
+        }
+    }
+
+    /// The measurements, which are the front end's; whether the token may see them is for the pipeline
+    /// to say, which knows the path only as one that policies speak of.
+    async fn measured(&self, request: Request, open: bool) -> HttpResponse {
+        let format = request.query.iter().find(|(name, _)| name == "format").map(|(_, value)| value.clone());
+        if !open {
+            match self.core.handle(request).await {
+                Err(error) if error.kind != Kind::NotFound => return answer::refusal(&error),
+                _ => {}
+            }
+        }
+        self.metrics.render(format.as_deref().unwrap_or(""))
+    }
+}
+
+/// The body, within the listener's bounds of size and time.
+async fn read(body: Incoming, listener: &ListenerConfig) -> Result<Bytes, HttpResponse> {
+    if body.is_end_stream() {
+        return Ok(Bytes::new());
+    }
+    let too_large = || answer::errors(StatusCode::PAYLOAD_TOO_LARGE, &["http: request body too large"]);
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if announced > listener.max_request_size {
+        return Err(too_large());
+    }
+    let whole = Limited::new(body, listener.max_request_size).collect();
+    match tokio::time::timeout(listener.max_request_duration, whole).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) => Err(answer::errors(StatusCode::BAD_REQUEST, &["the request body broke off"])),
+        Err(_) => Err(answer::errors(StatusCode::REQUEST_TIMEOUT, &["the request body took too long"])),
+    }
+}
