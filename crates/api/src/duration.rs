@@ -118,9 +118,9 @@ pub enum ParseError {
         /// The whole text.
         text: String,
     },
-    /// Negative lengths of time are refused everywhere.
-    #[error("cannot provide negative value {0:?}")]
-    Negative(String),
+    /// Negative lengths of time, here in seconds, are refused everywhere.
+    #[error("cannot provide negative value '{0}'")]
+    Negative(i64),
 }
 
 /// Parses a duration in any of the notations above. The empty text is zero.
@@ -129,8 +129,16 @@ pub fn parse(text: &str) -> Result<Duration, ParseError> {
     if trimmed.is_empty() || trimmed == "0" {
         return Ok(Duration::ZERO);
     }
-    if trimmed.starts_with('-') {
-        return Err(ParseError::Negative(text.to_owned()));
+    if let Some(positive) = trimmed.strip_prefix('-') {
+        let unsigned = !positive.is_empty() && !positive.starts_with(['-', '+']);
+        let seconds =
+            parse(positive).ok().filter(|_| unsigned).and_then(|length| i64::try_from(length.as_secs()).ok());
+        return match seconds {
+            // Less than a second below zero is none at all.
+            Some(0) => Ok(Duration::ZERO),
+            Some(seconds) => Err(ParseError::Negative(-seconds)),
+            None => Err(ParseError::Invalid(text.to_owned())),
+        };
     }
     let invalid = || ParseError::Invalid(text.to_owned());
     let unsigned = trimmed.strip_prefix('+').unwrap_or(trimmed);
@@ -214,7 +222,11 @@ mod tests {
             ("abc", "time: invalid duration \"abc\""),
             ("1h3", "time: missing unit in duration \"1h3\""),
             ("1y", "time: unknown unit \"y\" in duration \"1y\""),
-            ("-5s", "cannot provide negative value \"-5s\""),
+            ("-5s", "cannot provide negative value '-5'"),
+            ("-1h", "cannot provide negative value '-3600'"),
+            ("--1h", "time: invalid duration \"--1h\""),
+            ("-", "time: invalid duration \"-\""),
+            ("-abc", "time: invalid duration \"-abc\""),
             ("9999999999999h", "time: invalid duration \"9999999999999h\""),
         ] {
             assert_eq!(parse(text).map_err(|e| e.to_string()), Err(message.to_owned()));
