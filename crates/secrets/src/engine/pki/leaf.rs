@@ -20,7 +20,6 @@ use zeroize::Zeroizing;
 
 use super::authorities::{Authority, trimmed};
 use super::heavy;
-use super::records::CertificateRecord;
 use super::requests::Leaf;
 use super::{Pki, role::RoleRecord};
 use crate::error::Error;
@@ -116,10 +115,11 @@ impl Pki {
             // If we die before this is durable, nobody has seen the certificate. If the outcome is
             // unknown it may be stored, but it is not handed out: a certificate that nobody holds harms
             // nobody, one that is not stored could not be revoked.
-            let record =
-                CertificateRecord { issuer: Some(authority.record.id), der: made.certificate.der.clone() };
-            let serial = made.certificate.serial_number;
-            self.store.put_certificate(&serial, &record).await.map_err(|error| not_stored(&serial, error))?;
+            let IssuedCertificate { serial_number: serial, der, .. } = &made.certificate;
+            self.store
+                .put_certificate(serial, Some(authority.record.id), der)
+                .await
+                .map_err(|error| not_stored(serial, error))?;
         }
 
         let mut response = answer(&made, &authority, format, form, remove_roots)?;

@@ -156,13 +156,15 @@ impl Store {
         Ok(names.into_iter().map(Name::into_text).collect())
     }
 
-    /// Stores one certificate: durable when this returns.
+    /// Stores one certificate and who signed it: durable when this returns.
     pub(super) async fn put_certificate(
         &self,
         serial: &SerialNumber,
-        record: &CertificateRecord,
+        issuer: Option<IssuerId>,
+        der: &[u8],
     ) -> Result<(), StorageError> {
-        self.view.put(collection::CERTIFICATES, &certificate_name(serial), &record.encode()).await
+        let record = CertificateRecord::encode(issuer, der);
+        self.view.put(collection::CERTIFICATES, &certificate_name(serial), &record).await
     }
 
     /// The certificate with this serial number.
@@ -296,14 +298,15 @@ impl Change<'_> {
         self.put(collection::CONFIG, config::CLUSTER, record, known)
     }
 
-    /// Stores a certificate with the change, e.g. that of a new authority.
+    /// Stores a certificate with the change, e.g. that of a new authority, and who signed it.
     pub(super) fn put_certificate(
         &mut self,
         serial: &SerialNumber,
-        record: &CertificateRecord,
+        issuer: Option<IssuerId>,
+        der: &[u8],
     ) -> Result<&mut Self, Error> {
-        let view = &self.store.view;
-        self.writes.put(view, collection::CERTIFICATES, &certificate_name(serial), &record.encode())?;
+        let record = CertificateRecord::encode(issuer, der);
+        self.writes.put(&self.store.view, collection::CERTIFICATES, &certificate_name(serial), &record)?;
         Ok(self)
     }
 
