@@ -530,7 +530,9 @@ fn public_key(algorithm: &[u8], key: &[u8]) -> Result<PublicKey, KeyError> {
 }
 
 /// Family, named curve (if the parameters are an object identifier), and the key inside.
-fn split_pkcs8(der: &[u8]) -> Result<(&[u8], Option<&[u8]>, &[u8]), Malformed> {
+type Pkcs8Parts<'a> = (&'a [u8], Option<&'a [u8]>, &'a [u8]);
+
+fn split_pkcs8(der: &[u8]) -> Result<Pkcs8Parts<'_>, Malformed> {
     let mut outer = Reader::new(der);
     let mut info = outer.expect(tag::SEQUENCE)?.reader();
     outer.end()?;

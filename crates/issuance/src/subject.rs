@@ -195,7 +195,7 @@ pub(crate) fn string(element: Element<'_>) -> Result<String, Malformed> {
         }
         // Written as Latin-1 by everybody, whatever T.61 says.
         tag::TELETEX_STRING => Ok(bytes.iter().map(|byte| char::from(*byte)).collect()),
-        tag::BMP_STRING if bytes.len() % 2 == 0 => {
+        tag::BMP_STRING if bytes.len().is_multiple_of(2) => {
             let units = bytes.chunks_exact(2).map(|pair| match pair {
                 [high, low] => u16::from_be_bytes([*high, *low]),
                 _ => 0xfffd,

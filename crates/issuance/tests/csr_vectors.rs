@@ -1,6 +1,14 @@
 //! CSRs named after the fault they carry, each with the sentence that refuses it or the names it
 //! yields. `testdata/make_csrs.py` makes them.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail loudly"
+)]
+
 use std::path::Path;
 
 use chancery_issuance::{KeyPolicy, VerifiedCsr};

@@ -1,5 +1,13 @@
 //! Keys in and out, and signatures that OpenSSL made or would make.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail loudly"
+)]
+
 use chancery_issuance::{
     Hash, KeyError, KeyForm, KeySpec, PrivateKey, SignError, SignatureAlgorithm, Signer,
 };

@@ -1,5 +1,13 @@
 //! Holds the name rules against what the peer answered, case by case.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail loudly"
+)]
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,5 +1,13 @@
 //! OpenSSL as the judge: it verifies chains of every kind of key and reads our requests and keys.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail loudly"
+)]
+
 mod common;
 
 use chancery_issuance::{

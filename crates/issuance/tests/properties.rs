@@ -1,5 +1,13 @@
 //! Whatever is accepted is signed and reads back; names outside the role never appear.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail loudly"
+)]
+
 mod common;
 
 use chancery_issuance::{

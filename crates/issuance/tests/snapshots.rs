@@ -3,6 +3,14 @@
 //! The issuers' key is Ed25519, whose signatures are the same each time. What is written down is
 //! the structure as `openssl asn1parse` would show it.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail loudly"
+)]
+
 mod common;
 
 use std::fmt::Write;
