@@ -20,6 +20,7 @@ mod certificate;
 mod chain;
 mod check;
 mod csr;
+mod describe;
 mod emit;
 mod error;
 mod extension;
