@@ -1,13 +1,15 @@
 //! `cert/{serial}` and `certs`: what was made here.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use chancery_api::fields;
-use chancery_issuance::{Certificate, SerialNumber};
+use chancery_issuance::{Certificate, KeySpec, SerialNumber};
 use serde::Serialize;
 
 use super::Pki;
 use super::authorities::trimmed;
+use super::records::CertificateRecord;
 use super::roles::ListRequest;
 use crate::engine::Call;
 use crate::error::Error;
@@ -43,13 +45,51 @@ struct CertificateAnswer<'a> {
     revocation_time_rfc3339: &'a str,
 }
 
+/// What `certs/detailed` says of a certificate.
+#[derive(Serialize)]
+struct CertificateDetail {
+    common_name: String,
+    /// Null if there are none.
+    dns_names: Option<Vec<String>>,
+    issuer: String,
+    key_bits: u32,
+    key_type: &'static str,
+    not_after: String,
+    not_before: String,
+}
+
+impl CertificateDetail {
+    fn of(certificate: &Certificate) -> Self {
+        let dns_names = certificate.sans().map(|sans| sans.dns).filter(|names| !names.is_empty());
+        let key = certificate.public_key().map(|key| key.spec());
+        let (key_type, key_bits) = match key {
+            // The length of the key itself; elsewhere the API gives Ed25519 no size.
+            Some(KeySpec::Ed25519) => ("ed25519", 256),
+            Some(key) => (key.key_type().name(), key.bits()),
+            None => ("unknown", 0),
+        };
+        Self {
+            common_name: certificate.common_name().unwrap_or_default().to_owned(),
+            dns_names,
+            issuer: certificate.issuer_name().map(|name| name.to_string()).unwrap_or_default(),
+            key_bits,
+            key_type,
+            not_after: certificate.not_after().to_timestamp().to_string(),
+            not_before: certificate.not_before().to_timestamp().to_string(),
+        }
+    }
+}
+
+fn parsed(record: &CertificateRecord) -> Result<Certificate, Error> {
+    Certificate::from_der(&record.der)
+        .map_err(|error| Error::internal("a stored certificate does not parse", error))
+}
+
 impl Pki {
     async fn stored(&self, name: &CertificateName) -> Result<Option<Certificate>, Error> {
         let Some(serial) = name.serial_number()? else { return Ok(None) };
         let Some(record) = self.store.certificate(&serial).await? else { return Ok(None) };
-        let certificate = Certificate::from_der(&record.der)
-            .map_err(|error| Error::internal("a stored certificate does not parse", error))?;
-        Ok(Some(certificate))
+        Ok(Some(parsed(&record)?))
     }
 
     /// GET `cert/{serial}`
@@ -100,5 +140,21 @@ impl Pki {
     ) -> Result<Response, Error> {
         let names = self.store.serial_numbers(&body.after, body.limit()).await?;
         Response::list(&names.iter().map(ToString::to_string).collect::<Vec<String>>())
+    }
+
+    /// LIST `certs/detailed`
+    pub(super) async fn list_certificates_in_detail(
+        self: Arc<Self>,
+        _: Call,
+        body: ListRequest,
+    ) -> Result<Response, Error> {
+        let mut keys = Vec::new();
+        let mut details = BTreeMap::new();
+        for (serial, record) in self.store.certificates(&body.after, body.limit()).await? {
+            let serial = serial.to_string();
+            details.insert(serial.clone(), CertificateDetail::of(&parsed(&record)?));
+            keys.push(serial);
+        }
+        Response::list_with_info(&keys, &details)
     }
 }

@@ -107,6 +107,10 @@ fn leaf_routes(routes: Routes<Pki>) -> Routes<Pki> {
         .route("certs", |r| {
             r.list(Pki::list_certificates, "Lists serial numbers").help("The certificates that are stored.")
         })
+        .route("certs/detailed", |r| {
+            r.list(Pki::list_certificates_in_detail, "Lists certificates with what they say")
+                .help("The certificates that are stored, each with its names, lifetime and kind of key.")
+        })
         .route("cert/{serial:any}", |r| {
             r.read(Pki::read_certificate, "Reads a certificate")
                 .public()

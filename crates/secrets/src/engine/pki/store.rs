@@ -197,6 +197,22 @@ impl Store {
             .collect()
     }
 
+    /// The same with the certificates themselves: reads every one of them.
+    pub(super) async fn certificates(
+        &self,
+        after: &str,
+        limit: usize,
+    ) -> Result<Vec<(SerialNumber, CertificateRecord)>, Error> {
+        let mut found = Vec::new();
+        for serial in self.serial_numbers(after, limit).await? {
+            // One that was deleted since is left out.
+            if let Some(record) = self.certificate(&serial).await? {
+                found.push((serial, record));
+            }
+        }
+        Ok(found)
+    }
+
     /// A setting of the mount that is read rarely, or its default.
     pub(super) async fn config<T: DeserializeOwned + Default>(&self, name: &str) -> Result<T, Error> {
         Ok(self.view.get_json(collection::CONFIG, &Name::new(name)).await?.unwrap_or_default())

@@ -658,6 +658,35 @@ async fn certificates_are_listed_in_order_of_birth_page_by_page() {
 }
 
 #[tokio::test]
+async fn the_detailed_list_says_what_each_certificate_says() {
+    let bed = Bed::new().await;
+    bed.role("any", json!({"allow_any_name": true, "key_type": "any", "require_cn": false, "ttl": "1h"}))
+        .await;
+    for body in [
+        json!({"common_name": "a.com", "alt_names": "b.com", "key_type": "ec"}),
+        json!({"key_type": "ed25519"}),
+    ] {
+        let made = data(&bed.write("issue/any", body).await.unwrap());
+        let serial = text(&made, "serial_number");
+        let response = bed.ask(Operation::List, "certs/detailed", json!({})).await.unwrap();
+        let listed = &data(&response)["key_info"][serial];
+        let ec = listed["key_type"] == "ec";
+        assert_eq!(
+            *listed,
+            json!({
+                "common_name": if ec { "a.com" } else { "" },
+                "dns_names": ec.then_some(["a.com", "b.com"]),
+                "issuer": "CN=root",
+                "key_bits": 256,
+                "key_type": if ec { "ec" } else { "ed25519" },
+                "not_after": "2027-01-15T09:00:00Z",
+                "not_before": "2027-01-15T07:59:30Z",
+            })
+        );
+    }
+}
+
+#[tokio::test]
 async fn an_rsa_issuer_with_a_large_key_signs_too() {
     let bed = Bed::empty().await;
     bed.add_root("rsa", KeySpec::Rsa(3072)).await;
