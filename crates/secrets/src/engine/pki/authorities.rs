@@ -272,7 +272,8 @@ impl Authority {
         let id = self.record.id;
         let key = self.key.as_ref().ok_or_else(|| {
             one_error(&format_args!(
-                "error fetching CA certificate: error while attempting to use issuer {id}: this issuer has no key"
+                "could not fetch the CA certificate (was one set?): unable to fetch corresponding key for issuer \
+                 {id}; unable to use this issuer for signing"
             ))
         })?;
         let options = IssuerOptions {
@@ -310,10 +311,13 @@ impl Authority {
 
     fn fill_in(&self, url: &str) -> Result<String, Error> {
         let ClusterConfig { path, aia_path } = &self.cluster;
-        for (name, value) in [("{{cluster_path}}", path), ("{{cluster_aia_path}}", aia_path)] {
-            if url.contains(name) && value.is_empty() {
-                return Err(Error::invalid(format!(
-                    "unable to template AIA URLs: the URL {url:?} needs {name}, which is not set in config/cluster"
+        for (template, value, field) in
+            [("{{cluster_path}}", path, "path"), ("{{cluster_aia_path}}", aia_path, "aia_path")]
+        {
+            if url.contains(template) && value.is_empty() {
+                return Err(one_error(&format_args!(
+                    "error fetching CA certificate: unable to fetch AIA URL information: unable to template AIA URLs \
+                     as we lack local cluster address information ({field})"
                 )));
             }
         }
@@ -323,10 +327,10 @@ impl Authority {
             .replace("{{cluster_aia_path}}", aia_path))
     }
 
-    /// How messages name it: `[id:…/name:…]`.
+    /// How messages name it: `[id:… / name:…]`.
     fn label(&self) -> String {
         let IssuerRecord { id, name, .. } = &self.record;
-        if name.is_empty() { format!("[id:{id}]") } else { format!("[id:{id}/name:{name}]") }
+        if name.is_empty() { format!("[id:{id}]") } else { format!("[id:{id} / name:{name}]") }
     }
 }
 

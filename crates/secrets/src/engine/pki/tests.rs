@@ -711,7 +711,7 @@ async fn an_issuer_without_the_usage_does_not_sign() {
     assert_eq!(
         error.message(),
         format!(
-            "1 error occurred:\n\t* error fetching CA certificate: error while attempting to use issuer {id}: requested usage issuing-certificates for issuer [id:{id}/name:root] but only had usage read-only\n\n"
+            "1 error occurred:\n\t* error fetching CA certificate: error while attempting to use issuer {id}: requested usage issuing-certificates for issuer [id:{id} / name:root] but only had usage read-only\n\n"
         )
     );
 }
