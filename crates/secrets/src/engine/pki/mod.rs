@@ -11,14 +11,21 @@
 //! `cel.rs`.
 
 mod authorities;
+mod authority;
 mod certs;
+mod config;
 mod heavy;
+mod import;
+mod intermediate;
 mod issue;
+mod issuers;
+mod keys;
 mod leaf;
 mod records;
 mod requests;
 mod role;
 mod roles;
+mod root;
 mod sign;
 mod store;
 
@@ -131,4 +138,90 @@ fn leaf_routes(routes: Routes<Pki>) -> Routes<Pki> {
 /// Issuers, keys, and the settings they share.
 fn issuer_routes(routes: Routes<Pki>) -> Routes<Pki> {
     routes
+        .route("config/ca", |r| {
+            r.update(Pki::import_bundle, "Imports certificates and keys")
+                .help("A root made elsewhere, with its key.")
+        })
+        .route("issuers/import/bundle", |r| r.update(Pki::import_bundle, "Imports certificates and keys"))
+        .route("issuers/import/cert", |r| r.update(Pki::import_certificates, "Imports certificates"))
+        .route("intermediate/set-signed", |r| {
+            r.update(Pki::import_certificates, "Imports the certificate of an intermediate whose key is here")
+        })
+        .route("root", |r| r.delete(Pki::delete_root, "Deletes every issuer and key").sudo())
+        .route("root/generate/{exported}", |r| r.update(Pki::generate_root, "Makes a self-signed root"))
+        .route("root/rotate/{exported}", |r| r.update(Pki::rotate_root, "Makes the next self-signed root"))
+        .route("root/replace", |r| r.update(Pki::replace_root, "Makes another issuer the default"))
+        .route("issuers/generate/root/{exported}", |r| {
+            r.update(Pki::generate_root, "Makes a self-signed root")
+        })
+        .route("root/sign-intermediate", |r| r.update(Pki::sign_intermediate, "Signs an intermediate"))
+        .route("issuer/{issuer_ref}/sign-intermediate", |r| {
+            r.update(Pki::issuer_sign_intermediate, "Signs an intermediate with a given issuer")
+        })
+        .route("root/sign-self-issued", |r| {
+            r.update(Pki::sign_self_issued, "Signs another authority's self-issued certificate anew").sudo()
+        })
+        .route("issuer/{issuer_ref}/sign-self-issued", |r| {
+            r.update(Pki::issuer_sign_self_issued, "Signs another authority's self-issued certificate anew")
+                .sudo()
+        })
+        .route("intermediate/generate/{exported}", |r| {
+            r.update(Pki::generate_intermediate, "Makes a key and a CSR for an intermediate")
+        })
+        .route("issuers/generate/intermediate/{exported}", |r| {
+            r.update(Pki::generate_intermediate, "Makes a key and a CSR for an intermediate")
+        })
+        .route("intermediate/cross-sign", |r| {
+            r.update(Pki::cross_sign, "Makes a CSR with a key that is here, for another authority to sign")
+        })
+        .route("issuers", |r| r.list(Pki::list_issuers, "Lists the issuers").public())
+        .route("issuer/{issuer_ref}", |r| {
+            r.read(Pki::read_issuer, "Reads an issuer")
+                .update(Pki::update_issuer, "Writes an issuer's settings")
+                .patch(Pki::patch_issuer, "Changes some of an issuer's settings")
+                .delete(Pki::delete_issuer, "Deletes an issuer; its key stays")
+        })
+        .route("issuer/{issuer_ref}/json", |r| {
+            r.read(Pki::read_issuer_json, "Reads an issuer's certificate and chain").public()
+        })
+        .route("issuer/{issuer_ref}/der", |r| {
+            r.read(Pki::read_issuer_der, "An issuer's certificate in DER").public()
+        })
+        .route("issuer/{issuer_ref}/pem", |r| {
+            r.read(Pki::read_issuer_pem, "An issuer's certificate in PEM").public()
+        })
+        .route("keys", |r| r.list(Pki::list_keys, "Lists the keys"))
+        .route("keys/generate/internal", |r| r.update(Pki::generate_internal_key, "Makes a key"))
+        .route("keys/generate/exported", |r| {
+            r.update(Pki::generate_exported_key, "Makes a key and answers it")
+        })
+        .route("keys/import", |r| r.update(Pki::import_key, "Imports a key"))
+        .route("key/{key_ref}", |r| {
+            r.read(Pki::read_key, "Reads what may be known of a key")
+                .update(Pki::update_key, "Gives a key another name")
+                .delete(Pki::delete_key, "Deletes a key that no issuer uses")
+        })
+        .route("config/issuers", |r| {
+            r.read(Pki::read_config_issuers, "Reads which issuer is the default")
+                .update(Pki::write_config_issuers, "Makes another issuer the default")
+        })
+        .route("config/keys", |r| {
+            r.read(Pki::read_config_keys, "Reads which key is the default")
+                .update(Pki::write_config_keys, "Makes another key the default")
+        })
+        .route("config/urls", |r| {
+            r.read(Pki::read_config_urls, "Reads the URLs that certificates carry")
+                .update(Pki::write_config_urls, "Writes the URLs that certificates carry")
+        })
+        .route("config/cluster", |r| {
+            r.read(Pki::read_config_cluster, "Reads where this cluster is reached")
+                .update(Pki::write_config_cluster, "Writes where this cluster is reached")
+        })
+        .route("ca", |r| r.read(Pki::ca_der, "The default issuer's certificate in DER").public())
+        .route("ca/pem", |r| r.read(Pki::ca_pem, "The default issuer's certificate in PEM").public())
+        .route("ca_chain", |r| r.read(Pki::ca_chain, "The default issuer's chain in PEM").public())
+        .route("cert/ca", |r| r.read(Pki::cert_ca, "The default issuer's certificate").public())
+        .route("cert/ca/raw", |r| r.read(Pki::ca_der, "The default issuer's certificate in DER").public())
+        .route("cert/ca/raw/pem", |r| r.read(Pki::ca_pem, "The default issuer's certificate in PEM").public())
+        .route("cert/ca_chain", |r| r.read(Pki::cert_ca_chain, "The default issuer's chain").public())
 }

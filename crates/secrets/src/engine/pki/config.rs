@@ -1,0 +1,319 @@
+//! `config/{issuers,keys,urls,cluster}`: what the mount's issuers share.
+
+use std::sync::Arc;
+
+use chancery_api::fields::NoFields;
+use chancery_api::{Strings, fields};
+use serde_json::{Value, json};
+
+use super::Pki;
+use super::authorities::{Authorities, DEFAULT, one_error};
+use super::records::{ClusterConfig, IssuersConfig, KeysConfig, Urls};
+use crate::engine::Call;
+use crate::error::Error;
+use crate::response::Response;
+
+fields! {
+    /// Which issuer is the default.
+    #[derive(Debug)]
+    pub(super) struct ConfigIssuers {
+        body {
+            /// An id or a name.
+            default: String = String::new(),
+            /// Whether a new issuer with a key becomes the default.
+            default_follows_latest_issuer: Option<bool>,
+        }
+    }
+}
+
+fields! {
+    /// Which issuer is the default, `next` unless said otherwise.
+    #[derive(Debug)]
+    pub(super) struct ReplaceRoot {
+        body {
+            /// An id or a name.
+            default: String = "next".to_owned(),
+        }
+    }
+}
+
+fields! {
+    /// Which key is the default.
+    #[derive(Debug)]
+    pub(super) struct ConfigKeys {
+        body {
+            /// An id or a name.
+            default: String = String::new(),
+        }
+    }
+}
+
+fields! {
+    /// The URLs that issuers without their own repeat.
+    #[derive(Debug)]
+    pub(super) struct ConfigUrls {
+        body {
+            /// caIssuers
+            issuing_certificates: Option<Strings>,
+            /// CRL distribution points
+            crl_distribution_points: Option<Strings>,
+            /// Freshest CRL
+            delta_crl_distribution_points: Option<Strings>,
+            /// OCSP
+            ocsp_servers: Option<Strings>,
+            /// `{{issuer_id}}`, `{{cluster_path}}` and `{{cluster_aia_path}}` are filled in.
+            enable_templating: Option<bool>,
+        }
+    }
+}
+
+fields! {
+    /// Where this cluster is reached.
+    #[derive(Debug)]
+    pub(super) struct ConfigCluster {
+        body {
+            /// The API's base of this mount.
+            path: Option<String>,
+            /// The base for the URLs in certificates.
+            aia_path: Option<String>,
+        }
+    }
+}
+
+impl Pki {
+    /// GET `config/issuers`
+    pub(super) async fn read_config_issuers(
+        self: Arc<Self>,
+        _: Call,
+        _: NoFields,
+    ) -> Result<Response, Error> {
+        Response::data(&issuers(&self.store.authorities()))
+    }
+
+    /// POST `config/issuers`
+    pub(super) async fn write_config_issuers(
+        self: Arc<Self>,
+        _: Call,
+        body: ConfigIssuers,
+    ) -> Result<Response, Error> {
+        self.set_default_issuer(&body.default, body.default_follows_latest_issuer).await
+    }
+
+    /// POST `root/replace`
+    pub(super) async fn replace_root(self: Arc<Self>, _: Call, body: ReplaceRoot) -> Result<Response, Error> {
+        self.set_default_issuer(&body.default, None).await
+    }
+
+    async fn set_default_issuer(&self, reference: &str, follows: Option<bool>) -> Result<Response, Error> {
+        if reference.is_empty() || reference == DEFAULT {
+            return Err(Error::invalid(
+                "Invalid issuer specification; must be non-empty and can't be 'default'.",
+            ));
+        }
+        let mut change = self.store.change().await;
+        let issuer = change.before.find_issuer(reference).map_err(|unresolved| {
+            Error::invalid(format!("Error resolving issuer reference: {unresolved}"))
+        })?;
+        let (id, keyless) = (issuer.record.id, issuer.record.key.is_none());
+        let before = &change.before.issuers_config.value;
+        let config = IssuersConfig {
+            default: Some(id),
+            default_follows_latest_issuer: follows.unwrap_or(before.default_follows_latest_issuer),
+        };
+        change.put_issuers_config(&config)?;
+        let after = change.commit().await?;
+        let response = Response::data(&issuers(&after))?;
+        Ok(if keyless {
+            response.warn("This selected default issuer has no key associated with it. Some operations like issuing certificates and signing CRLs will be unavailable with the requested default issuer until a key is imported or the default issuer is changed.")
+        } else {
+            response
+        })
+    }
+
+    /// GET `config/keys`
+    pub(super) async fn read_config_keys(self: Arc<Self>, _: Call, _: NoFields) -> Result<Response, Error> {
+        Response::data(&keys(&self.store.authorities()))
+    }
+
+    /// POST `config/keys`
+    pub(super) async fn write_config_keys(
+        self: Arc<Self>,
+        _: Call,
+        body: ConfigKeys,
+    ) -> Result<Response, Error> {
+        if body.default.is_empty() || body.default == DEFAULT {
+            return Err(Error::invalid(
+                "Invalid key specification; must be non-empty and can't be 'default'.",
+            ));
+        }
+        let mut change = self.store.change().await;
+        let id = change
+            .before
+            .find_key(&body.default)
+            .map_err(|unresolved| Error::invalid(format!("Error resolving issuer reference: {unresolved}")))?
+            .record
+            .id;
+        change.put_keys_config(&KeysConfig { default: Some(id) })?;
+        Response::data(&keys(&*change.commit().await?))
+    }
+
+    /// GET `config/urls`
+    pub(super) async fn read_config_urls(self: Arc<Self>, _: Call, _: NoFields) -> Result<Response, Error> {
+        Response::data(&shown_urls(&self.store.authorities().urls.value))
+    }
+
+    /// POST `config/urls`
+    pub(super) async fn write_config_urls(
+        self: Arc<Self>,
+        _: Call,
+        body: ConfigUrls,
+    ) -> Result<Response, Error> {
+        let mut change = self.store.change().await;
+        let before = change.before.urls.value.clone();
+        let or = |given: Option<Strings>, before: Vec<String>| given.map_or(before, Strings::non_empty);
+        let urls = Urls {
+            issuing_certificates: or(body.issuing_certificates, before.issuing_certificates),
+            crl_distribution_points: or(body.crl_distribution_points, before.crl_distribution_points),
+            delta_crl_distribution_points: or(
+                body.delta_crl_distribution_points,
+                before.delta_crl_distribution_points,
+            ),
+            ocsp_servers: or(body.ocsp_servers, before.ocsp_servers),
+            enable_templating: body.enable_templating.unwrap_or(before.enable_templating),
+        };
+        let problem = check_urls(&urls, &change.before.cluster.value);
+        if let (false, Some((field, url))) = (urls.enable_templating, &problem.invalid) {
+            return Err(Error::invalid(format!("invalid URL found in {field}: {url}")));
+        }
+        change.put_urls(&urls)?;
+        change.commit().await?;
+        let response = Response::data(&shown_urls(&urls))?;
+        let sentence = match problem {
+            Problem { missing: Some(what), .. } => {
+                format!("unable to template AIA URLs as we lack local cluster address information ({what})")
+            }
+            Problem { invalid: Some((field, url)), .. } => {
+                format!("error validating templated {field}; invalid URI: {url}")
+            }
+            Problem { missing: None, invalid: None } => return Ok(response),
+        };
+        Ok(response.warn(format!(
+            "issuance may fail: {sentence}\n\nConsider setting the cluster-local address if it is not already set."
+        )))
+    }
+
+    /// GET `config/cluster`
+    pub(super) async fn read_config_cluster(
+        self: Arc<Self>,
+        _: Call,
+        _: NoFields,
+    ) -> Result<Response, Error> {
+        Response::data(&shown_cluster(&self.store.authorities().cluster.value))
+    }
+
+    /// POST `config/cluster`
+    pub(super) async fn write_config_cluster(
+        self: Arc<Self>,
+        _: Call,
+        body: ConfigCluster,
+    ) -> Result<Response, Error> {
+        let mut change = self.store.change().await;
+        let before = change.before.cluster.value.clone();
+        let config = ClusterConfig {
+            path: body.path.unwrap_or(before.path),
+            aia_path: body.aia_path.unwrap_or(before.aia_path),
+        };
+        for (name, url) in [("path", &config.path), ("aia_path", &config.aia_path)] {
+            if !url.is_empty() && !is_url(url) {
+                let label = if name == "path" { "API path" } else { "aia_path" };
+                return Err(one_error(&format_args!("invalid, non-URL {label} given to cluster: {url}")));
+            }
+        }
+        change.put_cluster_config(&config)?;
+        change.commit().await?;
+        Response::data(&shown_cluster(&config))
+    }
+}
+
+/// What is wrong with URLs.
+struct Problem {
+    /// A template without a value.
+    missing: Option<&'static str>,
+    /// A field and its text that is no URL.
+    invalid: Option<(&'static str, String)>,
+}
+
+fn check_urls(urls: &Urls, cluster: &ClusterConfig) -> Problem {
+    let mut problem = Problem { missing: None, invalid: None };
+    let Urls {
+        issuing_certificates,
+        crl_distribution_points,
+        delta_crl_distribution_points,
+        ocsp_servers,
+        ..
+    } = urls;
+    for (field, list) in [
+        ("issuing_certificates", issuing_certificates),
+        ("crl_distribution_points", crl_distribution_points),
+        ("delta_crl_distribution_points", delta_crl_distribution_points),
+        ("ocsp_servers", ocsp_servers),
+    ] {
+        for url in list {
+            if urls.enable_templating && url.contains("{{cluster_path}}") && cluster.path.is_empty() {
+                problem.missing = problem.missing.or(Some("path"));
+            } else if urls.enable_templating
+                && url.contains("{{cluster_aia_path}}")
+                && cluster.aia_path.is_empty()
+            {
+                problem.missing = problem.missing.or(Some("aia_path"));
+            } else {
+                let filled = url
+                    .replace("{{cluster_path}}", &cluster.path)
+                    .replace("{{cluster_aia_path}}", &cluster.aia_path)
+                    .replace("{{issuer_id}}", "id");
+                if !is_url(&filled) {
+                    problem.invalid = problem.invalid.or_else(|| Some((field, url.clone())));
+                }
+            }
+        }
+    }
+    problem
+}
+
+/// A scheme, `://`, a host; no spaces.
+fn is_url(text: &str) -> bool {
+    let Some((scheme, rest)) = text.split_once("://") else { return false };
+    let scheme_fine = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'));
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    scheme_fine
+        && (!host.is_empty() || scheme == "ldap")
+        && !text.contains(|c: char| c.is_whitespace() || c.is_control())
+}
+
+fn issuers(authorities: &Authorities) -> Value {
+    let IssuersConfig { default, default_follows_latest_issuer } = &authorities.issuers_config.value;
+    json!({
+        "default": default.map(|id| id.to_string()).unwrap_or_default(),
+        "default_follows_latest_issuer": default_follows_latest_issuer,
+    })
+}
+
+fn keys(authorities: &Authorities) -> Value {
+    let KeysConfig { default } = &authorities.keys_config.value;
+    json!({ "default": default.map(|id| id.to_string()).unwrap_or_default() })
+}
+
+fn shown_urls(urls: &Urls) -> Value {
+    json!({
+        "crl_distribution_points": urls.crl_distribution_points,
+        "delta_crl_distribution_points": urls.delta_crl_distribution_points,
+        "enable_templating": urls.enable_templating,
+        "issuing_certificates": urls.issuing_certificates,
+        "ocsp_servers": urls.ocsp_servers,
+    })
+}
+
+fn shown_cluster(config: &ClusterConfig) -> Value {
+    json!({ "path": config.path, "aia_path": config.aia_path })
+}

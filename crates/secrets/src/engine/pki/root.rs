@@ -1,0 +1,355 @@
+//! Roots, and intermediates signed by this mount's issuers.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use chancery_api::fields;
+use chancery_api::fields::NoFields;
+use chancery_issuance::{
+    AiaUrls, Certificate, IssuedCertificate, KeyForm, KeyPolicy, Prepared, Signer, VerifiedCsr,
+    prepare_intermediate, prepare_root, prepare_self_issued,
+};
+use chancery_storage::Name;
+use serde::Serialize;
+use serde_json::json;
+
+use super::Pki;
+use super::authorities::{DEFAULT, one_error, trimmed};
+use super::authority::{
+    Constraints, IssuerSignIntermediateRequest, KeyHome, NO_AIA, RootRequest, SignIntermediateRequest, Wanted,
+};
+use super::import::{adopt_issuer, check_issuer_name, new_issuer, rechain};
+use super::keys::{adopt_key, key_text};
+use super::leaf::{Format, fresh_serial, refused};
+use super::records::{IssuersConfig, KeysConfig, Urls};
+use crate::engine::Call;
+use crate::error::Error;
+use crate::response::Response;
+
+/// Certificates that were about to be signed, by serial number: written before the key is touched.
+const INTENTS: &str = "intents";
+
+/// Said of a root that nothing could name.
+const NO_SUBJECT: &str = "This issuer certificate was generated without a Subject; this makes it likely that issuing \
+    leaf certs with this certificate will cause TLS validation libraries to reject this certificate.";
+
+fields! {
+    /// Signs another authority's self-issued certificate anew.
+    #[derive(Debug)]
+    pub(super) struct SignSelfIssued {
+        body {
+            /// The certificate in PEM.
+            certificate: String = String::new(),
+            /// Who signs.
+            issuer_ref: String = DEFAULT.to_owned(),
+            /// Both keys must be of one kind.
+            require_matching_certificate_algorithms: bool = false,
+        }
+    }
+}
+
+fields! {
+    /// Signs another authority's self-issued certificate anew with a given issuer.
+    #[derive(Debug)]
+    pub(super) struct IssuerSignSelfIssued {
+        path {
+            /// Who signs.
+            issuer_ref: String,
+        }
+        body {
+            /// The certificate in PEM.
+            certificate: String = String::new(),
+            /// Both keys must be of one kind.
+            require_matching_certificate_algorithms: bool = false,
+        }
+    }
+}
+
+/// What is written down before an authority's certificate is signed: should we die in between, this
+/// tells what may exist.
+#[derive(Serialize)]
+struct Intent {
+    tbs_sha256: String,
+    at: jiff::Timestamp,
+}
+
+impl Pki {
+    /// POST `root/generate/{exported}`
+    pub(super) async fn generate_root(
+        self: Arc<Self>,
+        call: Call,
+        body: RootRequest,
+    ) -> Result<Response, Error> {
+        let name = body.issuer_name.clone();
+        self.make_root(call, body, name).await
+    }
+
+    /// POST `root/rotate/{exported}`: as `generate`, for an issuer that is called `next` unless it
+    /// has another name.
+    pub(super) async fn rotate_root(
+        self: Arc<Self>,
+        call: Call,
+        body: RootRequest,
+    ) -> Result<Response, Error> {
+        let name = if body.issuer_name.is_empty() { "next".to_owned() } else { body.issuer_name.clone() };
+        self.make_root(call, body, name).await
+    }
+
+    async fn make_root(&self, call: Call, mut body: RootRequest, name: String) -> Result<Response, Error> {
+        let home = KeyHome::parse(&body.exported)?;
+        let wanted = body.wanted();
+        let format = wanted.format()?;
+        check_issuer_name(&name, &self.store.authorities(), None)?;
+        let constraints = Constraints {
+            max_path_length: body.max_path_length,
+            permitted_dns_domains: std::mem::take(&mut body.permitted_dns_domains),
+            key_usage: std::mem::take(&mut body.key_usage),
+            use_csr_values: false,
+            skid: String::new(),
+        };
+        if constraints.max_path_length.is_some_and(|length| length < -1) {
+            return Err(one_error(
+                &"unable to create certificate: x509: invalid MaxPathLen, must be greater or equal to -1",
+            ));
+        }
+        let key = self.authority_key(home, &body.key()?).await?;
+        let request = wanted.certificate(&constraints, self.limits());
+        let urls = self.mount_urls()?;
+        let serial = fresh_serial(call.now)?;
+        let signer: Arc<dyn Signer> = key.key.clone();
+        let prepared = prepare_root(&request, &signer, &urls, serial, call.now).map_err(refused)?;
+        let issued = self.sign_authority(prepared, call.now).await?;
+
+        let certificate = issued.certificate().map_err(|error| Error::internal("internal error", error))?;
+        let mut change = self.store.change().await;
+        check_issuer_name(&name, &change.before, None)?;
+        if !key.known {
+            adopt_key(&mut change, &key.record)?;
+        }
+        let issuer = new_issuer(&certificate, &name, Some(key.record.id), call.now);
+        let fresh = vec![(issuer, certificate.clone())];
+        let fresh = rechain(&mut change, fresh)?;
+        let id = adopt_issuer(&mut change, &fresh)?;
+        change.put_certificate(&issued.serial_number, Some(id), &issued.der)?;
+        change.commit().await?;
+
+        let exported = (home == KeyHome::Exported).then_some(&*key.key);
+        let text = certificate_text(&certificate, format);
+        let mut shown = json!({
+            "certificate": text,
+            "expiration": issued.not_after.as_second(),
+            "issuer_id": id.to_string(),
+            "issuer_name": name,
+            "issuing_ca": text,
+            "key_id": key.record.id.to_string(),
+            "key_name": key.record.name,
+            "serial_number": issued.serial_number.to_string(),
+        });
+        if let (Some(key), Some(object)) = (exported, shown.as_object_mut()) {
+            let private_key = key_text(key, format, &wanted.private_key_format);
+            if format == Format::PemBundle {
+                let traditional = key.to_pem(KeyForm::Traditional);
+                let bundle = format!("{}\n{}", traditional.trim_ascii_end(), trimmed(&certificate));
+                object.insert("certificate".to_owned(), bundle.into());
+            }
+            object.insert("private_key".to_owned(), private_key.as_str().into());
+            object.insert("private_key_type".to_owned(), key.spec().key_type().name().into());
+        }
+        let mut response = Response::data(&shown)?;
+        if certificate.subject_der() == [0x30, 0] {
+            response.warnings.push(NO_SUBJECT.to_owned());
+        }
+        warn(&mut response, &issued, urls == AiaUrls::default());
+        Ok(response)
+    }
+
+    /// POST `root/sign-intermediate`
+    pub(super) async fn sign_intermediate(
+        self: Arc<Self>,
+        call: Call,
+        mut body: SignIntermediateRequest,
+    ) -> Result<Response, Error> {
+        let (wanted, constraints) = (body.wanted(), body.constraints());
+        self.make_intermediate(&call, &body.issuer_ref, &body.csr, &wanted, &constraints).await
+    }
+
+    /// POST `issuer/{issuer_ref}/sign-intermediate`
+    pub(super) async fn issuer_sign_intermediate(
+        self: Arc<Self>,
+        call: Call,
+        mut body: IssuerSignIntermediateRequest,
+    ) -> Result<Response, Error> {
+        let (wanted, constraints) = (body.wanted(), body.constraints());
+        self.make_intermediate(&call, &body.issuer_ref, &body.csr, &wanted, &constraints).await
+    }
+
+    async fn make_intermediate(
+        &self,
+        call: &Call,
+        issuer_ref: &str,
+        csr: &str,
+        wanted: &Wanted,
+        constraints: &Constraints,
+    ) -> Result<Response, Error> {
+        let format = wanted.format()?;
+        let authorities = self.store.authorities();
+        let authority = authorities.find_signing(issuer_ref)?;
+        if csr.is_empty() {
+            return Err(Error::invalid("\"csr\" is empty"));
+        }
+        let csr = VerifiedCsr::from_pem(csr, &KeyPolicy::any()).map_err(refused)?;
+        let request = wanted.certificate(constraints, self.limits());
+        let issuer = authority.issuer()?;
+        let serial = fresh_serial(call.now)?;
+        let prepared = prepare_intermediate(&request, &csr, issuer, serial, call.now).map_err(refused)?;
+        // What is signed on another thread must own what it needs; the issuer is behind an `Arc`.
+        let issued = self.sign_authority(prepared, call.now).await?;
+        let certificate = issued.certificate().map_err(|error| Error::internal("internal error", error))?;
+        self.store.put_certificate(&issued.serial_number, Some(authority.record.id), &issued.der).await?;
+
+        let mut chain = vec![certificate.clone()];
+        chain.extend(authority.chain.iter().cloned());
+        let chain: Vec<String> = chain.iter().map(|one| certificate_text(one, format)).collect();
+        let text = match format {
+            Format::PemBundle => {
+                let parts: Vec<&str> = std::iter::once(trimmed(&certificate))
+                    .chain(authority.chain.iter().map(trimmed))
+                    .collect();
+                parts.join("\n")
+            }
+            Format::Pem | Format::Der => certificate_text(&certificate, format),
+        };
+        let mut response = Response::data(&json!({
+            "ca_chain": chain,
+            "certificate": text,
+            "expiration": issued.not_after.as_second(),
+            "issuing_ca": certificate_text(&authority.certificate, format),
+            "serial_number": issued.serial_number.to_string(),
+        }))?;
+        warn(&mut response, &issued, authority.aia_urls()? == AiaUrls::default());
+        Ok(response)
+    }
+
+    /// POST `root/sign-self-issued`
+    pub(super) async fn sign_self_issued(
+        self: Arc<Self>,
+        call: Call,
+        body: SignSelfIssued,
+    ) -> Result<Response, Error> {
+        let SignSelfIssued { certificate, issuer_ref, require_matching_certificate_algorithms } = body;
+        self.make_self_issued(&call, &issuer_ref, &certificate, require_matching_certificate_algorithms).await
+    }
+
+    /// POST `issuer/{issuer_ref}/sign-self-issued`
+    pub(super) async fn issuer_sign_self_issued(
+        self: Arc<Self>,
+        call: Call,
+        body: IssuerSignSelfIssued,
+    ) -> Result<Response, Error> {
+        let IssuerSignSelfIssued { issuer_ref, certificate, require_matching_certificate_algorithms } = body;
+        self.make_self_issued(&call, &issuer_ref, &certificate, require_matching_certificate_algorithms).await
+    }
+
+    async fn make_self_issued(
+        &self,
+        call: &Call,
+        issuer_ref: &str,
+        pem: &str,
+        same_kind: bool,
+    ) -> Result<Response, Error> {
+        let certificate = Certificate::from_pem(pem)
+            .map_err(|error| Error::invalid(format!("error parsing certificate: {error}")))?;
+        let authorities = self.store.authorities();
+        let authority = authorities.find_signing(issuer_ref)?;
+        let issuer = authority.issuer()?;
+        let theirs = certificate.public_key().map(|key| key.spec().key_type());
+        let ours = issuer.signer().public_key().spec().key_type();
+        if same_kind && theirs != Some(ours) {
+            return Err(Error::invalid(
+                "the certificate's key and the issuer's are of different kinds, and require_matching_certificate_algorithms is set",
+            ));
+        }
+        let prepared = prepare_self_issued(&certificate, issuer).map_err(refused)?;
+        let issued = self.sign_authority(prepared, call.now).await?;
+        Response::data(&json!({
+            "certificate": issued.pem.trim_ascii_end(),
+            "issuing_ca": trimmed(&authority.certificate),
+        }))
+    }
+
+    /// Writes down what is about to be signed, then signs it.
+    async fn sign_authority(
+        &self,
+        prepared: Prepared<'_>,
+        now: jiff::Timestamp,
+    ) -> Result<IssuedCertificate, Error> {
+        let serial = prepared.serial_number();
+        let intent = Intent { tbs_sha256: data_encoding::HEXLOWER.encode(&prepared.tbs_sha256()), at: now };
+        let name = Name::ordered(serial.order(), serial.to_string());
+        self.store.view().put_json(INTENTS, &name, &intent).await?;
+        // Few and precious: these may hold up a worker for some milliseconds.
+        prepared.sign().map_err(|error| Error::internal("the certificate could not be signed", error))
+    }
+
+    /// DELETE `root`: every issuer and key.
+    pub(super) async fn delete_root(self: Arc<Self>, _: Call, _: NoFields) -> Result<Response, Error> {
+        let mut change = self.store.change().await;
+        let before = Arc::clone(&change.before);
+        for issuer in before.issuers() {
+            change.delete_issuer(&issuer.record.id)?;
+        }
+        for key in before.keys() {
+            change.delete_key(&key.record.id)?;
+        }
+        let config = IssuersConfig { default: None, ..before.issuers_config.value.clone() };
+        change.put_issuers_config(&config)?;
+        change.put_keys_config(&KeysConfig { default: None })?;
+        change.commit().await?;
+        Ok(Response::empty().warn(
+            "DELETE /root deletes all keys and issuers; prefer the new DELETE /key/:key_ref and DELETE \
+             /issuer/:issuer_ref for finer granularity, unless removal of all keys and issuers is desired.",
+        ))
+    }
+
+    /// The mount's URLs, for a root that has no issuer's yet.
+    fn mount_urls(&self) -> Result<AiaUrls, Error> {
+        let authorities = self.store.authorities();
+        let Urls {
+            issuing_certificates,
+            crl_distribution_points,
+            delta_crl_distribution_points,
+            ocsp_servers,
+            enable_templating,
+        } = &authorities.urls.value;
+        if *enable_templating {
+            // A root's own id is not known before it exists; the peer leaves the URLs out as well.
+            return Ok(AiaUrls::default());
+        }
+        Ok(AiaUrls {
+            issuing_certificates: issuing_certificates.clone(),
+            crl_distribution_points: crl_distribution_points.clone(),
+            delta_crl_distribution_points: delta_crl_distribution_points.clone(),
+            ocsp_servers: ocsp_servers.clone(),
+        })
+    }
+}
+
+/// A certificate in the form that was asked for.
+pub(super) fn certificate_text(certificate: &Certificate, format: Format) -> String {
+    match format {
+        Format::Der => BASE64.encode(certificate.der()),
+        Format::Pem | Format::PemBundle => trimmed(certificate).to_owned(),
+    }
+}
+
+/// The warnings of a new authority, in the peer's order.
+fn warn(response: &mut Response, issued: &IssuedCertificate, no_urls: bool) {
+    let (lengths, others): (Vec<String>, Vec<String>) =
+        issued.warnings.iter().map(ToString::to_string).partition(|text| text.starts_with("Max path"));
+    response.warnings.extend(others);
+    if no_urls {
+        response.warnings.push(NO_AIA.to_owned());
+    }
+    response.warnings.extend(lengths);
+}
