@@ -12,6 +12,7 @@
 pub mod audit;
 pub mod auth;
 pub mod core;
+mod dev_certificate;
 pub mod engine;
 pub mod error;
 mod help;
@@ -27,6 +28,7 @@ pub mod token;
 pub mod wrapping;
 
 pub use core::{Core, CoreConfig};
+pub use dev_certificate::{DevCertificate, dev_certificate};
 pub use error::{Error, Kind};
 pub use request::{Connection, Operation, Request};
 pub use response::{Answer, Response};

@@ -1,13 +1,14 @@
 //! `server -dev`: a server to try things out with. In memory, unsealed, its root token known.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use chancery_api::Secret;
+use chancery_api::{Clock, Secret, SystemClock};
+use chancery_secrets::dev_certificate;
 use chancery_storage::ShareScheme;
 use data_encoding::BASE64;
 
-use crate::config::{Bind, Config, ListenerConfig, StorageConfig};
+use crate::config::{Bind, Config, ListenerConfig, StorageConfig, TlsConfig, TlsVersion};
 use crate::run::{Running, StartError, start};
 
 /// How a development server differs from the usual one.
@@ -19,11 +20,24 @@ pub struct DevOptions {
     pub listen_address: String,
     /// Leave the token file of the command line alone.
     pub no_store_token: bool,
+    /// Speak TLS, with certificates made for the occasion.
+    pub tls: bool,
+    /// Where to put them; a temporary folder if not given.
+    pub tls_cert_dir: Option<PathBuf>,
+    /// Names for the certificate beside `localhost`, the loopback addresses and the one listened on.
+    pub tls_sans: Vec<String>,
 }
 
 impl Default for DevOptions {
     fn default() -> Self {
-        Self { root_token_id: None, listen_address: "127.0.0.1:8200".to_owned(), no_store_token: false }
+        Self {
+            root_token_id: None,
+            listen_address: "127.0.0.1:8200".to_owned(),
+            no_store_token: false,
+            tls: false,
+            tls_cert_dir: None,
+            tls_sans: Vec::new(),
+        }
     }
 }
 
@@ -35,6 +49,10 @@ pub struct DevServer {
     pub unseal_key: Secret,
     /// May do everything.
     pub root_token: Secret,
+    /// With TLS, the authority that clients have to believe.
+    pub ca_file: Option<PathBuf>,
+    /// Goes away with the server.
+    certificates: Option<tempfile::TempDir>,
 }
 
 /// Starts a development server. Of `config` the storage is replaced, and a listener is added.
@@ -44,6 +62,19 @@ pub struct DevServer {
 pub async fn start_dev(options: &DevOptions, config: Config) -> Result<DevServer, StartError> {
     let mut listener = ListenerConfig::new(Bind::Tcp(options.listen_address.clone()));
     listener.unauthenticated_metrics = true;
+    let (mut ca_file, mut certificates) = (None, None);
+    if options.tls {
+        let folder = match &options.tls_cert_dir {
+            Some(folder) => folder.clone(),
+            None => {
+                let made = tempfile::Builder::new().prefix("vault-tls").tempdir();
+                let made = made.map_err(|source| StartError::File { path: std::env::temp_dir(), source })?;
+                certificates.insert(made).path().to_owned()
+            }
+        };
+        listener.tls = Some(make_certificates(options, &folder)?);
+        ca_file = Some(folder.join("vault-ca.pem"));
+    }
     let mut listeners = vec![listener];
     listeners.extend(config.listeners);
     let running = start(Config { storage: StorageConfig::Memory, listeners, ..config }).await?;
@@ -60,14 +91,22 @@ pub async fn start_dev(options: &DevOptions, config: Config) -> Result<DevServer
     if !options.no_store_token {
         store_token(&initialized.root_token)?;
     }
-    Ok(DevServer { running, unseal_key, root_token: initialized.root_token })
+    Ok(DevServer { running, unseal_key, root_token: initialized.root_token, ca_file, certificates })
 }
 
 impl DevServer {
+    /// The server, and the files that must stay as long as it runs.
+    pub(crate) fn into_parts(self) -> (Running, Option<tempfile::TempDir>) {
+        (self.running, self.certificates)
+    }
+
     /// The sentences that users of `server -dev` look for.
     #[must_use]
     pub fn banner(&self) -> String {
         let (url, key, token) = (self.running.url(), self.unseal_key.expose(), self.root_token.expose());
+        let ca =
+            self.ca_file.as_ref().map(|path| format!("    $ export VAULT_CACERT='{}'\n", path.display()));
+        let ca = ca.unwrap_or_default();
         format!(
             "WARNING! dev mode is enabled! In this mode, Chancery runs entirely in-memory\n\
              and starts unsealed with a single unseal key. The root token is already\n\
@@ -75,6 +114,7 @@ impl DevServer {
              \n\
              You may need to set the following environment variables:\n\
              \n    $ export VAULT_ADDR='{url}'\n\
+             {ca}\
              \n\
              The unseal key and root token are displayed below in case you want to\n\
              seal/unseal the Vault or re-authenticate.\n\
@@ -87,6 +127,36 @@ impl DevServer {
     }
 }
 
+/// Makes certificates and writes them where the listener will look for them.
+fn make_certificates(options: &DevOptions, folder: &Path) -> Result<TlsConfig, StartError> {
+    let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).to_vec();
+    let host = options.listen_address.rsplit_once(':').map_or("", |(host, _)| host).trim_matches(['[', ']']);
+    let unspecified = host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_unspecified());
+    names.extend(
+        Some(host.to_owned()).filter(|host| !host.is_empty() && !unspecified && !names.contains(host)),
+    );
+    names.extend(options.tls_sans.iter().cloned());
+    let made =
+        dev_certificate(&names, SystemClock.now()).map_err(|error| StartError::Dev(error.to_string()))?;
+    let write = |name: &str, content: &str| {
+        let path = folder.join(name);
+        match write_private(&path, content.as_bytes()) {
+            Ok(()) => Ok(path),
+            Err(source) => Err(StartError::File { path, source }),
+        }
+    };
+    write("vault-ca.pem", &made.authority)?;
+    Ok(TlsConfig {
+        cert_file: write("vault-cert.pem", &made.certificate)?,
+        key_file: write("vault-key.pem", &made.private_key)?,
+        client_ca_file: None,
+        require_client_cert: false,
+        disable_client_certs: false,
+        min_version: TlsVersion::Tls12,
+        max_version: TlsVersion::Tls13,
+    })
+}
+
 /// Writes the token where the command line keeps it, for its owner's eyes only.
 fn store_token(token: &Secret) -> Result<(), StartError> {
     let Some(home) = std::env::home_dir() else { return Ok(()) };
@@ -94,7 +164,7 @@ fn store_token(token: &Secret) -> Result<(), StartError> {
     write_private(&path, token.expose().as_bytes()).map_err(|source| StartError::File { path, source })
 }
 
-fn write_private(path: &PathBuf, content: &[u8]) -> io::Result<()> {
+fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
     use std::os::unix::fs::OpenOptionsExt;
     let mut file =
         std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;

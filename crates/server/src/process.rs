@@ -5,7 +5,7 @@ use std::io::Write;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::Config;
-use crate::dev::{DevOptions, DevServer, start_dev};
+use crate::dev::{DevOptions, start_dev};
 use crate::logging;
 use crate::run::{Running, StartError, start};
 
@@ -21,29 +21,21 @@ pub async fn run(config: Config, dev: Option<DevOptions>) -> Result<(), StartErr
     }
     let signals = Signals::install()?;
     let summary = Summary::of(&config);
-    let running = match dev {
-        None => {
-            let running = start(config).await?;
-            print(&format!(
-                "{}==> Chancery server started! Log data will stream in below:\n\n",
-                summary.lines(&running)
-            ));
-            running
-        }
+    let (running, banner, made) = match dev {
+        None => (start(config).await?, String::new(), None),
         Some(options) => {
             let server = start_dev(&options, config).await?;
             let banner = server.banner();
-            let DevServer { running, .. } = server;
-            print(&format!(
-                "{}==> Chancery server started! Log data will stream in below:\n\n{banner}\n",
-                summary.lines(&running)
-            ));
-            running
+            let (running, made) = server.into_parts();
+            (running, banner, made)
         }
     };
+    let started = "==> Chancery server started! Log data will stream in below:\n\n";
+    print(&format!("{}{started}{banner}", summary.lines(&running)));
     signals.wait(&running).await;
     print("==> Chancery shutdown triggered\n");
     running.shutdown().await;
+    drop(made);
     Ok(())
 }
 

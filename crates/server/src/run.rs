@@ -122,8 +122,10 @@ impl Running {
     }
 
     /// Reads the files again that may change while the server runs: certificates and their keys. What
-    /// cannot be read stays as it was, and the log says so.
+    /// cannot be read stays as it was, and the log says so. Audit files are opened anew, so that they
+    /// can be rotated.
     pub fn reload(&self) {
+        self.core.reopen_audit();
         for certificate in &self.certificates {
             match certificate.reload() {
                 Ok(()) => tracing::info!("TLS certificate reloaded"),

@@ -52,6 +52,7 @@ fn every_script_holds() {
             root_token_id: Some("root".to_owned()),
             listen_address: "127.0.0.1:0".to_owned(),
             no_store_token: true,
+            ..DevOptions::default()
         };
         let server =
             runtime.block_on(start_dev(&options, Config::new(StorageConfig::Memory))).expect("a server");
