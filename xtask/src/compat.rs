@@ -47,7 +47,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<Tally> {
     let tools = Tools::install()?;
     let suites = select(&options)?;
     let ours = binary(options.profile);
-    if options.kind == Kind::Chancery || suites.iter().any(|suite| suite.servers != Servers::Target) {
+    if options.kind == Kind::Chancery || suites.iter().any(|suite| suite.servers == Servers::Peer) {
         build_binary(options.profile)?;
     }
     let mut tally = Tally::default();

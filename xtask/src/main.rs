@@ -62,7 +62,7 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "bench",
-        arguments: "[--quick] [--ours-only] [filter]",
+        arguments: "[--quick] [--only=ours|peer] [filter]",
         purpose: "this server and OpenBao side by side, as a table for docs/performance.md",
         run: bench::run,
     },
@@ -114,9 +114,10 @@ fn find(name: &str) -> Result<&'static Task> {
     }
 }
 
-/// The folder that holds the workspace's `Cargo.toml`.
-pub(crate) fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("."))
+/// The folder that holds the workspace's `Cargo.toml`: by Cargo's word when it started us, else where we were built.
+pub(crate) fn root() -> PathBuf {
+    let ours = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    Path::new(&ours).parent().map_or_else(|| PathBuf::from("."), Path::to_path_buf)
 }
 
 /// Cargo's target folder: `CARGO_TARGET_DIR`, else `target` in the workspace.
