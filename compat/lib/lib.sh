@@ -31,6 +31,11 @@ $2" ;;
     esac
 }
 
+# row TEXT: the table in $out has this row, however wide its columns are.
+row() {
+    holds "the table" "$(echo "$out" | tr -s ' ')" "$1"
+}
+
 # exits CODE COMMAND…: runs the command, keeps its output (both streams) in $out, and checks its exit code.
 exits() {
     local wanted=$1 got=0
@@ -112,3 +117,6 @@ stop_server() {
     kill "$server"
     wait "$server" || true
 }
+
+# The command line that the walkthrough is typed with.
+cli=${cli:-bao}

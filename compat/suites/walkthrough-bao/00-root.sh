@@ -2,11 +2,11 @@
 . "$COMPAT/lib/lib.sh"
 make_root
 
-exits 0 bao secrets enable pki
+exits 0 $cli secrets enable pki
 same "the answer" "$out" "Success! Enabled the pki secrets engine at: pki/"
-exits 0 bao secrets tune -max-lease-ttl=87600h pki
+exits 0 $cli secrets tune -max-lease-ttl=87600h pki
 same "the answer" "$out" "Success! Tuned the secrets engine at: pki/"
-bao write -format=json pki/config/ca pem_bundle="$(cat ca.crt ca.key)" >imported.json
+$cli write -format=json pki/config/ca pem_bundle="$(cat ca.crt ca.key)" >imported.json
 
 same "the number of imported issuers" "$(json 'len(d["data"]["imported_issuers"])' <imported.json)" 1
 same "the number of imported keys" "$(json 'len(d["data"]["imported_keys"])' <imported.json)" 1

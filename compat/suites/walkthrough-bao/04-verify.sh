@@ -13,5 +13,5 @@ holds "the usages" "$usage" "Digital Signature, Key Encipherment, Key Agreement"
 holds "the usages" "$usage" "TLS Web Server Authentication, TLS Web Client Authentication"
 
 serial=$(json 'd["data"]["serial_number"]' <signed.json)
-same "the stored certificate" "$(bao read -field=certificate "istioca/cert/$serial")" "$(cat foo.crt)"
-holds "the list" "$(bao list istioca/certs)" "$serial"
+same "the stored certificate" "$($cli read -field=certificate "istioca/cert/$serial")" "$(cat foo.crt)"
+holds "the list" "$($cli list istioca/certs)" "$serial"

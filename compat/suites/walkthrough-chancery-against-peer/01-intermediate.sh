@@ -1,0 +1,3 @@
+# As in walkthrough-bao, with our command line.
+cli=$CHANCERY
+. "$COMPAT/suites/walkthrough-bao/01-intermediate.sh"
