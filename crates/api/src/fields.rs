@@ -182,6 +182,11 @@ impl<'a> Input<'a> {
         T::decode(source).map(Some).map_err(|reason| FieldError::Value { name, reason })
     }
 
+    /// Takes everything that is left, for requests whose names are the client's own.
+    pub fn rest(&mut self) -> Vec<(Cow<'a, str>, Source<'a>)> {
+        std::mem::take(&mut self.values)
+    }
+
     /// The names nobody took, sorted.
     pub fn unknown(&self) -> Vec<String> {
         let mut names: Vec<String> = self.values.iter().map(|(name, _)| name.clone().into_owned()).collect();
@@ -373,6 +378,16 @@ mod tests {
             error.to_string(),
             "Field validation failed: error converting input for field \"bits\": '' cannot parse value as 'int': strconv.ParseInt: invalid syntax"
         );
+    }
+
+    #[test]
+    fn the_rest_can_be_taken_whole() {
+        let mut input = Input::from_body(br#"{"a":1,"b":{"c":2}}"#).unwrap();
+        assert_eq!(input.take::<i64>("a").unwrap(), Some(1));
+        let rest = input.rest();
+        assert_eq!(rest.len(), 1);
+        assert_eq!(rest[0].0, "b");
+        assert!(input.unknown().is_empty());
     }
 
     #[test]

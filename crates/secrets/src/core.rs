@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::audit::{Audit, Outcome, Receipt, RequestRecord};
 use crate::engine::cubbyhole::Cubbyhole;
-use crate::engine::{Call, Class, Mount, Mounted, SystemLimits, Tuning};
+use crate::engine::{AnyEngine, Call, Class, Mount, Mounted, SystemLimits, Tuning};
 use crate::error::Error;
 use crate::lease::Leases;
 use crate::mounts::{MountEntry, MountPoint, Mounts};
@@ -69,7 +69,6 @@ pub struct Active {
     pub(crate) policies: Arc<Policies>,
     pub(crate) leases: Arc<Leases>,
     pub(crate) audit: Audit,
-    pub(crate) cubbyhole: Arc<Cubbyhole>,
     pub(crate) cluster: Cluster,
 }
 
@@ -166,7 +165,7 @@ impl Core {
         let limits = self.config.limits;
         let tokens = Arc::new(TokenStore::open(root.clone()).await?);
         let policies = Arc::new(Policies::open(root.clone()).await?);
-        let leases = Arc::new(Leases::open(root.clone()).await?);
+        let leases = Arc::new(Leases::open(Arc::clone(&tokens)));
         let audit = Audit::open(root.clone()).await?;
         let mounts = Arc::new(Mounts::open(Arc::clone(&unsealed), root.clone(), limits).await?);
 
@@ -190,15 +189,14 @@ impl Core {
         let (entry, mount) = provided(Class::Secret, "sys", "system")?;
         mounts.provide(entry, mount, Arc::new(Mounted(Arc::clone(&self.sys))));
         let (entry, mount) = provided(Class::Secret, "cubbyhole", "cubbyhole")?;
-        let cubbyhole = Arc::new(Cubbyhole::new(Arc::clone(&mount)));
-        mounts.provide(entry, mount, Arc::new(Mounted(Arc::clone(&cubbyhole))));
+        let cubbyhole = Arc::new(Cubbyhole::new(Arc::clone(&tokens)));
+        mounts.provide(entry, mount, Arc::new(Mounted(cubbyhole)));
         let (entry, mount) = provided(Class::Auth, "token", "token")?;
         let engine = TokenEngine::new(Arc::clone(&tokens), Arc::clone(&mount), outside(&mounts, &policies));
         mounts.provide(entry, mount, Arc::new(Mounted(Arc::new(engine))));
 
         let cluster = Cluster::load(&root).await?;
-        let active =
-            Arc::new(Active { cluster, unsealed, root, mounts, tokens, policies, leases, audit, cubbyhole });
+        let active = Arc::new(Active { cluster, unsealed, root, mounts, tokens, policies, leases, audit });
         *self.active.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&active));
         Ok(active)
     }
@@ -472,11 +470,13 @@ impl Active {
         now: Timestamp,
     ) -> Result<Answer, Error> {
         let (login, auth, lease) = (response.login.take(), response.auth.take(), response.lease.take());
+        let wrap_info = response.wrap_info.take();
         let mut answer = Answer {
             request_id: request.id.clone(),
             reads: matches!(request.operation, Operation::Read | Operation::List | Operation::Scan),
             response,
             auth: auth.map(|auth| *auth),
+            wrap_info: wrap_info.map(|info| *info),
             ..Answer::default()
         };
         if let (Some(login), Some(point)) = (login, target.point()) {
@@ -498,9 +498,8 @@ impl Active {
         if let Some(ttl) = request.wrap_ttl.filter(|ttl| wraps && !ttl.is_zero())
             && answer.has_body()
         {
-            let info =
-                wrapping::wrap(&self.tokens, &self.cubbyhole, &answer, ttl, &request.path, now).await?;
-            answer = Answer { wrap_info: Some(info), ..Answer::default() };
+            let info = wrapping::wrap(&self.tokens, &answer, ttl, &request.path, now).await?;
+            answer = Answer { request_id: answer.request_id, wrap_info: Some(info), ..Answer::default() };
         }
         Ok(answer)
     }
@@ -521,6 +520,10 @@ impl Active {
     /// What has expired is revoked, engines tidy up.
     async fn upkeep(&self, now: Timestamp) -> Vec<Error> {
         let mut errors = Vec::new();
+        match self.leases.expire_due(now, &self.finder()).await {
+            Ok((_, failed)) => errors.extend(failed),
+            Err(error) => errors.push(error),
+        }
         for point in self.mounts.all().values() {
             if let Err(error) = point.engine.tick(now).await {
                 errors.push(error);
@@ -530,8 +533,17 @@ impl Active {
     }
 
     /// Takes back everything that a mount gave out.
-    pub(crate) async fn revoke_mount(&self, _point: &MountPoint, _now: Timestamp) -> Result<(), Error> {
-        Ok(())
+    pub(crate) async fn revoke_mount(&self, point: &MountPoint, now: Timestamp) -> Result<(), Error> {
+        self.leases.revoke_prefix(&point.entry.path, true, now, &self.finder()).await
+    }
+
+    /// Finds the mount of a path, for the lease manager.
+    #[expect(clippy::type_complexity, reason = "the type says what it is")]
+    pub(crate) fn finder(&self) -> impl Fn(&str) -> Option<(Arc<Mount>, Arc<dyn AnyEngine>)> + Send + Sync {
+        |path| {
+            let (point, _) = self.mounts.find(path)?;
+            Some((Arc::clone(&point.mount), Arc::clone(&point.engine)))
+        }
     }
 
     /// A token whose last use is over. If this fails, the token still has no use left, and its expiry

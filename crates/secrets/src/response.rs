@@ -32,6 +32,8 @@ pub struct Response {
     pub flatten: bool,
     /// `data` is the whole body, without an envelope, as in `sys/health`.
     pub bare: bool,
+    /// Where the content is kept instead; only `sys/wrapping/` may answer it.
+    pub wrap_info: Option<Box<WrapInfo>>,
     /// The answer is an unwrapped one: a whole envelope, sent as it was stored.
     pub unwrapped: Option<Box<RawValue>>,
 }
@@ -198,6 +200,7 @@ impl Answer {
             login: _,
             auth: _,
             lease: _,
+            wrap_info: _,
             warnings,
             raw,
             status: _,

@@ -10,6 +10,7 @@ use chancery_api::{Secret, Ttl};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::auth::networks::shown;
 use crate::engine::{AnyEngine, Call, Engine, Mount, RenewTerms};
 use crate::error::Error;
 use crate::response::Response;
@@ -18,7 +19,7 @@ use crate::token::create;
 use crate::token::role::{RoleRequest, TokenRole};
 use crate::token::store::millis;
 use crate::token::ttl::Lifetime;
-use crate::token::{TokenEntry, TokenKey, TokenKind, TokenState, TokenStore, networks};
+use crate::token::{TokenEntry, TokenKey, TokenKind, TokenState, TokenStore};
 
 /// What the token mount must ask of the rest of the server.
 pub struct Outside {
@@ -244,7 +245,7 @@ impl TokenEngine {
     fn show(&self, entry: &TokenEntry, text: &str, now: Timestamp) -> Result<Response, Error> {
         Response::data(&Shown {
             accessor: self.tokens.accessor(entry),
-            bound_cidrs: networks::show(&entry.bound_cidrs),
+            bound_cidrs: entry.bound_cidrs.iter().map(shown).collect(),
             creation_time: entry.created.as_second(),
             creation_ttl: entry.ttl,
             display_name: &entry.display_name,

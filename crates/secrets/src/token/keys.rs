@@ -18,6 +18,7 @@ use crate::token::TokenKey;
 use crate::token::base62::{self, BLOCK_DIGITS, TIME_DIGITS};
 
 const COLLECTION: &str = "token keys";
+const NAME: &str = "tokens";
 const SECRET_SIZE: usize = 32;
 
 /// Random digits of a token's text: 125 bits.
@@ -41,17 +42,10 @@ pub(crate) struct TokenKeys {
     leases: Permutation,
 }
 
-fn fresh_secret() -> Result<Zeroizing<[u8; SECRET_SIZE]>, Error> {
-    let mut secret = Zeroizing::new([0_u8; SECRET_SIZE]);
-    rand::fill(secret.as_mut_slice())
-        .map_err(|_| Error::internal("internal error", "the system has no randomness"))?;
-    Ok(secret)
-}
-
 impl TokenKeys {
     /// Reads the keys, or makes them when there are none yet.
     pub(crate) async fn open(root: &View) -> Result<Self, Error> {
-        let name = Name::new("tokens");
+        let name = Name::new(NAME);
         loop {
             if let Some(stored) = root.get(COLLECTION, &name).await? {
                 if stored.value.len() != SECRET_SIZE {
@@ -59,9 +53,8 @@ impl TokenKeys {
                 }
                 return Ok(Self::derive(&stored.value));
             }
-            let secret = fresh_secret()?;
             let mut writes = Writes::new();
-            writes.expect_absent(root, COLLECTION, &name)?.put(root, COLLECTION, &name, secret.as_slice())?;
+            Self::found(root, &mut writes)?;
             match root.commit(writes).await {
                 // Whoever was first, the next round reads the one secret that is stored.
                 Ok(()) | Err(StorageError::Conflict) => {}
@@ -70,10 +63,13 @@ impl TokenKeys {
         }
     }
 
-    /// The keys of a new store, among its first records.
+    /// Makes the keys of a new server with the commit that founds it.
     pub(crate) fn found(root: &View, first: &mut Writes) -> Result<Self, Error> {
-        let secret = fresh_secret()?;
-        first.put(root, COLLECTION, &Name::new("tokens"), secret.as_slice())?;
+        let mut secret = Zeroizing::new([0_u8; SECRET_SIZE]);
+        rand::fill(secret.as_mut_slice())
+            .map_err(|_| Error::internal("internal error", "the system has no randomness"))?;
+        let name = Name::new(NAME);
+        first.expect_absent(root, COLLECTION, &name)?.put(root, COLLECTION, &name, secret.as_slice())?;
         Ok(Self::derive(secret.as_slice()))
     }
 

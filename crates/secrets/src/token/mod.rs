@@ -1,18 +1,17 @@
 //! Tokens: who asks, for how long, and what came from whom.
 
-mod base62;
+pub(crate) mod base62;
 mod create;
 mod engine;
 mod entry;
 mod keys;
-pub mod networks;
 mod parameters;
 pub mod policies;
 mod revoke;
 mod role;
-mod store;
+pub(crate) mod store;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub mod ttl;
 
 pub use engine::{Outside, TokenEngine};

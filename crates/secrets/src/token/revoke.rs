@@ -66,6 +66,12 @@ impl TokenStore {
         Ok(true)
     }
 
+    /// Refuses a token and its descendants from now on, and leaves the rest to upkeep. `false` if there
+    /// is no such token.
+    pub(crate) async fn condemn(&self, key: TokenKey, now: Timestamp) -> Result<bool, Error> {
+        self.mark(key, TokenState::Revoking, now).await
+    }
+
     /// Revokes a token and its leases alone; its children live on as orphans. `false` if there is no
     /// such token.
     pub async fn revoke_orphan(&self, key: TokenKey, now: Timestamp) -> Result<bool, Error> {

@@ -5,9 +5,9 @@ use chancery_storage::{Name, Position, View};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
+use crate::auth::networks::{parse_networks, shown};
 use crate::engine::Mount;
 use crate::error::Error;
-use crate::token::networks;
 use crate::token::policies::{glob, sanitize};
 
 const COLLECTION: &str = "roles";
@@ -161,7 +161,7 @@ impl TokenRole {
             allowed_entity_aliases: self.allowed_entity_aliases.as_deref(),
             allowed_policies: &self.allowed_policies,
             allowed_policies_glob: &self.allowed_policies_glob,
-            bound_cidrs: networks::show(&self.bound_cidrs),
+            bound_cidrs: self.bound_cidrs.iter().map(shown).collect(),
             disallowed_policies: &self.disallowed_policies,
             disallowed_policies_glob: &self.disallowed_policies_glob,
             explicit_max_ttl: self.explicit_max_ttl,
@@ -170,7 +170,7 @@ impl TokenRole {
             path_suffix: &self.path_suffix,
             period: self.period,
             renewable: self.renewable,
-            token_bound_cidrs: networks::show(&self.token_bound_cidrs),
+            token_bound_cidrs: self.token_bound_cidrs.iter().map(shown).collect(),
             token_explicit_max_ttl: self.token_explicit_max_ttl,
             token_no_default_policy: self.token_no_default_policy,
             token_num_uses: self.token_num_uses,
@@ -208,8 +208,8 @@ impl TokenRole {
             ));
         };
         let parse = |texts: &Strings| {
-            networks::parse(texts)
-                .map_err(|error| Error::invalid(format!("error parsing role fields: {error}")))
+            parse_networks(texts)
+                .map_err(|error| Error::invalid(format!("error parsing role fields: {}", error.message())))
         };
 
         if let Some(orphan) = orphan {

@@ -163,18 +163,27 @@ impl TokenStore {
         Ok(Self { root, keys, cache, turns: (0..TURNS).map(|_| Mutex::new(())).collect() })
     }
 
-    /// The keys and the root token of a new store, among its first records. `text` lets the operator
-    /// choose the token's text.
-    pub(crate) fn found(
+    /// Adds a new server's first token to the commit that founds it: one that may do everything and
+    /// never ends. `text` is the operator's choice, for development.
+    pub fn found(
         root: &View,
         first: &mut Writes,
         text: Option<Secret>,
         now: Timestamp,
     ) -> Result<Secret, Error> {
         let keys = TokenKeys::found(root, first)?;
+        // The peer's development token looks as if it had been made by hand.
+        let new = match &text {
+            Some(_) => NewToken {
+                path: "auth/token/create".to_owned(),
+                display_name: "token".to_owned(),
+                ..NewToken::root()
+            },
+            None => NewToken::root(),
+        };
         let text = text.unwrap_or_else(|| Secret::new(TokenKeys::fresh_text(millis(now))));
-        let key = keys.key(text.expose());
-        first.put_json(root, TOKENS, &name(key), &entry(NewToken::root(), key, now))?;
+        let entry = entry(new, keys.key(text.expose()), now);
+        first.put_json(root, TOKENS, &name(entry.key), &entry)?;
         Ok(text)
     }
 
@@ -311,7 +320,7 @@ impl TokenStore {
                 writes.put(&self.root, EXPIRIES, &marker(entry.due, key), &[])?;
             }
             if let Some(parent) = entry.parent {
-                self.adopt(parent, key, &mut writes).await?;
+                self.adopt(parent, TOKEN_TAG, &key.text(), &mut writes).await?;
             }
             also(&mut writes, key)?;
             match self.root.commit(writes).await {
@@ -330,18 +339,35 @@ impl TokenStore {
         Ok(Created { text, accessor: self.keys.accessor(key), entry, warnings: Vec::new() })
     }
 
-    /// Adds `child` to its parent, on the condition that the parent stays as it is: revocation marks
-    /// it before it collects the children, so no child slips through.
-    async fn adopt(&self, parent: TokenKey, child: TokenKey, writes: &mut Writes) -> Result<(), Error> {
+    /// Adds a child or lease to what `owner` owns, on the condition that the owner stays as it is:
+    /// revocation marks it before it collects what it owns, so nothing slips through.
+    pub(crate) async fn adopt(
+        &self,
+        owner: TokenKey,
+        tag: char,
+        what: &str,
+        writes: &mut Writes,
+    ) -> Result<(), Error> {
         let gone = || Error::invalid("parent token lookup failed: no parent found");
-        let record = self.root.get(TOKENS, &name(parent)).await?.ok_or_else(gone)?;
+        let record = self.root.get(TOKENS, &name(owner)).await?.ok_or_else(gone)?;
         let living = matches!(record.json::<TokenEntry>()?.state, TokenState::Live | TokenState::Spent);
         if !living {
             return Err(gone());
         }
-        writes.expect_unchanged(&self.root, TOKENS, &name(parent), &record.version)?;
-        writes.put(&self.root, OWNED, &owned(parent, TOKEN_TAG, &child.text()), &[])?;
+        writes.expect_unchanged(&self.root, TOKENS, &name(owner), &record.version)?;
+        writes.put(&self.root, OWNED, &owned(owner, tag, what), &[])?;
         Ok(())
+    }
+
+    /// Commits `writes` on the condition that the token `owner` is still there and not on its way out.
+    pub(crate) async fn commit_for(&self, owner: TokenKey, mut writes: Writes) -> Result<(), Error> {
+        let _turn = self.turns(&[owner]).await;
+        let record = self.root.get(TOKENS, &name(owner)).await?.ok_or_else(Error::denied)?;
+        if !matches!(record.json::<TokenEntry>()?.state, TokenState::Live | TokenState::Spent) {
+            return Err(Error::denied());
+        }
+        writes.expect_unchanged(&self.root, TOKENS, &name(owner), &record.version)?;
+        Ok(self.root.commit(writes).await?)
     }
 
     fn create_batch(&self, new: NewToken, now: Timestamp) -> Result<Created, Error> {
@@ -451,11 +477,11 @@ impl TokenStore {
         }
     }
 
-    /// The lease id of a token; empty for one that never ends.
+    /// The lease id of a token; empty for a batch token.
     pub fn lease_id(&self, entry: &TokenEntry) -> String {
-        match (entry.kind, entry.expires) {
-            (TokenKind::Service, Some(_)) => self.keys.lease_id(&entry.path, entry.key),
-            _ => String::new(),
+        match entry.kind {
+            TokenKind::Service => self.keys.lease_id(&entry.path, entry.key),
+            TokenKind::Batch => String::new(),
         }
     }
 
