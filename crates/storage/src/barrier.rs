@@ -260,7 +260,7 @@ impl Barrier {
     ///
     /// # Errors
     /// Sealed; the seal's; the backend's.
-    pub async fn rekey(&self, _agreed: Quorum, scheme: ShareScheme) -> Result<Rekeying<'_>, SealError> {
+    pub async fn rekey(&self, _agreed: Quorum, scheme: ShareScheme) -> Result<Rekeying, SealError> {
         let unsealed = self.unsealed()?;
         let (mut record, stored) = self.stored_record().await?.ok_or(SealError::NotInitialized)?;
         self.check_kind(&record)?;
@@ -279,7 +279,7 @@ impl Barrier {
         };
         record.shares = scheme.shares();
         record.threshold = scheme.threshold();
-        Ok(Rekeying { barrier: self, unsealed, record, stored, root, key, scheme, shares })
+        Ok(Rekeying { unsealed, record, stored, root, key, scheme, shares })
     }
 
     /// Replaces the root key under an auto-unseal. With Shamir shares that is [`rekey`](Self::rekey).
@@ -452,8 +452,7 @@ pub struct Quorum {
 /// New key shares that are not in force yet.
 #[derive(Debug)]
 #[must_use = "the old shares stay in force before `commit`"]
-pub struct Rekeying<'a> {
-    barrier: &'a Barrier,
+pub struct Rekeying {
     unsealed: Arc<Unsealed>,
     record: SealRecord,
     stored: Vec<u8>,
@@ -464,7 +463,7 @@ pub struct Rekeying<'a> {
     shares: Vec<Share>,
 }
 
-impl Rekeying<'_> {
+impl Rekeying {
     /// The new shares, to be handed out.
     #[must_use]
     pub fn shares(&self) -> &[Share] {
@@ -483,12 +482,13 @@ impl Rekeying<'_> {
         UnsealKey::from_bytes(combined).is_some_and(|key| key.same_as(&self.key))
     }
 
-    /// Puts the new shares in force; the old ones are worth nothing from now on.
+    /// Puts the new shares in force at the barrier that they were made for; the old ones are worth nothing
+    /// from now on.
     ///
     /// # Errors
     /// [`StorageError::Conflict`] if the seal or the keyring was changed meanwhile; the backend's.
-    pub async fn commit(self) -> Result<(), SealError> {
-        let Self { barrier, unsealed, record, stored, root, key: _, scheme: _, shares: _ } = self;
+    pub async fn commit(self, barrier: &Barrier) -> Result<(), SealError> {
+        let Self { unsealed, record, stored, root, key: _, scheme: _, shares: _ } = self;
         let _unsealing = barrier.unsealing.lock().await;
         match root {
             Some(root) => barrier.replace_root_key(&unsealed, root, &record, stored).await,

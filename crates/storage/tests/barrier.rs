@@ -252,7 +252,7 @@ async fn new_shares_replace_the_old_ones() {
     let new = rekeying.shares().to_vec();
     assert!(rekeying.verifies(&new[0]));
     assert!(!rekeying.verifies(&[0; 32]));
-    rekeying.commit().await.unwrap();
+    rekeying.commit(&barrier).await.unwrap();
 
     assert!(
         matches!(agree(&old[..1]).await, Err(SealError::WrongKey)),
@@ -285,7 +285,7 @@ async fn a_static_seal_opens_by_itself_and_moves_to_a_new_key() {
     let combined = collector.add(&recovery[1]).unwrap().unwrap();
     let quorum = first.authorize(&combined).await.unwrap();
     assert!(matches!(first.authorize(&[0; 32]).await, Err(SealError::WrongKey)));
-    first.rekey(quorum, scheme(1, 1)).await.unwrap().commit().await.unwrap();
+    first.rekey(quorum, scheme(1, 1)).await.unwrap().commit(&first).await.unwrap();
     assert!(matches!(first.authorize(&combined).await, Err(SealError::WrongKey)));
     first.rotate_root_key().await.unwrap();
     assert_eq!(first.unsealed().unwrap().rotate(NOW).await.unwrap().term, 2);

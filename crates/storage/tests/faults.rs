@@ -160,7 +160,7 @@ async fn after_a_failed_rekey_the_old_or_the_new_shares_unseal() {
         let rekeying = barrier.rekey(quorum, ShareScheme::new(5, 2).unwrap()).await.unwrap();
         let new = rekeying.shares().to_vec();
         switch.store(true, Ordering::Relaxed);
-        told_apart(&cause(rekeying.commit().await.unwrap_err()), fault);
+        told_apart(&cause(rekeying.commit(&barrier).await.unwrap_err()), fault);
 
         let new_in_force = fault == Fault::FailsAfterPersisting;
         assert_eq!(reopened(&store, &new[..2]).await.is_ok(), new_in_force);
