@@ -17,7 +17,7 @@ use crate::policy::{Acl, Grant, Parameters, Policies};
 use crate::request::{Operation, Request};
 use crate::response::{Answer, Response};
 use crate::route::Matched;
-use crate::sys::Sys;
+use crate::sys::{self, Sys};
 use crate::token::{Authorized, Outside, Spend, TokenEngine, TokenEntry, TokenStore};
 use crate::wrapping;
 
@@ -195,6 +195,7 @@ impl Core {
         let engine = TokenEngine::new(Arc::clone(&tokens), Arc::clone(&mount), outside(&mounts, &policies));
         mounts.provide(entry, mount, Arc::new(Mounted(Arc::new(engine))));
 
+        sys::info::note_version(&root, self.clock.now()).await?;
         let cluster = Cluster::load(&root).await?;
         let active = Arc::new(Active { cluster, unsealed, root, mounts, tokens, policies, leases, audit });
         *self.active.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&active));
@@ -524,6 +525,7 @@ impl Active {
             Ok((_, failed)) => errors.extend(failed),
             Err(error) => errors.push(error),
         }
+        errors.extend(sys::keys::rotate_if_due(self, now).await.err());
         for point in self.mounts.all().values() {
             if let Err(error) = point.engine.tick(now).await {
                 errors.push(error);
@@ -594,6 +596,8 @@ fn call(
         connection: request.connection.clone(),
         mount_path: mount_path.to_owned(),
         authorized,
+        // Engines never see a token's text. The server's own paths may judge one themselves.
+        presented: (mount_path == "sys/").then(|| request.token.clone()).flatten(),
         now,
     }
 }

@@ -12,7 +12,7 @@ use std::future::Future;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use bytes::Bytes;
-use chancery_api::Ttl;
+use chancery_api::{Secret, Ttl};
 use chancery_storage::View;
 use jiff::Timestamp;
 
@@ -44,6 +44,8 @@ pub struct Call {
     pub mount_path: String,
     /// Who asks; `None` on a path that needs no token.
     pub authorized: Option<Authorized>,
+    /// The token's text as it came, for the few paths of `sys/` that judge it themselves.
+    pub presented: Option<Secret>,
     /// The instant that this request takes place at.
     pub now: Timestamp,
 }
@@ -273,6 +275,14 @@ impl<E: Engine> AnyEngine for Mounted<E> {
 
     fn renew_token(&self, token: Arc<TokenEntry>, now: Timestamp) -> BoxFuture<Result<RenewTerms, Error>> {
         Box::pin(Arc::clone(&self.0).renew_token(token, now))
+    }
+}
+
+/// The kinds that can be mounted, sorted. One name per line of [`open`].
+pub(crate) const fn kinds(class: Class) -> &'static [&'static str] {
+    match class {
+        Class::Secret => &["pki"],
+        Class::Auth => &["approle"],
     }
 }
 

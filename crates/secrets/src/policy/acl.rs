@@ -1,8 +1,8 @@
 //! The policies of a token as one table.
 
 use std::cmp::Reverse;
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -54,6 +54,9 @@ struct Pattern {
     wildcards: usize,
     permissions: Permissions,
 }
+
+/// Paths, and the names of the capabilities there.
+pub type RuleNames = BTreeMap<String, Vec<&'static str>>;
 
 /// The permission for one request.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -181,6 +184,32 @@ impl Acl {
         self.root || rule.is_some_and(|rule| rule.capabilities.has(needed))
     }
 
+    /// Whether anything at all is permitted at or below `mount`, a mount's path with its slash.
+    #[must_use]
+    pub fn reaches(&self, mount: &str) -> bool {
+        let permits = |permissions: &Permissions| {
+            !permissions.capabilities.is_deny() && permissions.capabilities != Capabilities::NONE
+        };
+        let exact = |path: &str| path.starts_with(mount) || mount.strip_suffix('/') == Some(path);
+        self.root
+            || self.exact.iter().any(|(path, permissions)| permits(permissions) && exact(path))
+            || self
+                .heads
+                .iter()
+                .flat_map(|head| &head.patterns)
+                .any(|pattern| permits(&pattern.permissions) && pattern.reaches(mount))
+    }
+
+    /// The names of the capabilities at every exact path, and at every pattern without the `*` at its end.
+    #[must_use]
+    pub fn rules(&self) -> (RuleNames, RuleNames) {
+        let exact = self.exact.iter().map(|(path, rule)| (path.to_string(), rule.capabilities.names()));
+        let patterns = self.heads.iter().flat_map(|head| &head.patterns);
+        let patterns =
+            patterns.map(|pattern| (pattern.text.to_string(), pattern.permissions.capabilities.names()));
+        (exact.collect(), patterns.collect())
+    }
+
     fn rule(&self, path: &str, lists: bool) -> Option<&Permissions> {
         let path = path.trim_start_matches('/');
         let bare = path.strip_suffix('/').filter(|_| lists);
@@ -239,6 +268,19 @@ fn wrapping_satisfied(rule: &Permissions, wrap_ttl: Option<Duration>) -> bool {
 }
 
 impl Pattern {
+    /// Whether the pattern matches any path at or below `mount`.
+    fn reaches(&self, mount: &str) -> bool {
+        let mut segments = self.text.split('/').peekable();
+        for wanted in mount.trim_end_matches('/').split('/') {
+            let Some(segment) = segments.next() else { return self.prefix };
+            if segment == "+" || segment == wanted {
+                continue;
+            }
+            return segments.peek().is_none() && self.prefix && wanted.starts_with(segment);
+        }
+        true
+    }
+
     fn new(text: &str, permissions: Permissions) -> Self {
         let (text, prefix) = match text.strip_suffix('*') {
             Some(text) => (text, true),

@@ -15,7 +15,7 @@ mod parse;
 mod store;
 mod template;
 
-pub use acl::{Acl, Denied, Grant};
+pub use acl::{Acl, Denied, Grant, RuleNames};
 pub use builtin::{
     DEFAULT, DEFAULT_TEXT, RESPONSE_WRAPPING, RESPONSE_WRAPPING_TEXT, ROOT, may_be_deleted, may_be_written,
     normal_name,

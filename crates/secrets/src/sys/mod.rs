@@ -3,9 +3,16 @@
 //! The one engine that sees the whole core. A file per family; this one joins their tables.
 
 mod audit;
+mod capabilities;
+mod ceremonies;
+pub(crate) mod info;
+pub(crate) mod keys;
 mod mounts;
+mod openapi;
 mod policies;
 mod seal;
+mod tools;
+mod ui;
 
 use std::sync::{Arc, LazyLock, Weak};
 
@@ -21,22 +28,29 @@ pub const API_VERSION: &str = concat!("2.7.2+chancery.", env!("CARGO_PKG_VERSION
 /// The engine behind `sys/`.
 pub struct Sys {
     core: Weak<Core>,
-    ceremonies: seal::Ceremonies,
+    ceremonies: ceremonies::Ceremonies,
     moves: mounts::Moves,
 }
 
 static ROUTES: LazyLock<Routes<Sys>> = LazyLock::new(|| {
     let routes = Routes::new();
     let routes = seal::routes(routes);
+    let routes = keys::routes(routes);
+    let routes = ceremonies::routes(routes);
     let routes = mounts::routes(routes);
+    let routes = policies::routes(routes);
+    let routes = capabilities::routes(routes);
+    let routes = ui::routes(routes);
+    let routes = openapi::routes(routes);
     let routes = audit::routes(routes);
-    policies::routes(routes)
+    let routes = tools::routes(routes);
+    info::routes(routes)
 });
 
 impl Sys {
     /// The engine of this core.
     pub(crate) fn new(core: Weak<Core>) -> Self {
-        Self { core, ceremonies: seal::Ceremonies::default(), moves: mounts::Moves::default() }
+        Self { core, ceremonies: ceremonies::Ceremonies::default(), moves: mounts::Moves::default() }
     }
 
     /// The table of its paths; also asked while the server is sealed.

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::mounts::{MountEntry, MountPoint, full_path};
 use crate::response::Response;
 use crate::route::Routes;
-use crate::sys::{API_VERSION, Sys};
+use crate::sys::Sys;
 
 /// How many finished moves are remembered.
 const REMEMBERED_MOVES: usize = 100;
@@ -165,9 +165,9 @@ impl Sys {
         if let Some(path) = path.trim_end_matches('/').strip_suffix("/tune") {
             // `sys/mounts/auth/approle/tune` is how the command line asks for an auth method's.
             let full = full_path(class, path);
-            let point = mounts.at(&full).ok_or_else(|| {
-                Error::invalid(format!("no mount entry found for {full:?}").replace('"', ""))
-            })?;
+            let point = mounts
+                .at(&full)
+                .ok_or_else(|| Error::invalid(format!("cannot fetch sysview for path {full:?}")))?;
             let mut shown = tuning_in_force(&point);
             if let Some(object) = shown.as_object_mut() {
                 object.insert("description".to_owned(), point.mount.tuning().description.clone().into());
@@ -175,7 +175,11 @@ impl Sys {
             return Ok(Response::data(&shown)?.flattened());
         }
         let point = mounts.at(&full_path(class, path)).ok_or_else(|| {
-            Error::invalid("No secret engine mount at ".to_owned() + &full_path(class, path))
+            let path = path.trim_matches('/');
+            Error::invalid(match class {
+                Class::Secret => format!("No secret engine mount at {path}/"),
+                Class::Auth => format!("No auth engine at {path}/"),
+            })
         })?;
         Ok(Response::data(&describe(&point))?.flattened())
     }
@@ -258,7 +262,7 @@ impl Sys {
             tuning.options.extend(options);
         }
         if let Some(KeyValues(lockout)) = body.user_lockout_config {
-            tuning.user_lockout.extend(lockout);
+            configure_lockout(&mut tuning, lockout)?;
         }
         let (first, longest) =
             (tuning.default_lease_ttl, tuning.max_lease_ttl.or(point.mount.system.max_lease_ttl));
@@ -282,6 +286,9 @@ impl Sys {
     }
 
     async fn disable(&self, path: &str, call: Call) -> Result<Response, Error> {
+        if path == "auth/token/" {
+            return Err(Error::invalid("token credential backend cannot be disabled"));
+        }
         let active = self.active()?;
         let Some(point) = active.mounts.taint(path).await? else { return Ok(Response::empty()) };
         if let Err(error) = active.revoke_mount(&point, call.now).await {
@@ -294,12 +301,13 @@ impl Sys {
     }
 
     async fn remount(self: Arc<Self>, call: Call, body: RemountRequest) -> Result<Response, Error> {
+        if body.from.is_empty() || body.to.is_empty() {
+            return Err(Error::invalid("both 'from' and 'to' path must be specified as a string"));
+        }
         let (from, to) =
             (format!("{}/", body.from.trim_matches('/')), format!("{}/", body.to.trim_matches('/')));
         if from.starts_with("auth/") != to.starts_with("auth/") {
-            return Err(Error::invalid(format!(
-                "cannot remount between secrets engines and auth methods: {from:?} to {to:?}"
-            )));
+            return Err(Error::invalid(format!("cannot remount to destination {to}")));
         }
         let active = self.active()?;
         let point = active
@@ -316,7 +324,7 @@ impl Sys {
             moves.remove(0);
         }
         moves.push((id.clone(), from, to));
-        Response::data(&json!({ "migration_id": id }))
+        Ok(Response::data(&json!({ "migration_id": id }))?.flattened())
     }
 
     async fn remount_status(self: Arc<Self>, _: Call, body: RemountStatusRequest) -> Result<Response, Error> {
@@ -361,6 +369,11 @@ fn configure(tuning: &mut Tuning, config: &Map<String, Value>) -> Result<(), Err
         }
         tuning.listing_visibility.clone_from(visibility);
     }
+    if let Some(Value::Object(lockout)) = config.get("user_lockout_config") {
+        let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+        let lockout = lockout.iter().filter(|(_, value)| !value.is_null());
+        configure_lockout(tuning, lockout.map(|(name, value)| (name.clone(), text(value))).collect())?;
+    }
     if let Some(Value::String(kind)) = config.get("token_type") {
         if !matches!(kind.as_str(), "" | "default-service" | "default-batch" | "service" | "batch") {
             return Err(Error::invalid(format!("invalid value for 'token_type': {kind}")));
@@ -378,6 +391,43 @@ fn configure(tuning: &mut Tuning, config: &Map<String, Value>) -> Result<(), Err
         }
     }
     Ok(())
+}
+
+/// Takes over when wrong logins lock a caller out.
+fn configure_lockout(tuning: &mut Tuning, given: BTreeMap<String, String>) -> Result<(), Error> {
+    for (name, value) in given {
+        let value = match name.as_str() {
+            "lockout_threshold" => value
+                .parse::<u64>()
+                .map_err(|_| Error::invalid(format!("invalid value for 'lockout_threshold': {value}")))?
+                .to_string(),
+            "lockout_duration" | "lockout_counter_reset_duration" => value
+                .parse::<Ttl>()
+                .map_err(|error| Error::invalid(format!("invalid value for {name:?}: {error}")))?
+                .as_secs()
+                .to_string(),
+            "lockout_disable" => matches!(value.as_str(), "1" | "t" | "true" | "True" | "TRUE").to_string(),
+            _ => continue,
+        };
+        tuning.user_lockout.insert(name, value);
+    }
+    Ok(())
+}
+
+/// When wrong logins lock a caller out, as far as an operator said so: numbers, and a switch.
+fn lockout_shown(tuning: &Tuning) -> Map<String, Value> {
+    let mut shown = Map::new();
+    if tuning.user_lockout.is_empty() {
+        return shown;
+    }
+    let number =
+        |name: &str| tuning.user_lockout.get(name).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+    for name in ["lockout_threshold", "lockout_duration", "lockout_counter_reset_duration"] {
+        shown.insert(format!("user_{name}"), number(name).into());
+    }
+    let disabled = tuning.user_lockout.get("lockout_disable").is_some_and(|text| text == "true");
+    shown.insert("user_lockout_disable".to_owned(), disabled.into());
+    shown
 }
 
 /// What was tuned, as listings show it; zero is "the server's".
@@ -413,8 +463,11 @@ fn tuned(point: &MountPoint, first: Ttl, longest: Ttl) -> Value {
 fn tuning_in_force(point: &MountPoint) -> Value {
     let mut shown = tuned(point, point.mount.default_ttl(), point.mount.max_ttl());
     let tuning = point.mount.tuning();
-    if let (false, Some(object)) = (tuning.options.is_empty(), shown.as_object_mut()) {
-        object.insert("options".to_owned(), json!(tuning.options));
+    if let Some(object) = shown.as_object_mut() {
+        object.extend(lockout_shown(&tuning));
+        if !tuning.options.is_empty() {
+            object.insert("options".to_owned(), json!(tuning.options));
+        }
     }
     shown
 }
@@ -422,16 +475,21 @@ fn tuning_in_force(point: &MountPoint) -> Value {
 /// A mount as listings show it.
 pub(super) fn describe(point: &MountPoint) -> Value {
     let tuning = point.mount.tuning();
+    let mut config = tuned(point, tuning.default_lease_ttl, tuning.max_lease_ttl);
+    let lockout = lockout_shown(&tuning);
+    if let (false, Some(config)) = (lockout.is_empty(), config.as_object_mut()) {
+        config.insert("user_lockout_config".to_owned(), lockout.into());
+    }
     json!({
         "accessor": point.entry.accessor,
-        "config": tuned(point, tuning.default_lease_ttl, tuning.max_lease_ttl),
+        "config": config,
         "deprecation_status": "supported",
         "description": tuning.description,
         "external_entropy_access": point.entry.external_entropy_access,
         "local": point.entry.local,
         "options": tuning.options,
         "plugin_version": "",
-        "running_plugin_version": format!("v{API_VERSION}"),
+        "running_plugin_version": super::info::plugin_version(),
         "running_sha256": "",
         "seal_wrap": point.entry.seal_wrap,
         "type": point.entry.kind,

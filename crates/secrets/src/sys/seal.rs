@@ -15,10 +15,6 @@ use crate::response::Response;
 use crate::route::Routes;
 use crate::sys::{API_VERSION, Sys};
 
-/// Ceremonies under way: shares collected for a rekeying or a new root token.
-#[derive(Debug, Default)]
-pub(super) struct Ceremonies {}
-
 /// The paths of this family.
 pub(super) fn routes(routes: Routes<Sys>) -> Routes<Sys> {
     routes
@@ -234,6 +230,7 @@ impl Sys {
     }
 
     async fn seal(self: Arc<Self>, _: Call, _: NoFields) -> Result<Response, Error> {
+        self.ceremonies.forget().await;
         self.core()?.seal().await;
         Ok(Response::empty())
     }
@@ -269,6 +266,7 @@ impl Sys {
     }
 
     async fn leader(self: Arc<Self>, _: Call, _: NoFields) -> Result<Response, Error> {
+        self.active()?;
         Ok(Response::data(&json!({ "ha_enabled": false }))?.bare())
     }
 }

@@ -24,6 +24,8 @@ const SECRET_SIZE: usize = 32;
 /// Random digits of a token's text: 125 bits.
 const RANDOM_DIGITS: usize = 21;
 const SERVICE_PREFIX: &str = "s.";
+/// How long the text of a service token is.
+pub(crate) const TEXT_LENGTH: usize = SERVICE_PREFIX.len() + TIME_DIGITS + RANDOM_DIGITS;
 /// How a batch token's text begins.
 pub(crate) const BATCH_PREFIX: &str = "b.";
 /// Marks the last segment of a token's lease id.
@@ -88,7 +90,7 @@ impl TokenKeys {
 
     /// A fresh text for a service token that is born at `millis`.
     pub(crate) fn fresh_text(millis: u64) -> String {
-        let mut text = String::with_capacity(SERVICE_PREFIX.len() + TIME_DIGITS + RANDOM_DIGITS);
+        let mut text = String::with_capacity(TEXT_LENGTH);
         text.push_str(SERVICE_PREFIX);
         text.push_str(&base62::encode(millis.into(), TIME_DIGITS));
         text.push_str(&base62::random(RANDOM_DIGITS));

@@ -30,7 +30,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use crate::engine::Mount;
 use crate::error::Error;
 use crate::response::Login;
-use crate::token::keys::{BATCH_PREFIX, TokenKeys};
+use crate::token::keys::{BATCH_PREFIX, TEXT_LENGTH, TokenKeys};
 use crate::token::policies::sanitize;
 use crate::token::ttl::Lifetime;
 use crate::token::{TokenEntry, TokenKey, TokenKind, TokenState};
@@ -112,6 +112,9 @@ pub struct NewToken {
 }
 
 impl NewToken {
+    /// How long the text of a token is that the server makes.
+    pub const TEXT_LENGTH: usize = TEXT_LENGTH;
+
     /// A token that may do everything and never ends.
     pub fn root() -> Self {
         Self {

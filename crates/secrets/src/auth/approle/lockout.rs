@@ -38,7 +38,7 @@ impl From<&Tuning> for LockoutPolicy {
                 .filter(|threshold| *threshold > 0)
                 .unwrap_or(5),
             duration: time("lockout_duration").or(quarter),
-            reset: time("lockout_counter_reset").or(quarter),
+            reset: time("lockout_counter_reset_duration").or(quarter),
             disabled: text("lockout_disable") == Some("true"),
         }
     }

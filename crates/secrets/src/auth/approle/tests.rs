@@ -89,6 +89,7 @@ impl Bed {
             connection: Connection { address: self.address, ..Connection::default() },
             mount_path: "auth/approle/".into(),
             authorized: None,
+            presented: None,
             now: self.now,
         };
         routes.dispatch(Arc::clone(&self.engine), &matched, call).await

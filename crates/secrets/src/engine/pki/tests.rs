@@ -124,6 +124,7 @@ impl Bed {
             connection: Connection::default(),
             mount_path: "pki/".into(),
             authorized: None,
+            presented: None,
             now: NOW,
         };
         routes.dispatch(Arc::clone(&self.engine), &matched, call).await

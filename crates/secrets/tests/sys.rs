@@ -1,0 +1,581 @@
+//! The server's own paths, from outside: initialisation and keys, mounts, policies, capabilities, tools.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "the helpers of a test fail with it"
+)]
+
+mod common;
+
+use std::sync::Arc;
+
+use chancery_secrets::error::Kind;
+use chancery_secrets::{Answer, Error, Operation};
+use chancery_storage::Memory;
+use common::Server;
+use data_encoding::{BASE64, BASE64_NOPAD, HEXLOWER};
+use serde_json::{Value, json};
+
+/// A server that was initialised through the API, with its key shares in hex and its root token; sealed.
+async fn initialized(shares: u8, threshold: u8) -> (Server, Vec<String>, String) {
+    let server = Server::over(Arc::new(Memory::new())).await;
+    let body = json!({ "secret_shares": shares, "secret_threshold": threshold });
+    let made = server.json(server.ask(Operation::Update, "sys/init", "", body).await);
+    let keys = serde_json::from_value(made["keys"].clone()).unwrap();
+    (server, keys, made["root_token"].as_str().unwrap().to_owned())
+}
+
+async fn unseal(server: &Server, key: &str) -> Result<Value, (Kind, String)> {
+    match server.ask(Operation::Update, "sys/unseal", "", json!({ "key": key })).await {
+        Ok(answer) => Ok(server.json(Ok(answer))),
+        Err(error) => Err((error.kind, error.message())),
+    }
+}
+
+/// A token with these rules.
+async fn token(server: &Server, rules: &str) -> String {
+    server.write("sys/policies/acl/test", json!({ "policy": rules })).await;
+    let made = server.write("auth/token/create", json!({ "policies": ["test"] })).await;
+    made["auth"]["client_token"].as_str().unwrap().to_owned()
+}
+
+fn status(answer: &Result<Answer, Error>) -> Option<u16> {
+    answer.as_ref().unwrap().response.status
+}
+
+fn invalid(text: &str) -> (Kind, String) {
+    (Kind::InvalidRequest, text.to_owned())
+}
+
+#[tokio::test]
+async fn initialisation_gives_out_keys_once_and_leaves_the_server_sealed() {
+    let server = Server::over(Arc::new(Memory::new())).await;
+    let read = |path: &'static str| server.ask(Operation::Read, path, "", Value::Null);
+    assert_eq!(server.json(read("sys/init").await), json!({ "initialized": false }));
+    let before = server.json(read("sys/seal-status").await);
+    assert_eq!(
+        (&before["initialized"], &before["sealed"], &before["n"]),
+        (&json!(false), &json!(true), &json!(0))
+    );
+    for (body, text) in [
+        (json!({}), "invalid seal configuration: shares must be at least one"),
+        (json!({ "secret_shares": 5 }), "invalid seal configuration: threshold must be at least one"),
+        (
+            json!({ "secret_shares": 2, "secret_threshold": 1 }),
+            "invalid seal configuration: threshold must be greater than one for multiple shares",
+        ),
+        (
+            json!({ "secret_shares": 256, "secret_threshold": 2 }),
+            "invalid seal configuration: shares must be less than 256",
+        ),
+        (
+            json!({ "secret_shares": 5, "secret_threshold": 3, "recovery_shares": 1 }),
+            "parameters recovery_shares not applicable to seal type shamir",
+        ),
+        (
+            json!({ "secret_shares": 1, "secret_threshold": 1, "pgp_keys": ["x"] }),
+            "pgp_keys, recovery_pgp_keys and root_token_pgp_key are not supported; take the shares over TLS",
+        ),
+    ] {
+        assert_eq!(server.refusal(Operation::Update, "sys/init", "", body).await, invalid(text));
+    }
+
+    let body = json!({ "secret_shares": "3", "secret_threshold": "2" });
+    let made = server.json(server.ask(Operation::Update, "sys/init", "", body.clone()).await);
+    assert_eq!(made["keys"].as_array().unwrap().len(), 3);
+    for (hex, base64) in made["keys"].as_array().unwrap().iter().zip(made["keys_base64"].as_array().unwrap())
+    {
+        let bytes = HEXLOWER.decode(hex.as_str().unwrap().as_bytes()).unwrap();
+        assert_eq!(BASE64.encode(&bytes), base64.as_str().unwrap());
+    }
+    assert_eq!(
+        server.refusal(Operation::Update, "sys/init", "", body).await,
+        invalid("Vault is already initialized")
+    );
+    assert_eq!(server.json(read("sys/init").await), json!({ "initialized": true }));
+    assert_eq!(server.refusal(Operation::Read, "sys/leader", "", Value::Null).await.0, Kind::Sealed);
+}
+
+#[tokio::test]
+async fn shares_unseal_in_hex_and_base64_and_the_next_request_works() {
+    let (server, keys, root) = initialized(3, 2).await;
+    let base64 = BASE64.encode(&HEXLOWER.decode(keys[1].as_bytes()).unwrap());
+    for (key, text) in [
+        ("", "'key' must be specified in request body as JSON, or 'reset' set to true"),
+        ("zz", "'key' must be a valid hex or base64 string"),
+        ("aabb", "invalid key: key is shorter than minimum 16 bytes"),
+    ] {
+        assert_eq!(unseal(&server, key).await, Err(invalid(text)));
+    }
+    // The same share twice is one share.
+    for _ in 0..2 {
+        let shown = unseal(&server, &keys[0]).await.unwrap();
+        assert_eq!((&shown["progress"], &shown["sealed"], &shown["t"]), (&json!(1), &json!(true), &json!(2)));
+        assert_ne!(shown["nonce"], "");
+    }
+    let reset = server.ask(Operation::Update, "sys/unseal", "", json!({ "reset": true })).await;
+    assert_eq!(server.json(reset)["progress"], 0);
+
+    // A wrong share spoils the collection, and the right ones still work.
+    unseal(&server, &keys[0]).await.unwrap();
+    let wrong = format!("{}{}", &keys[1][..62], &keys[0][62..]);
+    assert_eq!(unseal(&server, &wrong).await.unwrap_err().0, Kind::InvalidRequest);
+    unseal(&server, &keys[0]).await.unwrap();
+    assert_eq!(unseal(&server, &base64).await.unwrap()["sealed"], false);
+    assert!(server.ask(Operation::Read, "sys/mounts", &root, Value::Null).await.is_ok());
+    assert_eq!(
+        server.refusal(Operation::Update, "sys/unseal", "", json!({ "reset": true })).await,
+        invalid("vault is unsealed")
+    );
+}
+
+#[tokio::test]
+async fn health_says_the_state_by_its_status_and_clients_may_choose_it() {
+    let server = Server::over(Arc::new(Memory::new())).await;
+    let health = |server: &Server, query: Value| {
+        let core = Arc::clone(&server.core);
+        let mut request = chancery_secrets::Request::new(Operation::Read, "sys/health");
+        for (name, value) in query.as_object().unwrap() {
+            request.query.push((name.clone(), value.as_str().unwrap().to_owned()));
+        }
+        async move { core.handle(request).await }
+    };
+    assert_eq!(status(&health(&server, json!({})).await), Some(501));
+    assert_eq!(status(&health(&server, json!({ "uninitcode": "299" })).await), Some(299));
+    assert!(health(&server, json!({ "uninitcode": "abc" })).await.is_err());
+
+    let server = Server::start().await;
+    let answer = health(&server, json!({})).await;
+    assert_eq!(status(&answer), Some(200));
+    let body = server.json(answer);
+    assert_eq!(body["performance_standby"], false, "a client decodes it as required");
+    assert_eq!((&body["standby"], &body["sealed"]), (&json!(false), &json!(false)));
+    assert!(body["server_time_utc"].is_i64() && body["cluster_id"].is_string());
+    assert_eq!(
+        status(&health(&server, json!({ "activecode": "250", "standbyok": "true" })).await),
+        Some(250)
+    );
+    server.core.seal().await;
+    assert_eq!(status(&health(&server, json!({})).await), Some(503));
+    assert_eq!(status(&health(&server, json!({ "sealedcode": "299" })).await), Some(299));
+}
+
+#[tokio::test]
+async fn new_key_shares_replace_the_old_ones() {
+    let (server, keys, root) = initialized(3, 2).await;
+    unseal(&server, &keys[0]).await.unwrap();
+    unseal(&server, &keys[1]).await.unwrap();
+    let write = |path: &'static str, body: Value| server.ask(Operation::Update, path, &root, body);
+    let idle = json!({ "n": 0, "required": 2, "started": false, "t": 0 });
+    let read = || server.ask(Operation::Read, "sys/rotate/root/init", &root, Value::Null);
+    assert_eq!(server.json(read().await)["data"], idle);
+
+    let begun = server
+        .json(write("sys/rotate/root/init", json!({ "secret_shares": 2, "secret_threshold": 2 })).await);
+    let nonce = begun["data"]["nonce"].clone();
+    assert_eq!(begun["data"]["started"], true);
+    for (body, text) in [
+        (json!({ "nonce": nonce }), "missing required field 'key'".to_owned()),
+        (json!({ "key": keys[0] }), "missing required field 'nonce'".to_owned()),
+        (
+            json!({ "key": keys[0], "nonce": "bad" }),
+            format!("incorrect nonce supplied; nonce for rotation is {nonce}"),
+        ),
+    ] {
+        assert_eq!(
+            server.refusal(Operation::Update, "sys/rotate/root/update", &root, body).await,
+            invalid(&text)
+        );
+    }
+    let share = json!({ "key": keys[0], "nonce": nonce });
+    assert_eq!(server.json(write("sys/rotate/root/update", share.clone()).await)["data"]["progress"], 1);
+    assert_eq!(
+        server.refusal(Operation::Update, "sys/rotate/root/update", &root, share).await,
+        invalid("given key has already been provided during this rotation")
+    );
+    let done = server.json(write("sys/rotate/root/update", json!({ "key": keys[2], "nonce": nonce })).await);
+    assert_eq!(done["data"]["complete"], true);
+    let new: Vec<String> = serde_json::from_value(done["data"]["keys"].clone()).unwrap();
+    assert_eq!(server.json(read().await)["data"], idle);
+
+    server.core.seal().await;
+    unseal(&server, &keys[0]).await.unwrap();
+    assert!(unseal(&server, &keys[1]).await.is_err(), "the old shares are worth nothing");
+    unseal(&server, &new[0]).await.unwrap();
+    assert_eq!(unseal(&server, &new[1]).await.unwrap()["sealed"], false);
+    assert!(server.ask(Operation::Read, "sys/mounts", &root, Value::Null).await.is_ok());
+}
+
+#[tokio::test]
+async fn new_key_shares_can_be_shown_back_before_they_are_in_force() {
+    let (server, keys, root) = initialized(1, 1).await;
+    unseal(&server, &keys[0]).await.unwrap();
+    let ask =
+        |operation: Operation, path: &'static str, body: Value| server.ask(operation, path, &root, body);
+    let body = json!({ "secret_shares": 3, "secret_threshold": 2, "require_verification": true });
+    let begun = server.json(ask(Operation::Update, "sys/rekey/init", body).await);
+    let nonce = begun["nonce"].clone();
+    assert_eq!(begun["verification_required"], true, "the older path shows its fields at the top level too");
+    let body = json!({ "key": keys[0], "nonce": nonce });
+    let done = server.json(ask(Operation::Update, "sys/rekey/update", body.clone()).await);
+    let new: Vec<String> = serde_json::from_value(done["keys"].clone()).unwrap();
+    let verification = done["verification_nonce"].clone();
+    let again = server.refusal(Operation::Update, "sys/rekey/update", &root, body).await.1;
+    assert!(again.contains("verification must be performed"), "{again}");
+
+    // Before that the old share is still the one.
+    let wrong = json!({ "key": new[0], "nonce": "bad" });
+    assert_eq!(
+        server.refusal(Operation::Update, "sys/rekey/verify", &root, wrong).await,
+        invalid(&format!("incorrect nonce supplied; nonce for this verify operation is {verification}"))
+    );
+    let share = json!({ "key": new[0], "nonce": verification });
+    assert_eq!(server.json(ask(Operation::Update, "sys/rekey/verify", share).await)["progress"], 1);
+    let restarted = server.json(ask(Operation::Delete, "sys/rekey/verify", Value::Null).await);
+    assert_eq!(restarted["progress"], 0);
+    for key in [&new[2], &new[0]] {
+        let body = json!({ "key": key, "nonce": restarted["nonce"] });
+        server.json(ask(Operation::Update, "sys/rekey/verify", body).await);
+    }
+    server.core.seal().await;
+    assert!(unseal(&server, &keys[0]).await.is_err() || server.core.is_sealed());
+    server.ask(Operation::Update, "sys/unseal", "", json!({ "reset": true })).await.unwrap();
+    unseal(&server, &new[0]).await.unwrap();
+    assert_eq!(unseal(&server, &new[1]).await.unwrap()["sealed"], false);
+}
+
+#[tokio::test]
+async fn key_holders_together_can_make_a_root_token() {
+    let (server, keys, root) = initialized(3, 2).await;
+    unseal(&server, &keys[0]).await.unwrap();
+    unseal(&server, &keys[1]).await.unwrap();
+    let write = |path: &'static str, body: Value| server.ask(Operation::Update, path, &root, body);
+    let idle =
+        server.json(server.ask(Operation::Read, "sys/generate-root-token/attempt", &root, Value::Null).await);
+    let length = idle["data"]["otp_length"].as_u64().unwrap();
+    assert_eq!((&idle["data"]["started"], &idle["data"]["required"]), (&json!(false), &json!(2)));
+    assert_eq!(
+        server
+            .refusal(Operation::Update, "sys/generate-root-token/attempt", &root, json!({ "otp": "x" }))
+            .await,
+        invalid("OTP string has incorrect length")
+    );
+    let begun = server.json(write("sys/generate-root/attempt", json!({})).await);
+    let (nonce, otp) = (begun["nonce"].clone(), begun["otp"].as_str().unwrap().to_owned());
+    assert_eq!(otp.len() as u64, length);
+    let shown =
+        server.json(server.ask(Operation::Read, "sys/generate-root-token/attempt", &root, Value::Null).await);
+    assert_eq!(shown["data"]["otp"], "", "the password is shown once");
+
+    let share = |key: &str| json!({ "key": key, "nonce": nonce });
+    assert_eq!(server.json(write("sys/generate-root/update", share(&keys[0])).await)["progress"], 1);
+    let done = server.json(write("sys/generate-root/update", share(&keys[2])).await);
+    assert_eq!((&done["complete"], &done["progress"]), (&json!(true), &json!(2)));
+    let encoded = done["encoded_token"].as_str().unwrap();
+    let bytes = BASE64_NOPAD.decode(encoded.as_bytes()).unwrap();
+    let token: String = bytes.iter().zip(otp.bytes()).map(|(a, b)| char::from(a ^ b)).collect();
+    let body = json!({ "encoded_token": encoded, "otp": otp });
+    let decoded = server.json(server.ask(Operation::Update, "sys/decode-token", "", body).await);
+    assert_eq!(decoded["data"]["token"], token);
+    assert!(server.ask(Operation::Read, "sys/mounts", &token, Value::Null).await.is_ok());
+
+    // Wrong shares make nothing, and the attempt can be given up.
+    let begun = server.json(write("sys/generate-root-token/attempt", json!({})).await);
+    let nonce = &begun["data"]["nonce"];
+    let wrong = format!("{}{}", &keys[1][..62], &keys[0][62..]);
+    write("sys/generate-root-token/update", json!({ "key": keys[0], "nonce": nonce })).await.unwrap();
+    let refused = json!({ "key": wrong, "nonce": nonce });
+    let refused = server.refusal(Operation::Update, "sys/generate-root-token/update", &root, refused).await;
+    assert!(
+        refused.1.starts_with("root generation aborted") || refused.1.starts_with("invalid key"),
+        "{refused:?}"
+    );
+    server.ask(Operation::Delete, "sys/generate-root-token/attempt", &root, Value::Null).await.unwrap();
+    assert_eq!(
+        server.refusal(Operation::Read, "sys/generate-root/attempt", "", Value::Null).await.0,
+        Kind::PermissionDenied
+    );
+}
+
+#[tokio::test]
+async fn sealing_forgets_shares_that_were_given_for_anything() {
+    let (server, keys, root) = initialized(3, 2).await;
+    unseal(&server, &keys[0]).await.unwrap();
+    unseal(&server, &keys[1]).await.unwrap();
+    let begun =
+        server.json(server.ask(Operation::Update, "sys/generate-root-token/attempt", &root, json!({})).await);
+    let share = json!({ "key": keys[0], "nonce": begun["data"]["nonce"] });
+    server.ask(Operation::Update, "sys/generate-root-token/update", &root, share).await.unwrap();
+    server.ask(Operation::Update, "sys/seal", &root, Value::Null).await.unwrap();
+    assert!(server.core.is_sealed());
+    unseal(&server, &keys[0]).await.unwrap();
+    unseal(&server, &keys[1]).await.unwrap();
+    let idle =
+        server.json(server.ask(Operation::Read, "sys/generate-root-token/attempt", &root, Value::Null).await);
+    assert_eq!(idle["data"]["started"], false);
+}
+
+#[tokio::test]
+async fn the_encryption_key_is_replaced_on_demand_and_by_age() {
+    let server = Server::start().await;
+    let term = |shown: &Value| shown["term"].as_u64().unwrap();
+    let first = server.read("sys/key-status").await;
+    assert_eq!(first["data"]["term"], first["term"]);
+    assert!(first["install_time"].is_string() && first["encryptions"].is_u64());
+    server.write("sys/rotate", Value::Null).await;
+    server.write("sys/rotate/keyring", Value::Null).await;
+    assert_eq!(term(&server.read("sys/key-status").await), term(&first) + 2);
+    // What was written under the old keys can still be read.
+    assert!(server.read("sys/mounts").await["data"]["sys/"].is_object());
+
+    for (body, text) in [
+        (json!({ "max_operations": 1 }), "max_operations must be in the range [1000000,3865470566]"),
+        (json!({ "interval": "1h" }), "interval must be greater or equal to 24h0m0s"),
+    ] {
+        assert_eq!(server.refusal(Operation::Update, "sys/rotate/config", "root", body).await, invalid(text));
+    }
+    server.write("sys/rotate/config", json!({ "interval": "24h" })).await;
+    assert_eq!(server.read("sys/rotate/keyring/config").await["data"]["interval"], "24h0m0s");
+    assert!(server.core.upkeep().await.is_empty());
+    assert_eq!(term(&server.read("sys/key-status").await), term(&first) + 2);
+    server.clock.advance(std::time::Duration::from_secs(25 * 3600));
+    assert!(server.core.upkeep().await.is_empty());
+    assert_eq!(term(&server.read("sys/key-status").await), term(&first) + 3);
+}
+
+#[tokio::test]
+async fn capabilities_answer_for_any_token_under_each_path_and_at_the_top_level() {
+    let server = Server::start().await;
+    let rules = r#"path "secret/*" { capabilities = ["read", "list"] }
+        path "secret/x" { capabilities = ["deny"] }
+        path "sys/mounts" { capabilities = ["read", "sudo"] }"#;
+    let token = token(&server, rules).await;
+    let looked_up = server.write("auth/token/lookup", json!({ "token": token })).await;
+    let accessor = looked_up["data"]["accessor"].clone();
+    let one = json!({ "capabilities": ["list", "read"], "secret/a": ["list", "read"] });
+    for (path, who, body) in [
+        ("sys/capabilities", "root", json!({ "path": "secret/a", "token": token })),
+        ("sys/capabilities-accessor", "root", json!({ "path": "secret/a", "accessor": accessor })),
+        ("sys/capabilities-self", token.as_str(), json!({ "path": "secret/a" })),
+    ] {
+        let answer = server.json(server.ask(Operation::Update, path, who, body).await);
+        assert_eq!(answer["data"], one, "{path}");
+        assert_eq!(answer["secret/a"], json!(["list", "read"]), "{path}");
+    }
+    let body = json!({ "paths": ["secret/a", "secret/x", "none"], "token": token });
+    assert_eq!(
+        server.write("sys/capabilities", body).await["data"],
+        json!({ "none": ["deny"], "secret/a": ["list", "read"], "secret/x": ["deny"] })
+    );
+    let own = server.write("sys/capabilities-self", json!({ "path": "sys/mounts" })).await;
+    assert_eq!(own["capabilities"], json!(["root"]));
+    for (path, body, text) in [
+        ("sys/capabilities", json!({ "token": token }), "paths must be supplied"),
+        ("sys/capabilities", json!({ "path": "a" }), "no token found"),
+        ("sys/capabilities", json!({ "path": "a", "token": "bad" }), "invalid token"),
+        ("sys/capabilities-accessor", json!({ "path": "a" }), "missing accessor"),
+        ("sys/capabilities-accessor", json!({ "path": "a", "accessor": "bad" }), "invalid accessor"),
+    ] {
+        assert_eq!(server.refusal(Operation::Update, path, "root", body).await, invalid(text));
+    }
+}
+
+#[tokio::test]
+async fn a_caller_sees_the_mounts_it_can_use_and_those_listed_for_everybody() {
+    let server = Server::start().await;
+    for path in ["pki", "istioca"] {
+        server.write(&format!("sys/mounts/{path}"), json!({ "type": "pki" })).await;
+    }
+    server.write("sys/auth/approle", json!({ "type": "approle" })).await;
+    let token = token(&server, r#"path "istioca/sign/web" { capabilities = ["update"] }"#).await;
+    let seen = |answer: Value| -> (Vec<String>, Vec<String>) {
+        let names = |class: &str| answer["data"][class].as_object().unwrap().keys().cloned().collect();
+        (names("secret"), names("auth"))
+    };
+    let mounts =
+        |who: String| server.ask(Operation::Read, "sys/internal/ui/mounts", who.leak(), Value::Null);
+    let (secret, auth) = seen(server.json(mounts(token.clone()).await));
+    assert!(secret.contains(&"istioca/".to_owned()) && !secret.contains(&"pki/".to_owned()));
+    assert_eq!(auth, ["token/"]);
+    assert_eq!(seen(server.json(mounts(String::new()).await)), (vec![], vec![]));
+    assert!(mounts("forged".to_owned()).await.is_err());
+
+    server.write("sys/mounts/pki/tune", json!({ "listing_visibility": "unauth", "description": "d" })).await;
+    let listed = server.json(mounts(String::new()).await);
+    assert_eq!(
+        listed["data"]["secret"],
+        json!({ "pki/": { "description": "d", "options": {}, "type": "pki" } })
+    );
+
+    let one = |path: &'static str, who: &str| {
+        let (core, who) = (Arc::clone(&server.core), who.to_owned());
+        async move { core.handle(chancery_secrets::Request::new(Operation::Read, path).token(&who)).await }
+    };
+    let shown = server.json(one("sys/internal/ui/mounts/istioca/sign/web", &token).await);
+    assert_eq!((&shown["data"]["path"], &shown["data"]["type"]), (&json!("istioca/"), &json!("pki")));
+    for path in ["sys/internal/ui/mounts/pki/x", "sys/internal/ui/mounts/none/x"] {
+        let error = one(path, &token).await.unwrap_err();
+        let asked = path.strip_prefix("sys/internal/ui/mounts/").unwrap();
+        assert_eq!(
+            (error.kind, error.message()),
+            (
+                Kind::PermissionDenied,
+                format!(
+                    "preflight capability check returned 403, please ensure client's policies grant access to path \"{asked}/\""
+                )
+            )
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_resultant_acl_is_what_the_policies_say_together() {
+    let server = Server::start().await;
+    let token = token(
+        &server,
+        r#"path "secret/*" { capabilities = ["read"] } path "secret/x" { capabilities = ["deny"] }"#,
+    )
+    .await;
+    let answer =
+        server.json(server.ask(Operation::Read, "sys/internal/ui/resultant-acl", &token, Value::Null).await);
+    assert_eq!(answer["data"]["root"], false);
+    assert_eq!(answer["data"]["glob_paths"]["secret/"], json!({ "capabilities": ["read"] }));
+    assert_eq!(answer["data"]["exact_paths"]["secret/x"], json!({ "capabilities": ["deny"] }));
+    assert_eq!(server.read("sys/internal/ui/resultant-acl").await["data"], json!({ "root": true }));
+}
+
+#[tokio::test]
+async fn the_openapi_document_shows_what_the_caller_may_use() {
+    let server = Server::start().await;
+    server.write("sys/auth/approle", json!({ "type": "approle" })).await;
+    let document = server.read("sys/internal/specs/openapi").await;
+    assert_eq!(document["openapi"], "3.0.2");
+    let login = &document["paths"]["/auth/approle/login"];
+    assert_eq!(login["x-vault-unauthenticated"], true);
+    let properties = &login["post"]["requestBody"]["content"]["application/json"]["schema"]["properties"];
+    assert_eq!(properties["role_id"]["type"], "string");
+    let role = &document["paths"]["/auth/approle/role/{role_name}"];
+    assert_eq!(role["parameters"][0]["name"], "role_name");
+    assert!(document["paths"]["/sys/health"]["get"].is_object());
+    assert_eq!(document["paths"]["/auth/approle/role"]["get"]["parameters"][0]["name"], "list");
+
+    let request = server.ask(Operation::Read, "sys/internal/specs/openapi", "", Value::Null).await;
+    let anybody = server.json(request);
+    assert!(anybody["paths"]["/auth/approle/login"].is_null(), "an outsider cannot map the mounts");
+}
+
+#[tokio::test]
+async fn mounts_are_tuned_moved_and_described_as_clients_read_them() {
+    let server = Server::start().await;
+    server
+        .write(
+            "sys/auth/approle",
+            json!({ "type": "approle", "config": { "user_lockout_config": { "lockout_threshold": "3" } } }),
+        )
+        .await;
+    let shown = server.read("sys/auth").await;
+    assert_eq!(shown["approle/"], shown["data"]["approle/"]);
+    assert_eq!(shown["approle/"]["config"]["user_lockout_config"]["user_lockout_threshold"], 3);
+    server
+        .write(
+            "sys/mounts/auth/approle/tune",
+            json!({ "user_lockout_config": { "lockout_duration": "1m", "lockout_disable": true } }),
+        )
+        .await;
+    let tuned = server.read("sys/auth/approle/tune").await;
+    assert_eq!((&tuned["user_lockout_duration"], &tuned["user_lockout_disable"]), (&json!(60), &json!(true)));
+    assert_eq!(tuned["data"]["user_lockout_threshold"], 3);
+    assert_eq!(tuned["default_lease_ttl"], 2_764_800);
+
+    server.write("sys/mounts/pki", json!({ "type": "pki" })).await;
+    let moved = server.write("sys/remount", json!({ "from": "pki", "to": "ca" })).await;
+    let id = moved["migration_id"].as_str().unwrap();
+    let status = server.read(&format!("sys/remount/status/{id}")).await;
+    assert_eq!(
+        status["data"]["migration_info"],
+        json!({ "source_mount": "pki/", "target_mount": "ca/", "status": "success" })
+    );
+    for (operation, path, body, text) in [
+        (
+            Operation::Update,
+            "sys/remount",
+            json!({ "from": "none", "to": "b" }),
+            "no matching mount at \"none/\"",
+        ),
+        (
+            Operation::Update,
+            "sys/remount",
+            json!({ "from": "ca", "to": "auth/b" }),
+            "cannot remount to destination auth/b/",
+        ),
+        (
+            Operation::Update,
+            "sys/remount",
+            json!({}),
+            "both 'from' and 'to' path must be specified as a string",
+        ),
+        (
+            Operation::Update,
+            "sys/mounts/x",
+            json!({ "type": "none" }),
+            "plugin not found in the catalog: none",
+        ),
+        (Operation::Update, "sys/mounts/x", json!({}), "backend type must be specified as a string"),
+        (Operation::Update, "sys/mounts/ca/x", json!({ "type": "pki" }), "path is already in use at ca/"),
+        (Operation::Delete, "sys/auth/token", Value::Null, "token credential backend cannot be disabled"),
+        (Operation::Read, "sys/mounts/none", Value::Null, "No secret engine mount at none/"),
+        (Operation::Read, "sys/auth/none", Value::Null, "No auth engine at none/"),
+        (Operation::Read, "sys/auth/none/tune", Value::Null, "cannot fetch sysview for path \"auth/none/\""),
+    ] {
+        assert_eq!(server.refusal(operation, path, "root", body).await, invalid(text), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn privileged_paths_ask_for_sudo() {
+    let server = Server::start().await;
+    let rules = r#"path "*" { capabilities = ["create", "read", "update", "patch", "delete", "list"] }"#;
+    let token = token(&server, rules).await;
+    for (operation, path) in [
+        (Operation::Update, "sys/seal"),
+        (Operation::Update, "sys/step-down"),
+        (Operation::Read, "sys/audit"),
+        (Operation::Update, "sys/auth/x"),
+        (Operation::Update, "sys/remount"),
+        (Operation::Update, "sys/rotate"),
+        (Operation::Update, "sys/rotate/keyring"),
+        (Operation::Update, "sys/rotate/root"),
+        (Operation::Read, "sys/config/cors"),
+        (Operation::Read, "sys/plugins/catalog/auth/approle"),
+    ] {
+        let refusal = server.refusal(operation, path, &token, json!({})).await;
+        assert_eq!(refusal.0, Kind::PermissionDenied, "{path}");
+    }
+    for path in
+        ["sys/mounts", "sys/auth", "sys/key-status", "sys/policies/acl/default", "sys/plugins/catalog"]
+    {
+        assert!(server.ask(Operation::Read, path, &token, Value::Null).await.is_ok(), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn what_the_server_says_of_itself_is_what_clients_look_for() {
+    let server = Server::start().await;
+    let catalog = server.read("sys/plugins/catalog").await;
+    assert!(catalog["data"]["auth"].as_array().unwrap().contains(&json!("approle")));
+    assert!(catalog["data"]["detailed"].as_array().unwrap().iter().all(|plugin| plugin["builtin"] == true));
+    assert_eq!(server.read("sys/plugins/catalog/secret/pki").await["data"]["name"], "pki");
+    let history = server.list("sys/version-history").await;
+    let version = history["data"]["keys"][0].as_str().unwrap().to_owned();
+    assert!(history["data"]["key_info"][&version]["timestamp_installed"].is_string());
+    assert_eq!(server.read("sys/leader").await, json!({ "ha_enabled": false }));
+    assert_eq!(server.read("sys/ha-status").await["nodes"][0]["active_node"], true);
+    assert_eq!(server.read("sys/config/state/sanitized").await["data"]["storage"]["type"], "inmem");
+    assert_eq!(
+        server.refusal(Operation::List, "sys/namespaces", "root", Value::Null).await,
+        (Kind::NotFound, String::new())
+    );
+    let random = server.write("sys/tools/random/platform/8", json!({ "format": "hex" })).await;
+    assert_eq!(random["data"]["random_bytes"].as_str().unwrap().len(), 16);
+}
