@@ -431,6 +431,9 @@ impl Active {
         if request.operation == Operation::Help {
             return crate::help::of_route(&*point.engine, rest, matched);
         }
+        if matched.flags.wrapped && request.wrap_ttl.is_none_or(|ttl| ttl.is_zero()) {
+            return Err(Error::invalid("endpoint requires response wrapping to be used"));
+        }
         let (authorized, operation) = match caller {
             Caller::Anyone => (None, request.operation),
             Caller::Token { authorized, operation, .. } => (Some(authorized.clone()), *operation),
@@ -472,12 +475,14 @@ impl Active {
     ) -> Result<Answer, Error> {
         let (login, auth, lease) = (response.login.take(), response.auth.take(), response.lease.take());
         let wrap_info = response.wrap_info.take();
+        let renewed = response.renewed.take();
         let mut answer = Answer {
             request_id: request.id.clone(),
             reads: matches!(request.operation, Operation::Read | Operation::List | Operation::Scan),
             response,
             auth: auth.map(|auth| *auth),
             wrap_info: wrap_info.map(|info| *info),
+            lease: renewed.map(|lease| *lease).unwrap_or_default(),
             ..Answer::default()
         };
         if let (Some(login), Some(point)) = (login, target.point()) {

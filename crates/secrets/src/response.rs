@@ -34,6 +34,8 @@ pub struct Response {
     pub bare: bool,
     /// Where the content is kept instead; only `sys/wrapping/` may answer it.
     pub wrap_info: Option<Box<WrapInfo>>,
+    /// The lease that was renewed.
+    pub renewed: Option<Box<Lease>>,
     /// The answer is an unwrapped one: a whole envelope, sent as it was stored.
     pub unwrapped: Option<Box<RawValue>>,
 }
@@ -201,6 +203,7 @@ impl Answer {
             auth: _,
             lease: _,
             wrap_info: _,
+            renewed: _,
             warnings,
             raw,
             status: _,
@@ -214,6 +217,7 @@ impl Answer {
             || !warnings.is_empty()
             || self.auth.is_some()
             || self.wrap_info.is_some()
+            || !self.lease.id.is_empty()
     }
 
     /// The JSON body. A raw answer has none.

@@ -63,6 +63,8 @@ pub struct Flags {
     pub sealed: bool,
     /// Its answer may not be wrapped, and its token's use is spent by the handler.
     pub wrapping: bool,
+    /// Its answer exists only wrapped.
+    pub wrapped: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -205,6 +207,13 @@ impl<E: Send + Sync + 'static> Route<E> {
     pub fn sealed(mut self) -> Self {
         self.flags.sealed = true;
         self.flags.public = true;
+        self
+    }
+
+    /// Answers only those who ask for a wrapped answer.
+    #[must_use]
+    pub fn wrapped(mut self) -> Self {
+        self.flags.wrapped = true;
         self
     }
 

@@ -1,10 +1,6 @@
 //! The server's own paths, from outside: initialisation and keys, mounts, policies, capabilities, tools.
 
-#![expect(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "the helpers of a test fail with it"
-)]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "the helpers of a test fail with it")]
 
 mod common;
 
@@ -393,8 +389,7 @@ async fn a_caller_sees_the_mounts_it_can_use_and_those_listed_for_everybody() {
         let names = |class: &str| answer["data"][class].as_object().unwrap().keys().cloned().collect();
         (names("secret"), names("auth"))
     };
-    let mounts =
-        |who: String| server.ask(Operation::Read, "sys/internal/ui/mounts", who.leak(), Value::Null);
+    let mounts = |who: String| server.ask(Operation::Read, "sys/internal/ui/mounts", who.leak(), Value::Null);
     let (secret, auth) = seen(server.json(mounts(token.clone()).await));
     assert!(secret.contains(&"istioca/".to_owned()) && !secret.contains(&"pki/".to_owned()));
     assert_eq!(auth, ["token/"]);
@@ -578,4 +573,148 @@ async fn what_the_server_says_of_itself_is_what_clients_look_for() {
     );
     let random = server.write("sys/tools/random/platform/8", json!({ "format": "hex" })).await;
     assert_eq!(random["data"]["random_bytes"].as_str().unwrap().len(), 16);
+}
+
+/// A certificate with a lease; its lease id.
+async fn leased(server: &Server) -> String {
+    let issued = server.write("pki/issue/web", json!({ "common_name": "a.example" })).await;
+    issued["lease_id"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn leases_are_looked_up_listed_and_revoked() {
+    let server = Server::start().await;
+    server.write("sys/mounts/pki", json!({ "type": "pki" })).await;
+    server
+        .write("pki/root/generate/internal", json!({ "common_name": "root", "key_type": "ec", "ttl": "10h" }))
+        .await;
+    server
+        .write(
+            "pki/roles/web",
+            json!({ "allow_any_name": true, "generate_lease": true, "ttl": "1h", "key_type": "ec" }),
+        )
+        .await;
+    let lease = leased(&server).await;
+    let shown = server.write("sys/leases/lookup", json!({ "lease_id": lease })).await;
+    assert_eq!(
+        (&shown["data"]["id"], &shown["data"]["renewable"], &shown["data"]["ttl"]),
+        (&json!(lease), &json!(false), &json!(3600))
+    );
+    let keys = |answer: Value| answer["data"]["keys"].clone();
+    assert_eq!(keys(server.list("sys/leases/lookup/pki").await), json!(["issue/"]));
+    assert_eq!(keys(server.list("sys/leases/lookup/pki/issue/").await), json!(["web/"]));
+    assert!(keys(server.list("sys/leases/lookup").await).as_array().unwrap().contains(&json!("pki/")));
+    let name = lease.rsplit('/').next().unwrap();
+    assert_eq!(keys(server.list("sys/leases/lookup/pki/issue/web/").await), json!([name]));
+    for (path, body, text) in [
+        ("sys/leases/lookup", json!({}), "lease_id must be specified"),
+        ("sys/leases/lookup", json!({ "lease_id": "bad" }), "invalid lease"),
+        ("sys/leases/renew", json!({}), "lease_id must be specified"),
+        ("sys/leases/renew", json!({ "lease_id": "bad" }), "lease not found"),
+        ("sys/leases/renew", json!({ "lease_id": lease }), "lease is not renewable"),
+        ("sys/leases/revoke", json!({}), "lease_id must be specified"),
+    ] {
+        assert_eq!(server.refusal(Operation::Update, path, "root", body).await, invalid(text));
+    }
+
+    let revoke = |path: String, body: Value| {
+        let core = Arc::clone(&server.core);
+        let request = chancery_secrets::Request::new(Operation::Update, path).token("root").json(&body);
+        async move { core.handle(request).await.unwrap() }
+    };
+    assert!(!revoke("sys/leases/revoke".into(), json!({ "lease_id": lease })).await.has_body());
+    assert!(!revoke("sys/leases/revoke".into(), json!({ "lease_id": lease })).await.has_body());
+    let gone =
+        server.refusal(Operation::Update, "sys/leases/lookup", "root", json!({ "lease_id": lease })).await;
+    assert_eq!(gone, invalid("invalid lease"));
+    let lease = leased(&server).await;
+    let answer = revoke(format!("sys/leases/revoke/{lease}"), json!({ "sync": false })).await;
+    assert_eq!(answer.response.status, Some(202));
+    leased(&server).await;
+    revoke("sys/leases/revoke-prefix/pki/issue".into(), json!({})).await;
+    leased(&server).await;
+    revoke("sys/leases/revoke-force/pki".into(), json!({})).await;
+    assert_eq!(
+        server.refusal(Operation::List, "sys/leases/lookup/pki", "root", Value::Null).await,
+        (Kind::NotFound, String::new())
+    );
+
+    let rules = r#"path "sys/*" { capabilities = ["read", "update", "list"] }"#;
+    let token = token(&server, rules).await;
+    for (operation, path) in [
+        (Operation::List, "sys/leases/lookup"),
+        (Operation::List, "sys/leases/lookup/pki"),
+        (Operation::Update, "sys/leases/revoke-prefix/pki"),
+        (Operation::Update, "sys/leases/revoke-force/pki"),
+    ] {
+        assert_eq!(
+            server.refusal(operation, path, &token, Value::Null).await.0,
+            Kind::PermissionDenied,
+            "{path}"
+        );
+    }
+    let count =
+        server.ask(Operation::Read, "sys/leases/count", "root", json!({ "type": "irrevocable" })).await;
+    assert_eq!(server.json(count)["data"], json!({ "counts": {}, "lease_count": 0 }));
+}
+
+/// A write whose answer is wrapped; the wrapping token.
+async fn wrapped(server: &Server, path: &str, body: Value) -> String {
+    let mut request = chancery_secrets::Request::new(Operation::Update, path).token("root").json(&body);
+    request.wrap_ttl = Some(chancery_api::Ttl::seconds(60));
+    let answer = server.json(server.core.handle(request).await);
+    assert_eq!(
+        (&answer["wrap_info"]["ttl"], &answer["wrap_info"]["creation_path"]),
+        (&json!(60), &json!(path))
+    );
+    answer["wrap_info"]["token"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_wrapped_answer_is_there_once_for_whoever_has_the_token() {
+    let server = Server::start().await;
+    let used_up = || invalid("wrapping token is not valid or does not exist");
+    assert_eq!(
+        server.refusal(Operation::Update, "sys/wrapping/wrap", "root", json!({ "a": "b" })).await,
+        invalid("endpoint requires response wrapping to be used")
+    );
+
+    // By its own token, with no body, as agents do.
+    let token = wrapped(&server, "sys/wrapping/wrap", json!({ "a": "b" })).await;
+    for _ in 0..2 {
+        let shown =
+            server.json(server.ask(Operation::Read, "sys/wrapping/lookup", &token, Value::Null).await);
+        assert_eq!(
+            (&shown["data"]["creation_path"], &shown["data"]["creation_ttl"]),
+            (&json!("sys/wrapping/wrap"), &json!(60))
+        );
+    }
+    let opened = server.json(server.ask(Operation::Update, "sys/wrapping/unwrap", &token, Value::Null).await);
+    assert_eq!(opened["data"], json!({ "a": "b" }));
+    let again = server.ask(Operation::Update, "sys/wrapping/unwrap", &token, Value::Null).await;
+    assert!(again.is_err());
+
+    // By another's token, with the wrapping token in the body; a login comes back whole.
+    let token = wrapped(&server, "auth/token/create", json!({ "policies": ["default"] })).await;
+    let body = json!({ "token": token });
+    let opened = server.write("sys/wrapping/unwrap", body.clone()).await;
+    assert_eq!(opened["auth"]["policies"], json!(["default"]));
+    assert_eq!(server.refusal(Operation::Update, "sys/wrapping/unwrap", "root", body).await, used_up());
+
+    // Wrapped anew, the old token is used up and the content stays.
+    let old = wrapped(&server, "sys/wrapping/wrap", json!({ "c": 1 })).await;
+    let fresh = server.write("sys/wrapping/rewrap", json!({ "token": old })).await;
+    assert_eq!(fresh["wrap_info"]["creation_path"], "sys/wrapping/wrap");
+    assert_eq!(
+        server.refusal(Operation::Update, "sys/wrapping/lookup", "", json!({ "token": old })).await,
+        used_up()
+    );
+    let opened = server.write("sys/wrapping/unwrap", json!({ "token": fresh["wrap_info"]["token"] })).await;
+    assert_eq!(opened["data"], json!({ "c": 1 }));
+
+    for token in ["root", "bad"] {
+        let body = json!({ "token": token });
+        assert_eq!(server.refusal(Operation::Update, "sys/wrapping/unwrap", "root", body).await, used_up());
+    }
+    assert_eq!(server.refusal(Operation::Update, "sys/wrapping/unwrap", "root", json!({})).await, used_up());
 }

@@ -7,12 +7,14 @@ mod capabilities;
 mod ceremonies;
 pub(crate) mod info;
 pub(crate) mod keys;
+mod leases;
 mod mounts;
 mod openapi;
 mod policies;
 mod seal;
 mod tools;
 mod ui;
+mod wrapping;
 
 use std::sync::{Arc, LazyLock, Weak};
 
@@ -42,6 +44,8 @@ static ROUTES: LazyLock<Routes<Sys>> = LazyLock::new(|| {
     let routes = capabilities::routes(routes);
     let routes = ui::routes(routes);
     let routes = openapi::routes(routes);
+    let routes = leases::routes(routes);
+    let routes = wrapping::routes(routes);
     let routes = audit::routes(routes);
     let routes = tools::routes(routes);
     info::routes(routes)
