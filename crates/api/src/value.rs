@@ -87,6 +87,7 @@ impl FieldValue for String {
                 // The peer decodes weakly: numbers keep their text, booleans become 1 and 0.
                 Some(b't') => Ok("1".to_owned()),
                 Some(b'f') => Ok("0".to_owned()),
+                Some(b'n') => Ok(Self::new()),
                 Some(b'{' | b'[') => Err(unconvertible("string", raw)),
                 _ => Ok(raw.get().to_owned()),
             },
@@ -190,15 +191,8 @@ impl FieldValue for Ttl {
                 Some(b'{' | b'[' | b't' | b'f') => {
                     return Err("could not parse duration from input".to_owned());
                 }
-                _ => {
-                    let seconds: f64 = decode(raw).ok_or("could not parse duration from input")?;
-                    if seconds < 0.0 {
-                        return Err(format!("cannot provide negative value '{}'", raw.get()));
-                    }
-                    return std::time::Duration::try_from_secs_f64(seconds.trunc())
-                        .map(Self)
-                        .map_err(|_| "could not parse duration from input".to_owned());
-                }
+                // A number means what the same text means: whole seconds, and nothing else.
+                _ => raw.get().to_owned(),
             },
         };
         text.parse().map_err(|error: crate::duration::ParseError| error.to_string())
@@ -206,6 +200,42 @@ impl FieldValue for Ttl {
 
     fn describe(&self) -> Value {
         Value::from(self.as_secs())
+    }
+}
+
+/// The texts of an array; what is none is refused by its place, all at once.
+fn entries(values: &[Box<RawValue>]) -> Result<Strings, String> {
+    let mut texts = Vec::with_capacity(values.len());
+    let mut wrong = Vec::new();
+    for (place, raw) in values.iter().enumerate() {
+        match String::decode(Source::Json(raw)) {
+            Ok(text) => texts.push(text.trim().to_owned()),
+            Err(_) => wrong.push(format!(
+                "* '[{place}]' expected type 'string', got unconvertible type '{}', value: '{}'",
+                go_type(raw),
+                go_value(&decode::<Value>(raw).unwrap_or_default()),
+            )),
+        }
+    }
+    if wrong.is_empty() {
+        return Ok(Strings(texts));
+    }
+    Err(format!("{} error(s) decoding:\n\n{}", wrong.len(), wrong.join("\n")))
+}
+
+/// Prints a JSON value as the peer's messages do.
+fn go_value(value: &Value) -> String {
+    match value {
+        Value::Null => "<nil>".to_owned(),
+        Value::String(text) => text.clone(),
+        Value::Array(values) => format!("[{}]", values.iter().map(go_value).collect::<Vec<_>>().join(" ")),
+        Value::Object(fields) => {
+            let mut fields: Vec<String> =
+                fields.iter().map(|(name, value)| format!("{name}:{}", go_value(value))).collect();
+            fields.sort_unstable();
+            format!("map[{}]", fields.join(" "))
+        }
+        other => other.to_string(),
     }
 }
 
@@ -226,15 +256,13 @@ impl FieldValue for Strings {
         match source {
             Source::Text(text) => Ok(split(text)),
             Source::Json(raw) => match raw.get().as_bytes().first() {
-                Some(b'[') => {
-                    let entries: Vec<Box<RawValue>> = decode(raw).unwrap_or_default();
-                    let texts: Result<Vec<String>, String> =
-                        entries.iter().map(|entry| String::decode(Source::Json(entry))).collect();
-                    // An entry may itself hold commas only when it stands alone, as a text does.
-                    texts.map(|list| Self(list.into_iter().map(|entry| entry.trim().to_owned()).collect()))
-                }
+                // An entry may itself hold commas only when it stands in an array.
+                Some(b'[') => entries(&decode::<Vec<Box<RawValue>>>(raw).unwrap_or_default()),
                 Some(b'"') => Ok(split(&decode::<String>(raw).unwrap_or_default())),
-                Some(b'{') => Err(unconvertible("string", raw)),
+                Some(b'{') if raw.get().trim_matches(['{', '}']).trim_ascii().is_empty() => {
+                    Ok(Self::default())
+                }
+                Some(b'{') => entries(&[raw.to_owned()]),
                 _ => String::decode(Source::Json(raw)).map(|text| split(&text)),
             },
         }
@@ -329,5 +357,52 @@ impl<T: FieldValue> FieldValue for Option<T> {
 
     fn describe(&self) -> Value {
         self.as_ref().map_or(Value::Null, T::describe)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn strings(json: &str) -> Result<Vec<String>, String> {
+        let raw: Box<RawValue> = serde_json::from_str(json).unwrap();
+        Strings::decode(Source::Json(&raw)).map(|Strings(list)| list)
+    }
+
+    #[test]
+    fn lists_come_in_many_forms() {
+        for (json, list) in [
+            (r#""a, b""#, vec!["a", "b"]),
+            (r#""a,,b""#, vec!["a", "", "b"]),
+            (r#"["a,b", " c "]"#, vec!["a,b", "c"]),
+            ("[1, true, null, 1.50]", vec!["1", "1", "", "1.50"]),
+            ("1.50", vec!["1.50"]),
+            ("{}", vec![]),
+            (r#""""#, vec![]),
+        ] {
+            assert_eq!(strings(json).unwrap(), list, "{json}");
+        }
+    }
+
+    #[test]
+    fn entries_that_are_no_text_are_named_by_their_place() {
+        assert_eq!(
+            strings(r#"["x",{"a":1,"b":[1,"x",null,true]},["y"]]"#).unwrap_err(),
+            "2 error(s) decoding:\n\n\
+             * '[1]' expected type 'string', got unconvertible type 'map[string]interface {}', value: 'map[a:1 b:[1 x <nil> true]]'\n\
+             * '[2]' expected type 'string', got unconvertible type '[]interface {}', value: '[y]'"
+        );
+        assert!(strings(r#"{"a":1}"#).unwrap_err().contains("'[0]' expected type 'string'"));
+    }
+
+    #[test]
+    fn a_number_is_a_duration_in_whole_seconds() {
+        let ttl = |json: &str| {
+            let raw: Box<RawValue> = serde_json::from_str(json).unwrap();
+            Ttl::decode(Source::Json(&raw))
+        };
+        assert_eq!(ttl("90"), Ok(Ttl::seconds(90)));
+        assert_eq!(ttl("1.5").unwrap_err(), "time: missing unit in duration \"1.5\"");
+        assert_eq!(ttl("-7").unwrap_err(), "cannot provide negative value '-7'");
     }
 }
