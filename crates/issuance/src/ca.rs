@@ -75,7 +75,9 @@ impl CaRequest {
 impl CaRequest {
     /// The profile that authorities' certificates are made under: every name goes, what the
     /// request says stands.
-    fn profile(&self) -> Result<Profile, ProfileError> {
+    ///
+    /// An intermediate without a common name of its own is named by its CSR.
+    fn profile(&self, use_csr_common_name: bool) -> Result<Profile, ProfileError> {
         let subject = &self.subject;
         Profile::new(ProfileConfig {
             ou: subject.ou.clone(),
@@ -86,6 +88,7 @@ impl CaRequest {
             street_address: subject.street_address.clone(),
             postal_code: subject.postal_code.clone(),
             not_before_duration: self.not_before_duration,
+            use_csr_common_name,
             ..authority_profile()
         })
     }
@@ -149,7 +152,7 @@ pub fn prepare_root(
     serial: SerialNumber,
     now: Timestamp,
 ) -> Result<Prepared<'static>, Refusal> {
-    let profile = request.profile()?;
+    let profile = request.profile(false)?;
     let names = request.issuance_request(None, &profile)?;
     check_names(&names, &profile)?;
     let mut warnings = Vec::new();
@@ -200,7 +203,7 @@ pub fn prepare_intermediate<'a>(
     serial: SerialNumber,
     now: Timestamp,
 ) -> Result<Prepared<'a>, Refusal> {
-    let profile = request.profile()?;
+    let profile = request.profile(request.names.common_name.is_empty())?;
     let mut names = request.issuance_request(Some(csr), &profile)?;
     if request.use_csr_values {
         names.take_csr_values(csr);
@@ -367,7 +370,7 @@ pub fn create_csr(request: &CsrRequest, signer: &dyn Signer) -> Result<SignedCsr
     const EXTENSION_REQUEST: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x0e];
 
     let names = CaRequest { subject: request.subject.clone(), ..CaRequest::new("", NO_LIMITS) };
-    let profile = names.profile().map_err(Refusal::from)?;
+    let profile = names.profile(false).map_err(Refusal::from)?;
     let names = IssuanceRequest::new(&request.names, None, &profile, NO_LIMITS)?;
     check_names(&names, &profile)?;
     let subject = names.subject().to_der()?;
