@@ -121,6 +121,7 @@ impl Core {
             return answer;
         }
         let active = self.active()?;
+        refuse_folders(&request)?;
         let target = Target::find(&active.mounts, &request.path);
         let caller = active.admit(&request, &target, now).await;
         let (request, caller, receipt) = active.record_request(request, caller, &target, now).await?;
@@ -220,6 +221,15 @@ impl Core {
         let Ok(active) = self.active() else { return Vec::new() };
         active.upkeep(self.clock.now()).await
     }
+}
+
+/// Names end in no slash; what does is a folder, which can be listed but not written.
+fn refuse_folders(request: &Request) -> Result<(), Error> {
+    let writes = matches!(request.operation, Operation::Create | Operation::Update | Operation::Patch);
+    if writes && request.path.ends_with('/') {
+        return Err(Error::invalid("cannot write to a path ending in '/'"));
+    }
+    Ok(())
 }
 
 /// Where a request is going.
@@ -439,7 +449,8 @@ impl Active {
             Caller::Token { authorized, operation, .. } => (Some(authorized.clone()), *operation),
         };
         let call = Call { operation, ..call(request, &point.entry.path, rest, matched, authorized, now) };
-        let mut response = point.engine.dispatch(matched, call).await?;
+        let response = point.engine.dispatch(matched, call).await;
+        let mut response = if matched.flags.public { response.map_err(Error::unframed)? } else { response? };
         if let Caller::Token { filter: Some(filter), .. } = caller {
             filter.apply(&request.path, &mut response)?;
         }

@@ -103,6 +103,19 @@ impl Error {
         Self { source: Some(source.into()), ..self }
     }
 
+    /// Without the frame of `1 error occurred`: paths that need no token answer without it.
+    #[must_use]
+    pub(crate) fn unframed(mut self) -> Self {
+        for message in &mut self.messages {
+            let bare =
+                message.strip_prefix("1 error occurred:\n\t* ").and_then(|rest| rest.strip_suffix("\n\n"));
+            if let Some(bare) = bare {
+                *message = bare.to_owned();
+            }
+        }
+        self
+    }
+
     /// The sentences as one text.
     pub fn message(&self) -> String {
         self.messages.join("; ")
