@@ -39,7 +39,7 @@ class Server:
                 self.connection.request(method, target, body, sent)
                 answer = self.connection.getresponse()
                 data = answer.read()
-                return compare.answer(answer.status, dict(answer.getheaders()), data), data
+                return compare.answer(answer.status, {name.title(): value for name, value in answer.getheaders()}, data), data
             except (http.client.HTTPException, OSError) as error:
                 self.connection.close()
                 self.connection = None
