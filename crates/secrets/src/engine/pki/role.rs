@@ -403,11 +403,11 @@ pub(super) fn key_bits(key_type: &str, bits: i64) -> Result<i64, Error> {
         // Kept as they were written, as the peer does: they say nothing.
         "any" | "ed25519" => Ok(bits),
         _ => {
-            // No key has a negative size, so it fails in the words for an unsupported one.
+            // No key has such a size, so a negative one fails like any other that does not exist.
             let size = u32::try_from(bits).unwrap_or(u32::MAX);
-            KeySpec::new(key_type, size)
-                .map(|spec| i64::from(spec.bits()))
-                .map_err(|error| Error::invalid(error.to_string()))
+            KeySpec::new(key_type, size).map(|spec| i64::from(spec.bits())).map_err(|error| {
+                Error::invalid(error.to_string().replace(&size.to_string(), &bits.to_string()))
+            })
         }
     }
 }
@@ -457,6 +457,7 @@ fn check_bounds(not_before: &str, not_after: &str) -> Result<(), Error> {
 
 /// The kinds of check in force: both if none is named, and nothing beside `disabled`.
 fn cn_validations(kinds: Strings) -> Result<Strings, Error> {
+    let kinds = Strings(kinds.iter().map(|kind| kind.to_lowercase()).collect());
     if kinds.is_empty() {
         return Ok(words(&["email", "hostname"]));
     }
@@ -479,9 +480,14 @@ fn cn_validations(kinds: Strings) -> Result<Strings, Error> {
     Ok(kinds)
 }
 
-/// Dotted decimals, two at least.
+/// Whether an object identifier is written like this: dotted decimals, two at least (X.660, 7.6).
 pub(super) fn is_oid(text: &str) -> bool {
-    text.contains('.') && text.split('.').all(|arc| arc.parse::<u64>().is_ok())
+    let arcs: Result<Vec<u64>, _> = text.split('.').map(str::parse).collect();
+    match arcs.as_deref() {
+        Ok([0 | 1, second, ..]) => *second < 40,
+        Ok([2, _, ..]) => true,
+        _ => false,
+    }
 }
 
 /// Certificate policies as operators write them: identifiers, or JSON objects as text.

@@ -213,6 +213,11 @@ async fn role_fields_are_refused_in_the_peers_words() {
         (json!({"key_type": "foo"}), "unknown key type foo"),
         (json!({"key_type": ""}), "unknown key type "),
         (json!({"key_type": "ec", "key_bits": 123}), "unsupported bit length for EC key: 123"),
+        (json!({"key_type": "ec", "key_bits": -1}), "unsupported bit length for EC key: -1"),
+        (
+            json!({"ext_key_usage_oids": "3.1"}),
+            "\"3.1\" could not be parsed as a valid oid for an extended key usage",
+        ),
         (json!({"key_bits": 1024}), "RSA keys < 2048 bits are unsafe and not supported: got 1024"),
         (json!({"key_bits": -1}), "RSA keys < 2048 bits are unsafe and not supported: got -1"),
         (
@@ -285,6 +290,7 @@ async fn role_fields_are_brought_into_normal_form() {
         ),
         (json!({"issuer_ref": ""}), "issuer_ref", json!("default")),
         (json!({"cn_validations": []}), "cn_validations", json!(["email", "hostname"])),
+        (json!({"cn_validations": "HOSTNAME,Email"}), "cn_validations", json!(["hostname", "email"])),
         (json!({"max_ttl": "90000h", "ttl": "1.5h"}), "ttl", json!(5400)),
         (json!({"server_flag": null}), "server_flag", json!(false)),
         (json!({"key_usage": null}), "key_usage", json!([])),
