@@ -466,6 +466,7 @@ impl Api {
             connection: Connection::default(),
             mount_path: "auth/token/".to_owned(),
             authorized: Some(Authorized::new(token, text, sudo)),
+            presented: None,
             now,
         };
         self.engine.dispatch(&matched, call).await
