@@ -116,23 +116,26 @@ impl IssuanceRequest {
             names.other_sans.iter().map(|text| OtherName::parse(text)).collect::<Result<Vec<_>, _>>()?;
         other.append(&mut sans.other);
         sans.other = other;
-        if !names.exclude_cn_from_sans && !common_name.is_empty() {
-            add_name(&mut sans, common_name)?;
-        }
-        if sans_by_csr.is_none() {
-            for name in alt_names(&names.alt_names) {
-                add_name(&mut sans, name)?;
+        // With the CSR's values the SANs are exactly those it has.
+        if !(csr.is_some() && rules.use_csr_values) {
+            if !names.exclude_cn_from_sans && !common_name.is_empty() {
+                add_name(&mut sans, common_name)?;
             }
+            if sans_by_csr.is_none() {
+                for name in alt_names(&names.alt_names) {
+                    add_name(&mut sans, name)?;
+                }
+            }
+            keep_first_of_each(&mut sans.dns);
+            sans.email.sort();
+            sans.email.dedup();
         }
-        keep_first_of_each(&mut sans.dns);
-        sans.email.sort();
-        sans.email.dedup();
 
         Ok(Self {
             subject: subject(common_name, names, csr, profile),
             csr_values: csr
                 .filter(|_| rules.use_csr_values)
-                .map(|csr| CsrValues::of(csr, !sans.other.is_empty())),
+                .map(|csr| CsrValues::of(csr, sans != *csr.sans() || !sans.other.is_empty())),
             sans,
             uris_as_asked,
             display_name: names.display_name.clone(),
@@ -161,10 +164,13 @@ impl IssuanceRequest {
         self.csr_values.as_ref()
     }
 
+    /// Replaces subject and names by the CSR's own; otherNames of the body are kept beside them.
     pub(crate) fn take_csr_values(&mut self, csr: &VerifiedCsr) {
-        // The CSR's own SAN extension passes too: its names are the certificate's.
-        self.csr_values = Some(CsrValues::of(csr, false));
+        let mut other = std::mem::take(&mut self.sans.other);
+        self.csr_values = Some(CsrValues::of(csr, !other.is_empty()));
         self.sans = csr.sans().clone();
+        other.append(&mut self.sans.other);
+        self.sans.other = other;
     }
 }
 

@@ -1,0 +1,98 @@
+//! Certificates that take from their CSR what it says: sign-verbatim and `use_csr_values`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "helpers of tests fail loudly"
+)]
+
+mod common;
+
+use chancery_issuance::{
+    CaRequest, CsrRequest, IssuanceRequest, KeyPolicy, Profile, ProfileConfig, RequestedNames, SanSet,
+    VerifiedCsr, create_csr, prepare, prepare_intermediate,
+};
+use common::{LIMITS, csr, hours, issuer, key, now, openssl, serial};
+
+fn list(values: &[&str]) -> Vec<String> {
+    values.iter().copied().map(str::to_owned).collect()
+}
+
+/// A CSR with names in an order, and with repetitions, that no role would leave alone.
+fn unsorted() -> VerifiedCsr {
+    let config = "[req]\ndistinguished_name=dn\nreq_extensions=v3\nprompt=no\n[dn]\nCN=cn.example.com\n[v3]\n\
+                  subjectAltName=email:b@x,DNS:z,DNS:a,email:a@x,DNS:z,IP:10.0.0.1\n";
+    let key = format!("{}/../testkit/testdata/keys/p256.pem", env!("CARGO_MANIFEST_DIR"));
+    match openssl(&["req", "-new", "-key", &key, "-config", "/dev/stdin"], config.as_bytes()) {
+        Some(pem) => VerifiedCsr::from_pem(&pem, &KeyPolicy::any()).unwrap(),
+        None => csr("all_kinds_of_names"),
+    }
+}
+
+fn verbatim(csr: &VerifiedCsr, names: &RequestedNames) -> (IssuanceRequest, String) {
+    let profile = Profile::new(ProfileConfig::verbatim()).unwrap();
+    let request = IssuanceRequest::new(names, Some(csr), &profile, LIMITS).unwrap();
+    let issuer = issuer("ed25519");
+    let signed = prepare(&request, &csr.key(), &profile, &issuer, serial(3), now()).unwrap().sign().unwrap();
+    (request, signed.pem)
+}
+
+#[test]
+fn a_csr_without_sans_yields_a_certificate_without_them() {
+    let (request, _) = verbatim(&csr("key_p256"), &RequestedNames::default());
+    assert_eq!(request.sans(), &SanSet::default());
+}
+
+#[test]
+fn sans_keep_their_order_and_repetitions() {
+    let csr = unsorted();
+    let (request, _) = verbatim(&csr, &RequestedNames::default());
+    assert_eq!(request.sans(), csr.sans());
+}
+
+#[test]
+fn other_names_of_the_body_are_added_to_those_of_the_csr() {
+    let names = RequestedNames { other_sans: list(&["1.2.3.4;UTF8:x"]), ..RequestedNames::default() };
+    let csr = csr("all_kinds_of_names");
+    let (request, _) = verbatim(&csr, &names);
+    assert_eq!(request.sans().other.len(), 2);
+    assert_eq!(request.sans().dns, csr.sans().dns);
+
+    let request = CaRequest { names, ttl: hours(1), use_csr_values: true, ..CaRequest::new("", LIMITS) };
+    let issuer = issuer("ed25519");
+    let signed = prepare_intermediate(&request, &csr, &issuer, serial(2), now()).unwrap().sign().unwrap();
+    assert!(signed.certificate().unwrap().is_ca());
+}
+
+#[test]
+fn an_intermediate_takes_the_names_of_its_csr_as_they_stand() {
+    let request = CaRequest { ttl: hours(1), use_csr_values: true, ..CaRequest::new("ignored", LIMITS) };
+    let issuer = issuer("ed25519");
+    let signed =
+        prepare_intermediate(&request, &unsorted(), &issuer, serial(2), now()).unwrap().sign().unwrap();
+    assert_ne!(signed.certificate().unwrap().common_name(), Some("ignored"));
+}
+
+#[test]
+fn a_request_made_here_is_read_here_as_it_was_meant() {
+    let request = CsrRequest {
+        names: RequestedNames {
+            common_name: "host.example.com".to_owned(),
+            alt_names: list(&["b.example.com", "a.example.com", "me@example.com"]),
+            ip_sans: list(&["10.0.0.1"]),
+            uri_sans: list(&["spiffe://cluster.local/ns/a/sa/b"]),
+            ..RequestedNames::default()
+        },
+        add_basic_constraints: true,
+        ..CsrRequest::default()
+    };
+    for name in ["rsa2048", "p224", "p521", "ed25519"] {
+        let made = create_csr(&request, key(name).as_ref()).unwrap();
+        let read = VerifiedCsr::from_pem(&made.pem, &KeyPolicy::any()).unwrap();
+        assert_eq!(read.sans().dns, ["host.example.com", "b.example.com", "a.example.com"]);
+        assert_eq!(read.asks_for_ca(), Some(true));
+        assert_eq!(read.subject().common_name, "host.example.com");
+    }
+}
