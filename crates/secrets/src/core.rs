@@ -330,7 +330,14 @@ impl Active {
         let Some(text) = request.token.as_ref().filter(|text| !text.is_empty()) else {
             return Err(Error::denied().into());
         };
-        let token = self.tokens.lookup(text, now).await?.ok_or_else(Error::denied)?;
+        let token = match self.tokens.lookup(text, now).await? {
+            Some(token) => token,
+            // Whoever unwraps with a used token must learn that somebody else was there first.
+            None if target.matched().is_some_and(|matched| matched.flags.wrapping) => {
+                return Err(wrapping::invalid().into());
+            }
+            None => return Err(Error::denied().into()),
+        };
         if !token.allows_address(request.connection.address) {
             return Err(Refused { error: Error::denied(), token: Some(token), last_use: false });
         }

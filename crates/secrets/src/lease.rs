@@ -310,32 +310,27 @@ impl Leases {
         now: Timestamp,
         find: FindMount<'_>,
     ) -> Result<(), Error> {
+        let (leases, tokens) = self.below(prefix).await?;
         let mut failed = None;
-        for (id, token) in self.below(prefix).await? {
-            let outcome = match token {
-                Some(key) => self.revoke_token(key, sync, now).await,
-                None => self.revoke(&id, sync, now, find).await,
-            };
+        for id in leases {
             // One that cannot be taken back must not keep the others.
+            let outcome = self.revoke(&id, sync, now, find).await;
             failed = failed.or(outcome.err());
         }
+        self.tokens.revoke_all(&tokens, now).await?;
         failed.map_or(Ok(()), Err)
     }
 
     /// As [`revoke_prefix`](Self::revoke_prefix), and forgets what an engine will not take back: for
     /// when that no longer exists.
     pub async fn revoke_force(&self, prefix: &str, now: Timestamp, find: FindMount<'_>) -> Result<(), Error> {
-        for (id, token) in self.below(prefix).await? {
-            match token {
-                Some(key) => self.revoke_token(key, true, now).await?,
-                None => {
-                    if let Some(record) = self.condemn(&id, now).await? {
-                        self.take_back(record, true, now, find).await?;
-                    }
-                }
+        let (leases, tokens) = self.below(prefix).await?;
+        for id in leases {
+            if let Some(record) = self.condemn(&id, now).await? {
+                self.take_back(record, true, now, find).await?;
             }
         }
-        Ok(())
+        self.tokens.revoke_all(&tokens, now).await
     }
 
     /// The leases of secrets whose engine failed to take them back. Reads every lease.
@@ -366,27 +361,29 @@ impl Leases {
             let markers =
                 self.root.scan(store::EXPIRIES, Position::from(after.as_ref()), store::PAGE).await?;
             let full = markers.len() == store::PAGE;
+            let mut tokens = Vec::new();
+            let mut later = false;
             for (marker, _) in markers {
                 if marker.order() > store::millis(now) {
-                    return Ok((seen, errors));
+                    later = true;
+                    break;
                 }
                 seen += 1;
-                if let Err(error) = self.attend(&marker, now, find).await {
-                    errors.push(error);
+                match marker.text().strip_prefix(store::TOKEN_TAG).and_then(TokenKey::parse) {
+                    Some(key) => tokens.push((key, marker.order())),
+                    None => errors.extend(self.attend(&marker, now, find).await.err()),
                 }
                 after = Some(marker);
             }
-            if !full {
+            errors.extend(self.tokens.attend(&tokens, now).await);
+            if later || !full {
                 return Ok((seen, errors));
             }
         }
     }
 
-    /// Sees to one marker that is due.
+    /// Sees to the marker of a secret's lease that is due.
     async fn attend(&self, marker: &Name, now: Timestamp, find: FindMount<'_>) -> Result<(), Error> {
-        if let Some(key) = marker.text().strip_prefix(store::TOKEN_TAG).and_then(TokenKey::parse) {
-            return self.tokens.attend(key, marker.order(), now).await;
-        }
         let id = marker.text().strip_prefix(TAG).unwrap_or_default();
         match read(&self.root, id).await? {
             Some((record, _)) if record.due == marker.order() => {
@@ -492,17 +489,20 @@ impl Leases {
         }
     }
 
-    /// The ids below `prefix`, with the token's name where it is one.
-    async fn below(&self, prefix: &str) -> Result<Vec<(String, Option<TokenKey>)>, Error> {
+    /// The leases of secrets and the tokens below `prefix`.
+    async fn below(&self, prefix: &str) -> Result<(Vec<String>, Vec<TokenKey>), Error> {
         let prefix = folder(prefix);
-        let mut found = Vec::new();
+        let (mut leases, mut tokens) = (Vec::new(), Vec::new());
         self.each(|id, _| {
             if id.starts_with(&prefix) {
-                found.push((id.to_owned(), self.tokens.keys.by_lease_id(id).map(|(_, key)| key)));
+                match self.tokens.keys.by_lease_id(id) {
+                    Some((_, key)) => tokens.push(key),
+                    None => leases.push(id.to_owned()),
+                }
             }
         })
         .await?;
-        Ok(found)
+        Ok((leases, tokens))
     }
 
     /// Reads a record, changes it and writes it back if `apply` says so. `None`: no such lease.

@@ -169,7 +169,6 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "the form that serde asks for")]
 fn no_time(ttl: &Ttl) -> bool {
     ttl.is_zero()
 }

@@ -52,7 +52,7 @@ impl TokenStore {
                 continue;
             }
             self.release(top, &page.leases, now).await?;
-            self.mark_children(&page.tokens).await?;
+            self.mark_all(&page.tokens, None, |_| true).await?;
             let mut leaves = Vec::new();
             for child in page.tokens {
                 if self.owned_page(child, 1).await?.is_empty() {
@@ -102,19 +102,58 @@ impl TokenStore {
         Ok(true)
     }
 
-    /// Goes on with what a marker says: revokes what has ended or was being revoked.
-    pub(crate) async fn attend(&self, key: TokenKey, due: u64, now: Timestamp) -> Result<(), Error> {
-        let Some(entry) = self.record(key).await? else {
-            return Ok(self.root.delete(EXPIRIES, &marker(due, key)).await?);
-        };
-        match entry.state {
-            // A marker that was left behind; the real one lies elsewhere.
-            _ if entry.due != due => Ok(self.root.delete(EXPIRIES, &marker(due, key)).await?),
-            TokenState::Orphaning => self.revoke_orphan(key, now).await.map(drop),
-            TokenState::Revoking | TokenState::Spent | TokenState::Live => {
-                self.revoke_tree(key, now).await.map(drop)
+    /// Revokes many tokens with their trees. A page of those that own nothing costs two commits.
+    pub(crate) async fn revoke_all(&self, keys: &[TokenKey], now: Timestamp) -> Result<(), Error> {
+        for keys in keys.chunks(PAGE) {
+            let marked = self.mark_all(keys, Some(now), |_| true).await?;
+            self.take_down(&marked, now).await?;
+        }
+        Ok(())
+    }
+
+    /// Goes on with what markers say, each the name of a token and the place of its marker: revokes
+    /// what has ended or was being revoked. Failures are returned; their markers stay.
+    pub(crate) async fn attend(&self, markers: &[(TokenKey, u64)], now: Timestamp) -> Vec<Error> {
+        let mut errors = Vec::new();
+        let mut ended = Vec::new();
+        for (key, due) in markers.iter().copied() {
+            let outcome = match self.record(key).await {
+                Ok(Some(entry)) if entry.due == due => match entry.state {
+                    TokenState::Orphaning => self.revoke_orphan(key, now).await.map(drop),
+                    TokenState::Revoking | TokenState::Spent | TokenState::Live => {
+                        ended.push(key);
+                        Ok(())
+                    }
+                },
+                // A marker that was left behind; the real one, if there is one, lies elsewhere.
+                Ok(_) => self.root.delete(EXPIRIES, &marker(due, key)).await.map_err(Error::from),
+                Err(error) => Err(error),
+            };
+            errors.extend(outcome.err());
+        }
+        for ended in ended.chunks(PAGE) {
+            // Asked again when its turn has come: a renewal may have been faster.
+            let is_due = |entry: &TokenEntry| entry.due != 0 && entry.due <= millis(now);
+            let outcome = match self.mark_all(ended, Some(now), is_due).await {
+                Ok(marked) => self.take_down(&marked, now).await,
+                Err(error) => Err(error),
+            };
+            errors.extend(outcome.err());
+        }
+        errors
+    }
+
+    /// Removes marked tokens with their trees.
+    async fn take_down(&self, marked: &[TokenKey], now: Timestamp) -> Result<(), Error> {
+        let mut leaves = Vec::new();
+        for key in marked {
+            if self.owned_page(*key, 1).await?.is_empty() {
+                leaves.push(*key);
+            } else {
+                self.revoke_tree(*key, now).await?;
             }
         }
+        self.remove(&leaves, None).await
     }
 
     /// Marks the token that a revocation begins with and makes it due. `false` if it has gone. One
@@ -135,30 +174,44 @@ impl TokenStore {
         Ok(entry.is_some())
     }
 
-    /// Marks children of a marked token, so that they get no children any more.
-    async fn mark_children(&self, children: &[TokenKey]) -> Result<(), Error> {
-        let _turns = self.turns(children).await;
+    /// Marks many tokens with one commit: children of a marked one, so that they get no children any
+    /// more; or, with `due`, those that a revocation begins with. Says which of them are marked now:
+    /// those that are there and, as of their turn, `wanted`.
+    async fn mark_all(
+        &self,
+        keys: &[TokenKey],
+        due: Option<Timestamp>,
+        wanted: impl Fn(&TokenEntry) -> bool,
+    ) -> Result<Vec<TokenKey>, Error> {
+        let _turns = self.turns(keys).await;
         loop {
             let mut writes = Writes::new();
-            for child in children {
-                let Some(record) = self.root.get(TOKENS, &name(*child)).await? else { continue };
+            let mut marked = Vec::new();
+            for key in keys {
+                let Some(record) = self.root.get(TOKENS, &name(*key)).await? else { continue };
                 let entry: TokenEntry = record.json()?;
-                if entry.state == TokenState::Revoking {
-                    continue;
+                if entry.state != TokenState::Revoking {
+                    if !wanted(&entry) {
+                        continue;
+                    }
+                    writes.expect_unchanged(&self.root, TOKENS, &name(*key), &record.version)?;
+                    let place = entry.due;
+                    let soon = due.map(|due| millis(due).max(1)).filter(|soon| place == 0 || *soon < place);
+                    let entry =
+                        TokenEntry { state: TokenState::Revoking, due: soon.unwrap_or(place), ..entry };
+                    self.put(&entry, place, &mut writes)?;
                 }
-                writes.expect_unchanged(&self.root, TOKENS, &name(*child), &record.version)?;
-                let entry = TokenEntry { state: TokenState::Revoking, ..entry };
-                self.put(&entry, entry.due, &mut writes)?;
+                marked.push(*key);
             }
             if writes.is_empty() {
-                return Ok(());
+                return Ok(marked);
             }
             let outcome = self.root.commit(writes).await;
-            for child in children {
-                self.cache.remove(child);
+            for key in keys {
+                self.cache.remove(key);
             }
             match outcome {
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(marked),
                 Err(StorageError::Conflict) => {}
                 Err(error) => return Err(error.into()),
             }

@@ -12,7 +12,7 @@ use chancery_storage::{Barrier, Batch, Memory, Position, ShareScheme, View, Writ
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::store::{EXPIRIES, OWNED, TOKENS};
+use super::store::{EXPIRIES, OWNED, TOKENS, millis};
 use super::*;
 use crate::engine::{AnyEngine, Call, Class, Mount, Mounted, SystemLimits, Tuning};
 use crate::error::Error;
@@ -63,14 +63,15 @@ async fn attend(store: &TokenStore, now: Timestamp) {
     loop {
         let markers = store.root.scan(EXPIRIES, Position::Start, 100).await.unwrap();
         let due: Vec<_> =
-            markers.into_iter().filter(|(name, _)| name.order() <= super::store::millis(now)).collect();
+            markers.into_iter().filter(|(name, _)| name.order() <= millis(now)).collect();
         if due.is_empty() {
             return;
         }
-        for (name, _) in due {
-            let key = name.text().strip_prefix('t').and_then(TokenKey::parse).unwrap();
-            store.attend(key, name.order(), now).await.unwrap();
-        }
+        let due: Vec<_> = due
+            .into_iter()
+            .map(|(name, _)| (name.text().strip_prefix('t').and_then(TokenKey::parse).unwrap(), name.order()))
+            .collect();
+        assert!(store.attend(&due, now).await.is_empty());
     }
 }
 
@@ -253,6 +254,24 @@ async fn a_wide_tree_is_taken_page_by_page() {
     }
     store.revoke_tree(parent.entry.key, after(1)).await.unwrap();
     assert_eq!((count(&store.root, TOKENS).await, count(&store.root, OWNED).await), (0, 0));
+}
+
+#[tokio::test]
+async fn a_page_of_tokens_ends_with_two_commits() {
+    let commits = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&commits);
+    let memory = Memory::new().with_faults(move |_: &Batch| {
+        seen.fetch_add(1, Ordering::Relaxed);
+        Fault::None
+    });
+    let store = TokenStore::open(root_view(&memory).await).await.unwrap();
+    for _ in 0..100 {
+        store.create(new(), start()).await.unwrap();
+    }
+    let before = commits.load(Ordering::Relaxed);
+    attend(&store, after(3600)).await;
+    assert_eq!(commits.load(Ordering::Relaxed) - before, 2);
+    assert_eq!(count_all(&store).await, (0, 0, 0));
 }
 
 #[tokio::test]
