@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use vaultrs::api::Wrapper;
+use vaultrs::api::ResponseWrapper;
 use vaultrs::api::auth::approle::requests::{GenerateNewSecretIDRequest, SetAppRoleRequest};
 use vaultrs::api::pki::requests::{
     GenerateCertificateRequest, GenerateIntermediateRequest, GenerateRootRequest, SetRoleRequest,
@@ -36,8 +36,11 @@ fn status(error: &ClientError) -> u16 {
 #[ignore = "needs a server: cargo xtask compat vaultrs"]
 async fn mounts_policies_and_health_are_decoded() {
     let root = client(None);
-    let health = sys::health(&root).await.unwrap();
-    assert!(health.initialized && !health.sealed && !health.standby);
+    // OpenBao's answer lacks performance_standby, which vaultrs requires.
+    if std::env::var("TARGET").is_ok_and(|target| target == "chancery") {
+        let health = sys::health(&root).await.unwrap();
+        assert!(health.initialized && !health.sealed && !health.standby);
+    }
 
     sys::mount::enable(&root, "rs-mounts", "pki", None).await.unwrap();
     let mounts = sys::mount::list(&root).await.unwrap();
@@ -64,7 +67,7 @@ async fn mounts_policies_and_health_are_decoded() {
     assert_eq!(status(&sys::policy::read(&root, "rs").await.unwrap_err()), 404);
 
     sys::auth::enable(&root, "rs-auth", "approle", None).await.unwrap();
-    assert_eq!(sys::auth::list(&root).await.unwrap()["rs-auth/"].auth_type, "approle");
+    assert_eq!(sys::auth::list(&root).await.unwrap()["rs-auth/"].mount_type, "approle");
     sys::auth::disable(&root, "rs-auth").await.unwrap();
 }
 
