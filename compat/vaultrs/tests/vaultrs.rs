@@ -2,6 +2,14 @@
 //!
 //! The tests need a server, so they are ignored unless the compat suite `vaultrs` runs them.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops at the first surprise"
+)]
+
 use std::collections::HashMap;
 
 use vaultrs::api::ResponseWrapper;
@@ -76,7 +84,9 @@ async fn mounts_policies_and_health_are_decoded() {
 async fn tokens_and_wrapped_answers_are_decoded() {
     let root = client(None);
     let made =
-        token::new(&root, Some(CreateTokenRequest::builder().policies(vec!["default".into()]).ttl("1h"))).await.unwrap();
+        token::new(&root, Some(CreateTokenRequest::builder().policies(vec!["default".into()]).ttl("1h")))
+            .await
+            .unwrap();
     let found = token::lookup(&root, &made.client_token).await.unwrap();
     assert_eq!(found.policies, ["default"]);
     assert_eq!(token::lookup_accessor(&root, &made.accessor).await.unwrap().id, "");
@@ -104,14 +114,20 @@ async fn approle_logs_in() {
     let root = client(None);
     sys::auth::enable(&root, "rs-approle", "approle", None).await.unwrap();
     let mut role = SetAppRoleRequest::builder();
-    auth::approle::role::set(&root, "rs-approle", "job", Some(role.token_policies(vec!["default".into()]).token_ttl("10m")))
-        .await
-        .unwrap();
+    auth::approle::role::set(
+        &root,
+        "rs-approle",
+        "job",
+        Some(role.token_policies(vec!["default".into()]).token_ttl("10m")),
+    )
+    .await
+    .unwrap();
     assert_eq!(auth::approle::role::list(&root, "rs-approle").await.unwrap().keys, ["job"]);
     assert_eq!(auth::approle::role::read(&root, "rs-approle", "job").await.unwrap().token_ttl, 600);
     let id = auth::approle::role::read_id(&root, "rs-approle", "job").await.unwrap().role_id;
     let mut request = GenerateNewSecretIDRequest::builder();
-    let secret = auth::approle::role::secret::generate(&root, "rs-approle", "job", Some(&mut request)).await.unwrap();
+    let secret =
+        auth::approle::role::secret::generate(&root, "rs-approle", "job", Some(&mut request)).await.unwrap();
     let listed = auth::approle::role::secret::list(&root, "rs-approle", "job").await.unwrap();
     assert_eq!(listed.keys, [secret.secret_id_accessor.clone()]);
     auth::approle::role::secret::read(&root, "rs-approle", "job", &secret.secret_id).await.unwrap();
@@ -132,15 +148,24 @@ async fn a_chain_is_made_and_a_certificate_issued() {
         sys::mount::enable(&root, mount, "pki", None).await.unwrap();
     }
     let mut request = GenerateRootRequest::builder();
-    let top = pki::cert::ca::generate(&root, "rs-root", "internal", Some(request.common_name("rs root").ttl("700h")))
-        .await
-        .unwrap()
-        .expect("a first root must be made");
+    let top = pki::cert::ca::generate(
+        &root,
+        "rs-root",
+        "internal",
+        Some(request.common_name("rs root").ttl("700h")),
+    )
+    .await
+    .unwrap()
+    .expect("a first root must be made");
     let mut request = GenerateIntermediateRequest::builder();
-    let made = pki::cert::ca::int::generate(&root, "rs-sub", "internal", "rs sub", Some(&mut request)).await.unwrap();
+    let made = pki::cert::ca::int::generate(&root, "rs-sub", "internal", "rs sub", Some(&mut request))
+        .await
+        .unwrap();
     let mut request = SignIntermediateRequest::builder();
     let signed =
-        pki::cert::ca::sign_intermediate(&root, "rs-root", &made.csr, "rs sub", Some(request.ttl("600h"))).await.unwrap();
+        pki::cert::ca::sign_intermediate(&root, "rs-root", &made.csr, "rs sub", Some(request.ttl("600h")))
+            .await
+            .unwrap();
     let taken = pki::cert::ca::int::set_signed(&root, "rs-sub", &signed.certificate).await.unwrap();
     let issuer = taken.imported_issuers.expect("an issuer must be imported").remove(0);
     assert!(taken.mapping.expect("the answer must map issuers to keys").contains_key(&issuer));
@@ -150,14 +175,20 @@ async fn a_chain_is_made_and_a_certificate_issued() {
     pki::issuer::set_default(&root, "rs-sub", &issuer).await.unwrap();
 
     let mut role = SetRoleRequest::builder();
-    pki::role::set(&root, "rs-sub", "web", Some(role.allow_any_name(true).key_type("ec").key_bits(256_u64).ttl("1h")))
-        .await
-        .unwrap();
+    pki::role::set(
+        &root,
+        "rs-sub",
+        "web",
+        Some(role.allow_any_name(true).key_type("ec").key_bits(256_u64).ttl("1h")),
+    )
+    .await
+    .unwrap();
     assert_eq!(pki::role::list(&root, "rs-sub").await.unwrap().keys, ["web"]);
     assert!(pki::role::read(&root, "rs-sub", "web").await.unwrap().allow_any_name);
     let mut request = GenerateCertificateRequest::builder();
-    let leaf =
-        pki::cert::generate(&root, "rs-sub", "web", Some(request.common_name("a.example.com"))).await.unwrap();
+    let leaf = pki::cert::generate(&root, "rs-sub", "web", Some(request.common_name("a.example.com")))
+        .await
+        .unwrap();
     assert!(leaf.private_key.contains("BEGIN EC PRIVATE KEY"));
     assert!(pki::cert::list(&root, "rs-sub").await.unwrap().contains(&leaf.serial_number));
     let stored = pki::cert::read(&root, "rs-sub", &leaf.serial_number).await.unwrap();
@@ -172,4 +203,3 @@ async fn a_chain_is_made_and_a_certificate_issued() {
         sys::mount::disable(&root, mount).await.unwrap();
     }
 }
-
