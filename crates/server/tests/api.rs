@@ -17,6 +17,14 @@
 //! Whatever the script says of headers, every response is held against one list of permitted names, so
 //! that nothing gets out by accident.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;

@@ -1,5 +1,13 @@
 //! TLS against a real port: what a handshake must let through, and what it must not.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;

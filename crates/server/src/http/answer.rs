@@ -1,5 +1,7 @@
 //! From what the pipeline says to an HTTP response.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use chancery_secrets::{Answer, Error, Kind};
 use http_body_util::Full;
@@ -50,6 +52,30 @@ fn with_warnings<T: AsRef<str>>(status: StatusCode, messages: &[T], warnings: &[
     let mut text = serde_json::to_vec(&body).unwrap_or_else(|_| b"{\"errors\":[]}".to_vec());
     text.push(b'\n');
     response(status, JSON, text)
+}
+
+/// A request that means nothing; the pipeline is never asked.
+#[derive(Debug)]
+pub(super) struct Refused {
+    status: StatusCode,
+    /// Empty where the peer gives none.
+    message: Cow<'static, str>,
+}
+
+impl Refused {
+    pub(super) fn new(status: StatusCode, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, message: message.into() }
+    }
+
+    /// 400 with a sentence.
+    pub(super) fn bad_request(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message)
+    }
+
+    pub(super) fn response(&self) -> HttpResponse {
+        let messages = Some(&self.message).filter(|message| !message.is_empty());
+        errors(self.status, &messages.into_iter().collect::<Vec<_>>())
+    }
 }
 
 /// The client shall ask elsewhere, in the same way.

@@ -21,6 +21,7 @@ use hyper::{Method, StatusCode};
 use crate::config::ListenerConfig;
 use crate::metrics::Metrics;
 pub(crate) use answer::HttpResponse;
+use answer::Refused;
 use path::Target;
 
 /// All that is needed to answer a request.
@@ -41,34 +42,34 @@ impl Service {
         let start = Instant::now();
         let in_flight = self.metrics.in_flight();
         let response = match self.route(request, connection, &listener).await {
-            Ok(response) | Err(response) => response,
+            Ok(response) => response,
+            Err(refused) => refused.response(),
         };
         drop(in_flight);
         self.metrics.answered(response.status(), start.elapsed());
         response
     }
 
-    /// The error is a response too: one that the pipeline was never asked for.
     async fn route(
         &self,
         request: hyper::Request<Incoming>,
         mut connection: Connection,
         listener: &ListenerConfig,
-    ) -> Result<HttpResponse, HttpResponse> {
+    ) -> Result<HttpResponse, Refused> {
         let (head, body) = request.into_parts();
         if let Some(rules) = &listener.forwarded {
-            connection.address = forwarded::caller(rules, connection.address, &head.headers)
-                .map_err(|message| answer::errors(StatusCode::BAD_REQUEST, &[message]))?;
+            connection.address =
+                forwarded::caller(rules, connection.address, &head.headers).map_err(Refused::bad_request)?;
         }
         let path = match path::target(head.uri.path()) {
             Target::Api(path) => path,
             Target::Redirect(clean) => {
                 let query = head.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-                return Err(answer::redirect(&format!("{clean}{query}")));
+                return Ok(answer::redirect(&format!("{clean}{query}")));
             }
-            Target::Root if self.ui => return Err(answer::redirect("/ui/")),
-            Target::Root | Target::Nothing => return Err(answer::errors::<&str>(StatusCode::NOT_FOUND, &[])),
-            Target::Refused(reason) => return Err(answer::errors(StatusCode::BAD_REQUEST, &[reason])),
+            Target::Root if self.ui => return Ok(answer::redirect("/ui/")),
+            Target::Root | Target::Nothing => return Err(Refused::new(StatusCode::NOT_FOUND, "")),
+            Target::Refused(reason) => return Err(Refused::bad_request(reason)),
         };
         let mut request = vault::request(&head, path)?;
         request.connection = connection;
@@ -104,11 +105,11 @@ impl Service {
 }
 
 /// The body, within the listener's bounds of size and time.
-async fn read(body: Incoming, listener: &ListenerConfig) -> Result<Bytes, HttpResponse> {
+async fn read(body: Incoming, listener: &ListenerConfig) -> Result<Bytes, Refused> {
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }
-    let too_large = || answer::errors(StatusCode::PAYLOAD_TOO_LARGE, &["http: request body too large"]);
+    let too_large = || Refused::new(StatusCode::PAYLOAD_TOO_LARGE, "http: request body too large");
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
     if announced > listener.max_request_size {
         return Err(too_large());
@@ -117,7 +118,7 @@ async fn read(body: Incoming, listener: &ListenerConfig) -> Result<Bytes, HttpRe
     match tokio::time::timeout(listener.max_request_duration, whole).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(answer::errors(StatusCode::BAD_REQUEST, &["the request body broke off"])),
-        Err(_) => Err(answer::errors(StatusCode::REQUEST_TIMEOUT, &["the request body took too long"])),
+        Ok(Err(_)) => Err(Refused::bad_request("the request body broke off")),
+        Err(_) => Err(Refused::new(StatusCode::REQUEST_TIMEOUT, "the request body took too long")),
     }
 }

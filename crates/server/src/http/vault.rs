@@ -8,13 +8,13 @@ use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 use serde_json::{Map, Value};
 
-use super::answer::{HttpResponse, errors};
+use super::answer::Refused;
 
 /// The request that head and path describe; body and connection are still missing.
 ///
 /// # Errors
 /// The response, if the request means nothing.
-pub(super) fn request(head: &Parts, path: String) -> Result<Request, HttpResponse> {
+pub(super) fn request(head: &Parts, path: String) -> Result<Request, Refused> {
     let mut query = match head.uri.query() {
         Some(query) => url::form_urlencoded::parse(query.as_bytes()).into_owned().collect(),
         None => Vec::new(),
@@ -32,12 +32,8 @@ pub(super) fn request(head: &Parts, path: String) -> Result<Request, HttpRespons
     Ok(request)
 }
 
-fn bad_request(message: &str) -> HttpResponse {
-    errors(StatusCode::BAD_REQUEST, &[message])
-}
-
 /// The operation; its own parameters are taken out of the query.
-fn operation(head: &Parts, path: &str, query: &mut Vec<(String, String)>) -> Result<Operation, HttpResponse> {
+fn operation(head: &Parts, path: &str, query: &mut Vec<(String, String)>) -> Result<Operation, Refused> {
     // As the peer has it, any value asks for help, even 0.
     if query.iter().any(|(name, value)| name == "help" && !value.is_empty()) {
         query.retain(|(name, _)| name != "help");
@@ -57,21 +53,22 @@ fn operation(head: &Parts, path: &str, query: &mut Vec<(String, String)>) -> Res
         Method::PATCH => merge_patch(&head.headers).map(|()| Operation::Patch),
         // Load balancers ask for the status alone.
         Method::HEAD if path == "sys/health" => Ok(Operation::Read),
-        Method::HEAD => {
-            Err(errors(StatusCode::METHOD_NOT_ALLOWED, &["1 error occurred:\n\t* unsupported operation\n\n"]))
-        }
-        Method::OPTIONS => Err(bad_request("cannot handle internal-only request operation")),
+        Method::HEAD => Err(Refused::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "1 error occurred:\n\t* unsupported operation\n\n",
+        )),
+        Method::OPTIONS => Err(Refused::bad_request("cannot handle internal-only request operation")),
         _ => match head.method.as_str() {
             "LIST" => Ok(Operation::List),
             "SCAN" => Ok(Operation::Scan),
             "HELP" => Ok(Operation::Help),
-            _ => Err(errors::<&str>(StatusCode::METHOD_NOT_ALLOWED, &[])),
+            _ => Err(Refused::new(StatusCode::METHOD_NOT_ALLOWED, "")),
         },
     }
 }
 
 /// A boolean of the query, in Go's words, which is taken out if it is true.
-fn flag(query: &mut Vec<(String, String)>, name: &str) -> Result<bool, HttpResponse> {
+fn flag(query: &mut Vec<(String, String)>, name: &str) -> Result<bool, Refused> {
     let Some((_, value)) = query.iter().find(|(given, _)| given == name) else { return Ok(false) };
     match value.as_str() {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => {
@@ -79,22 +76,22 @@ fn flag(query: &mut Vec<(String, String)>, name: &str) -> Result<bool, HttpRespo
             Ok(true)
         }
         "" | "0" | "f" | "F" | "false" | "FALSE" | "False" => Ok(false),
-        _ => Err(errors::<&str>(StatusCode::BAD_REQUEST, &[])),
+        _ => Err(Refused::bad_request("")),
     }
 }
 
 /// RFC 7396 is the only form in which a PATCH may come.
-fn merge_patch(headers: &HeaderMap) -> Result<(), HttpResponse> {
+fn merge_patch(headers: &HeaderMap) -> Result<(), Refused> {
     const WANTED: &str = "application/merge-patch+json";
     let Some(given) = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()) else {
-        return Err(bad_request("mime: no media type"));
+        return Err(Refused::bad_request("mime: no media type"));
     };
     let given = given.split(';').next().unwrap_or("").trim();
     if given.eq_ignore_ascii_case(WANTED) {
         return Ok(());
     }
     let message = format!("PATCH requires Content-Type of {WANTED}, provided {given}");
-    Err(errors(StatusCode::UNSUPPORTED_MEDIA_TYPE, &[message]))
+    Err(Refused::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, message))
 }
 
 /// `X-Vault-Token`, or `Authorization: Bearer`.
@@ -108,18 +105,19 @@ fn token(headers: &HeaderMap) -> Option<Secret> {
 }
 
 /// There is one namespace, the root.
-fn namespace(headers: &HeaderMap) -> Result<(), HttpResponse> {
+fn namespace(headers: &HeaderMap) -> Result<(), Refused> {
     let Some(given) = headers.get("x-vault-namespace") else { return Ok(()) };
     match given.as_bytes() {
         b"" | b"/" | b"root" | b"root/" => Ok(()),
-        _ => Err(errors(StatusCode::NOT_FOUND, &["namespace not found"])),
+        _ => Err(Refused::new(StatusCode::NOT_FOUND, "namespace not found")),
     }
 }
 
-fn wrap_ttl(headers: &HeaderMap) -> Result<Option<Ttl>, HttpResponse> {
+fn wrap_ttl(headers: &HeaderMap) -> Result<Option<Ttl>, Refused> {
     let Some(given) = headers.get("x-vault-wrap-ttl") else { return Ok(None) };
     let text = given.to_str().unwrap_or("").trim();
-    let wrong = |reason: &str| bad_request(&format!("error parsing X-Vault-Wrap-TTL header: {reason}"));
+    let wrong =
+        |reason: &str| Refused::bad_request(format!("error parsing X-Vault-Wrap-TTL header: {reason}"));
     if text.starts_with('-') {
         return Err(wrong("requested wrap ttl cannot be negative"));
     }
@@ -168,7 +166,7 @@ mod tests {
     fn ask(method: &str, uri: &str, headers: &[(&str, &str)]) -> Result<Request, u16> {
         let head = head(method, uri, headers);
         let path = head.uri.path().trim_start_matches("/v1/").to_owned();
-        request(&head, path).map_err(|response| response.status().as_u16())
+        request(&head, path).map_err(|refused| refused.response().status().as_u16())
     }
 
     #[test]
@@ -229,7 +227,8 @@ mod tests {
 
     #[test]
     fn tokens_come_in_two_headers() {
-        let cases: &[(&[(&str, &str)], Option<&str>)] = &[
+        type Case = (&'static [(&'static str, &'static str)], Option<&'static str>);
+        let cases: &[Case] = &[
             (&[], None),
             (&[("x-vault-token", "a")], Some("a")),
             (&[("x-vault-token", " a ")], Some("a")),
