@@ -21,6 +21,7 @@ pub(crate) struct Metrics {
     requests: Histogram,
     by_class: [Counter; 6],
     in_flight: Arc<Gauge>,
+    unsealed: Gauge,
     prometheus: bool,
 }
 
@@ -46,6 +47,8 @@ impl Metrics {
         metrics::describe_counter!(answers.clone(), "Responses by class of status");
         let in_flight = name("core_in_flight_requests");
         metrics::describe_gauge!(in_flight.clone(), "Requests that are being answered");
+        let unsealed = name("core_unsealed");
+        metrics::describe_gauge!(unsealed.clone(), "1 while the server is unsealed");
         Self {
             recorder: recorder.clone(),
             requests: metrics::histogram!(requests),
@@ -53,6 +56,7 @@ impl Metrics {
                 |class| metrics::counter!(answers.clone(), "class" => format!("{class}xx")),
             ),
             in_flight: Arc::new(metrics::gauge!(in_flight)),
+            unsealed: metrics::gauge!(unsealed),
             prometheus,
         }
     }
@@ -72,7 +76,8 @@ impl Metrics {
     }
 
     /// Folds what was recorded into its summaries; without this they would grow.
-    pub(crate) fn upkeep(&self) {
+    pub(crate) fn upkeep(&self, sealed: bool) {
+        self.unsealed.set(if sealed { 0.0 } else { 1.0 });
         self.recorder.run_upkeep();
     }
 
@@ -166,12 +171,13 @@ mod tests {
         let in_flight = metrics.in_flight();
         metrics.answered(StatusCode::OK, Duration::from_millis(5));
         metrics.answered(StatusCode::NOT_FOUND, Duration::from_millis(5));
-        metrics.upkeep();
+        metrics.upkeep(false);
         let text = metrics.recorder.render();
         for line in [
             "test_metrics_http_responses{class=\"2xx\"} 1",
             "test_metrics_http_responses{class=\"4xx\"} 1",
             "test_metrics_core_in_flight_requests 1",
+            "test_metrics_core_unsealed 1",
             "test_metrics_core_handle_request_count 2",
         ] {
             assert!(text.contains(line), "{line} in {text}");

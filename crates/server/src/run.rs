@@ -199,6 +199,6 @@ async fn upkeep(service: Arc<Service>, mut stop: watch::Receiver<bool>) {
         for error in service.core.upkeep().await {
             tracing::error!(?error, "upkeep failed");
         }
-        service.metrics.upkeep();
+        service.metrics.upkeep(service.core.is_sealed());
     }
 }
