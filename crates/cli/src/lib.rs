@@ -11,6 +11,7 @@
 
 pub mod command;
 mod commands;
+mod demo;
 pub mod flags;
 pub mod kv;
 pub mod output;

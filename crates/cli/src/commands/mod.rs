@@ -29,6 +29,7 @@ pub(crate) fn commands() -> impl Iterator<Item = &'static Command> + Clone {
         audit::COMMANDS,
         misc::COMMANDS,
         server::COMMANDS,
+        crate::demo::COMMANDS,
     ];
     tables.into_iter().flatten().chain(operator::commands())
 }

@@ -2,7 +2,8 @@
 
 /// Rows in columns. Cells are trimmed, empty ones show `n/a`, the last column is not padded.
 pub fn columns<R: AsRef<[String]>>(rows: &[R]) -> String {
-    let cells: Vec<Vec<&str>> = rows.iter().map(|row| row.as_ref().iter().map(|cell| shown(cell)).collect()).collect();
+    let cells: Vec<Vec<&str>> =
+        rows.iter().map(|row| row.as_ref().iter().map(|cell| shown(cell)).collect()).collect();
     let count = cells.iter().map(Vec::len).max().unwrap_or_default();
     let width = |column: usize| {
         cells

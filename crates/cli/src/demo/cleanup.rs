@@ -1,0 +1,65 @@
+//! The temporary folder, and that it goes whatever happens.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The demo's folder. It is removed when this is dropped, and on SIGINT, SIGTERM and SIGHUP, which
+/// then end the process.
+pub(super) struct Workshop {
+    path: PathBuf,
+    folder: Arc<Mutex<Option<TempDir>>>,
+    /// Whether an interrupt is what we are waiting for.
+    waiting: Arc<Mutex<bool>>,
+    _signals: Runtime,
+}
+
+impl Workshop {
+    /// A new folder, for this user only.
+    pub(super) fn open() -> io::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("chancery-demo-").tempdir()?;
+        let path = folder.path().to_owned();
+        let folder = Arc::new(Mutex::new(Some(folder)));
+        let waiting = Arc::new(Mutex::new(false));
+        let signals = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
+            let mut arrivals = {
+                let _guard = signals.enter();
+                signal(kind)?
+            };
+            let (folder, waiting) = (Arc::clone(&folder), Arc::clone(&waiting));
+            signals.spawn(async move {
+                arrivals.recv().await;
+                let expected = *waiting.lock().unwrap_or_else(PoisonError::into_inner);
+                // Dropping the folder removes it; exiting would not.
+                drop(folder.lock().unwrap_or_else(PoisonError::into_inner).take());
+                process::exit(if expected { 0 } else { 130 });
+            });
+        }
+        Ok(Self { path, folder, waiting, _signals: signals })
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Blocks until a signal ends the process.
+    pub(super) fn wait_for_interrupt(&self) {
+        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        loop {
+            std::thread::park();
+        }
+    }
+}
+
+impl Drop for Workshop {
+    fn drop(&mut self) {
+        drop(self.folder.lock().unwrap_or_else(PoisonError::into_inner).take());
+    }
+}
