@@ -62,8 +62,7 @@ pub(crate) async fn count_all(store: &TokenStore) -> (usize, usize, usize) {
 async fn attend(store: &TokenStore, now: Timestamp) {
     loop {
         let markers = store.root.scan(EXPIRIES, Position::Start, 100).await.unwrap();
-        let due: Vec<_> =
-            markers.into_iter().filter(|(name, _)| name.order() <= millis(now)).collect();
+        let due: Vec<_> = markers.into_iter().filter(|(name, _)| name.order() <= millis(now)).collect();
         if due.is_empty() {
             return;
         }
