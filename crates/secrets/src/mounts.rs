@@ -278,7 +278,11 @@ impl Mounts {
             Some(used.as_str()) != moving && (path.starts_with(used.as_str()) || used.starts_with(path))
         });
         match in_use {
-            Some(used) => Err(Error::invalid(format!("path is already in use at {used}"))),
+            Some(used) => {
+                // Who asks names auth methods without the prefix that their table adds.
+                let used = used.strip_prefix("auth/").unwrap_or(used);
+                Err(Error::invalid(format!("path is already in use at {used}")))
+            }
             None => Ok(()),
         }
     }

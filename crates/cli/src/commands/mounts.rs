@@ -518,11 +518,12 @@ fn mount_doc(mount: &Value) -> Doc {
     Doc::Object(fields)
 }
 
-/// An object's fields in a given order; the rest after them.
+/// An object's fields in a given order; the rest after them. A null counts as absent where there is a default.
 pub(super) fn ordered(object: &Value, order: &[(&str, Option<Doc>)]) -> Doc {
     let mut fields: Vec<(String, Doc)> = Vec::new();
     for (name, default) in order {
-        let value = object.field(name).map(Doc::from).or_else(|| default.clone());
+        let value = object.field(name).filter(|value| !value.is_null() || default.is_none());
+        let value = value.map(Doc::from).or_else(|| default.clone());
         fields.extend(value.map(|value| ((*name).to_owned(), value)));
     }
     for (name, value) in object.as_object().into_iter().flatten() {

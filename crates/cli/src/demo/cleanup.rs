@@ -36,8 +36,10 @@ impl Workshop {
             signals.spawn(async move {
                 arrivals.recv().await;
                 let expected = *waiting.lock().unwrap_or_else(PoisonError::into_inner);
-                // Dropping the folder removes it; exiting would not.
-                drop(folder.lock().unwrap_or_else(PoisonError::into_inner).take());
+                // Dropping the folder would remove it; exiting does not drop it.
+                if let Some(folder) = folder.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                    remove(&folder.keep());
+                }
                 process::exit(if expected { 0 } else { 130 });
             });
         }
@@ -55,6 +57,16 @@ impl Workshop {
         loop {
             std::thread::park();
         }
+    }
+}
+
+/// The server may still be writing there, so that a first attempt finds the folder filled again.
+fn remove(folder: &Path) {
+    for _ in 0..20 {
+        if std::fs::remove_dir_all(folder).is_ok() || !folder.exists() {
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
     }
 }
 

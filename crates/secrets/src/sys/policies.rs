@@ -112,8 +112,7 @@ impl Sys {
         if text.is_empty() {
             return Err(Error::invalid("'policy' parameter not supplied or empty"));
         }
-        Policy::parse(&name, &text)
-            .map_err(|error| Error::invalid(format!("failed to parse policy: {error}")))?;
+        Policy::parse(&name, &text).map_err(|error| Error::invalid(error.to_string()))?;
 
         let policies = &self.active()?.policies;
         let known = policies.read(&name).await?.unwrap_or_default();

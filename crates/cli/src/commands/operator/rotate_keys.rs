@@ -249,7 +249,13 @@ fn print_status(call: &mut Call<'_>, status: &Value, before: &str) -> Outcome {
         "backup",
         "verification_required",
     ];
-    let mut order: Vec<(&str, Option<Doc>)> = order.into_iter().map(|name| (name, Some(Doc::Null))).collect();
+    let default = |name: &str| match name {
+        "pgp_fingerprints" => Doc::Null,
+        "started" | "backup" | "verification_required" => Doc::Bool(false),
+        "nonce" => Doc::from(""),
+        _ => Doc::from(0_i64),
+    };
+    let mut order: Vec<(&str, Option<Doc>)> = order.map(|name| (name, Some(default(name)))).to_vec();
     order.push(("verification_nonce", Some(Doc::from(""))));
     if !call.is_table() {
         return call.print_doc(&super::super::mounts::ordered(status, &order));

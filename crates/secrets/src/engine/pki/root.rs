@@ -30,7 +30,7 @@ use crate::response::Response;
 /// Certificates that were about to be signed, by serial number: written before the key is touched.
 const INTENTS: &str = "intents";
 
-/// Said of a root that nothing could name.
+/// Said of an authority that nothing can name.
 const NO_SUBJECT: &str = "This issuer certificate was generated without a Subject; this makes it likely that issuing \
     leaf certs with this certificate will cause TLS validation libraries to reject this certificate.";
 
@@ -227,6 +227,9 @@ impl Pki {
             "issuing_ca": certificate_text(&authority.certificate, format),
             "serial_number": issued.serial_number.to_string(),
         }))?;
+        if certificate.subject_der() == [0x30, 0] {
+            response.warnings.push(NO_SUBJECT.to_owned());
+        }
         warn(&mut response, &issued, authority.aia_urls()? == AiaUrls::default());
         Ok(response)
     }
