@@ -129,7 +129,7 @@ async fn approle_logs_in() {
     let secret =
         auth::approle::role::secret::generate(&root, "rs-approle", "job", Some(&mut request)).await.unwrap();
     let listed = auth::approle::role::secret::list(&root, "rs-approle", "job").await.unwrap();
-    assert_eq!(listed.keys, [secret.secret_id_accessor.clone()]);
+    assert_eq!(listed.keys, std::slice::from_ref(&secret.secret_id_accessor));
     auth::approle::role::secret::read(&root, "rs-approle", "job", &secret.secret_id).await.unwrap();
     let login = auth::approle::login(&root, "rs-approle", &id, &secret.secret_id).await.unwrap();
     assert_eq!(login.token_policies, ["default"]);

@@ -13,7 +13,6 @@ use crate::{
 ///
 /// [`Default`] is the role that a write with no fields makes.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(clippy::struct_excessive_bools, reason = "they are the API's fields, one by one")]
 pub struct ProfileConfig {
     /// `localhost` and `localdomain` names are allowed.
     pub allow_localhost: bool,

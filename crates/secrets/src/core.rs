@@ -501,7 +501,6 @@ impl Active {
             auth: auth.map(|auth| *auth),
             wrap_info: wrap_info.map(|info| *info),
             lease: renewed.map(|lease| *lease).unwrap_or_default(),
-            ..Answer::default()
         };
         if let (Some(login), Some(point)) = (login, target.point()) {
             if point.entry.class != Class::Auth {
@@ -563,7 +562,6 @@ impl Active {
     }
 
     /// Finds the mount of a path, for the lease manager.
-    #[expect(clippy::type_complexity, reason = "the type says what it is")]
     pub(crate) fn finder(&self) -> impl Fn(&str) -> Option<(Arc<Mount>, Arc<dyn AnyEngine>)> + Send + Sync {
         |path| {
             let (point, _) = self.mounts.find(path)?;

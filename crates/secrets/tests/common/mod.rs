@@ -1,6 +1,7 @@
 //! A server over memory storage and a clock that stands still.
 
-#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+#![allow(clippy::panic, clippy::unwrap_used, reason = "a helper of tests fails as tests do")]
 
 use std::sync::Arc;
 

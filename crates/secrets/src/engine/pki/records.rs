@@ -127,7 +127,6 @@ impl From<LeafNotAfterBehavior> for LeafNotAfter {
 /// What an issuer may be used for. Reading it is always allowed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-#[expect(clippy::struct_excessive_bools, reason = "they are the API's words, one by one")]
 pub(super) struct IssuerUsage {
     /// `issuing-certificates`
     pub(super) issuing_certificates: bool,

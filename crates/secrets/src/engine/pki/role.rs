@@ -19,7 +19,6 @@ macro_rules! role {
         /// A role as it is stored and answered.
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
         #[serde(default)]
-        #[expect(clippy::struct_excessive_bools, reason = "they are the API's fields, one by one")]
         pub(super) struct RoleRecord {
             $($(#[doc = $doc])+ pub(super) $field: $ty,)*
         }

@@ -212,16 +212,6 @@ impl Store {
         }
         Ok(found)
     }
-
-    /// A setting of the mount that is read rarely, or its default.
-    pub(super) async fn config<T: DeserializeOwned + Default>(&self, name: &str) -> Result<T, Error> {
-        Ok(self.view.get_json(collection::CONFIG, &Name::new(name)).await?.unwrap_or_default())
-    }
-
-    /// Writes such a setting. Those that [`Authorities`] holds are written through a [`Change`].
-    pub(super) async fn put_config<T: Serialize + Sync>(&self, name: &str, record: &T) -> Result<(), Error> {
-        Ok(self.view.put_json(collection::CONFIG, &Name::new(name), record).await?)
-    }
 }
 
 /// Where a certificate lies: ordered by the first eight bytes, named by all.
