@@ -169,7 +169,7 @@ fn canonical_number(number: &str) -> String {
     }
     let Ok(float) = number.parse::<f64>() else { return number.to_owned() };
     let exponent = if float == 0.0 { 0 } else { float.abs().log10().floor() as i32 };
-    if !(-4..21).contains(&exponent) {
+    if !(-4..6).contains(&exponent) {
         // Go writes at least two digits of exponent, with its sign.
         let text = format!("{float:e}");
         let Some((mantissa, exponent)) = text.split_once('e') else { return text };
@@ -209,19 +209,18 @@ fn style(text: &str) -> Style {
     Style::Single
 }
 
+/// What the peer's library writes as it is. (It escapes everything beyond the basic plane.)
 fn is_printable(c: char) -> bool {
-    matches!(c, '\n' | ' '..='~' | '\u{85}' | '\u{a0}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}')
-        && c != '\u{feff}'
-        && !matches!(c, '\u{85}' | '\u{2028}' | '\u{2029}')
-        || c >= '\u{10000}'
+    matches!(c, '\n' | ' '..='~' | '\u{a0}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}')
+        && !matches!(c, '\u{feff}' | '\u{2028}' | '\u{2029}')
 }
 
-/// Whether YAML 1.1 reads the text, unquoted, as a null, a boolean, a number, a time or a merge.
+/// Whether YAML 1.1 reads the text, unquoted, as a null, a boolean, a number or a time.
 fn resolves_to_something_else(text: &str) -> bool {
     let words = [
         "", "~", "null", "Null", "NULL", "y", "Y", "yes", "Yes", "YES", "true", "True", "TRUE", "on", "On",
         "ON", "n", "N", "no", "No", "NO", "false", "False", "FALSE", "off", "Off", "OFF", ".nan", ".NaN",
-        ".NAN", ".inf", ".Inf", ".INF", "+.inf", "+.Inf", "+.INF", "-.inf", "-.Inf", "-.INF", "<<",
+        ".NAN", ".inf", ".Inf", ".INF", "+.inf", "+.Inf", "+.INF", "-.inf", "-.Inf", "-.INF",
     ];
     words.contains(&text) || is_number(text) || is_time(text) || is_base_60(text)
 }
@@ -257,30 +256,41 @@ fn is_number(text: &str) -> bool {
     mantissa_fits && exponent_fits
 }
 
-/// `2026-11-24`, alone or with a time behind a `T`, `t` or blank.
+/// `2026-11-24`; with a time behind a blank, as it is; with one behind a `T`, only with a zone.
 fn is_time(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    let digits =
-        |from: usize, to: usize| bytes.get(from..to).is_some_and(|part| part.iter().all(u8::is_ascii_digit));
-    let mark = |at: usize, c: u8| bytes.get(at) == Some(&c);
-    if !(digits(0, 4) && mark(4, b'-')) {
-        return false;
-    }
-    let Some((date, time)) = text.find(['T', 't', ' ']).map(|at| text.split_at(at)) else {
-        return bytes.len() == 10 && digits(5, 7) && mark(7, b'-') && digits(8, 10);
-    };
-    let numbers = |text: &str, separator: char, counts: &[std::ops::RangeInclusive<usize>]| {
+    let numbers = |text: &str, separator: char, limits: [(usize, u32, u32); 3]| {
         let parts: Vec<&str> = text.split(separator).collect();
-        parts.len() == counts.len()
-            && parts.iter().zip(counts).all(|(part, count)| {
-                count.contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit())
+        parts.len() == 3
+            && parts.iter().zip(limits).all(|(part, (digits, least, most))| {
+                let fits =
+                    (1..=digits).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
+                fits && part.parse().is_ok_and(|number: u32| (least..=most).contains(&number))
             })
     };
-    let time = time.get(1..).unwrap_or_default().trim_start();
-    let clock = time.trim_end_matches(|c: char| c != ':' && !c.is_ascii_digit());
-    let clock = clock.split(['+', '-', 'Z']).next().unwrap_or_default();
-    let clock = clock.split('.').next().unwrap_or_default();
-    numbers(date, '-', &[4..=4, 1..=2, 1..=2]) && numbers(clock, ':', &[1..=2, 2..=2, 2..=2])
+    let is_date =
+        |text: &str| text.find('-') == Some(4) && numbers(text, '-', [(4, 0, 9999), (2, 1, 12), (2, 1, 31)]);
+    let is_clock = |text: &str| {
+        let (clock, fraction) = text.split_once('.').unwrap_or((text, "0"));
+        let digits = !fraction.is_empty() && fraction.bytes().all(|byte| byte.is_ascii_digit());
+        digits && numbers(clock, ':', [(2, 0, 23), (2, 0, 59), (2, 0, 59)])
+    };
+    let Some(at) = text.find(['T', 't', ' ']) else { return is_date(text) };
+    let (date, rest) = text.split_at(at);
+    let Some(time) = rest.get(1..) else { return false };
+    if !is_date(date) {
+        return false;
+    }
+    if rest.starts_with(' ') {
+        return is_clock(time);
+    }
+    if let Some(clock) = time.strip_suffix('Z') {
+        return is_clock(clock);
+    }
+    let Some((clock, zone)) = time.rfind(['+', '-']).map(|at| time.split_at(at)) else { return false };
+    let zone: Vec<&str> = zone.get(1..).unwrap_or_default().split(':').collect();
+    let is_zone = zone.len() == 2
+        && zone.iter().all(|part| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_digit()));
+    is_zone && is_clock(clock)
 }
 
 /// `190:20:30.15` is a number to YAML 1.1; to nobody else.
@@ -402,6 +412,11 @@ mod tests {
         for (text, shown) in [
             ("2026-11-24T02:51:23.010026267Z", "\"2026-11-24T02:51:23.010026267Z\""),
             ("2026-11-24", "\"2026-11-24\""),
+            ("2026-1-2 10:00:00.5", "\"2026-1-2 10:00:00.5\""),
+            ("2026-1-2T10:00:00+02:00", "\"2026-1-2T10:00:00+02:00\""),
+            ("2026-1-2T10:00:00", "2026-1-2T10:00:00"),
+            ("2026-11-24 or so", "2026-11-24 or so"),
+            ("<<", "<<"),
             ("16:70:3c:25", "16:70:3c:25"),
             ("12:30:45", "\"12:30:45\""),
             ("1", "\"1\""),
@@ -418,6 +433,7 @@ mod tests {
             ("tab\t", "\"tab\\t\""),
             ("v2.7.2+builtin.bao", "v2.7.2+builtin.bao"),
             ("2.7.2", "2.7.2"),
+            ("\u{1f600}", "\"\\U0001F600\""),
         ] {
             let json = serde_json::to_string(&std::collections::BTreeMap::from([("k", text)])).expect("JSON");
             assert_eq!(yaml(&json), format!("k: {shown}\n"));
@@ -439,6 +455,21 @@ mod tests {
              revocation status of certificates. Consider updating /config/urls or the newly generated\n  \
              issuer with this information.\n"
         );
+    }
+
+    #[test]
+    fn floats_are_written_as_go_writes_them() {
+        for (number, shown) in [
+            ("1e3", "1000"),
+            ("1.5", "1.5"),
+            ("1e6", "1e+06"),
+            ("1e-9", "1e-09"),
+            ("0.001", "0.001"),
+            ("123456789012345678901", "1.2345678901234568e+20"),
+            ("18446744073709551615", "18446744073709551615"),
+        ] {
+            assert_eq!(canonical_number(number), shown);
+        }
     }
 
     #[test]
