@@ -1,6 +1,11 @@
 //! Tokens, cubbyholes and wrapping through the whole pipeline.
 
-#![allow(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a helper of tests fails as tests do"
+)]
 
 mod common;
 

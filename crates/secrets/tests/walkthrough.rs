@@ -1,5 +1,7 @@
 //! The founding walkthrough through the pipeline: root, intermediate, role, AppRole, a signed SPIFFE name.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a helper of tests fails as tests do")]
+
 mod common;
 
 use chancery_issuance::{
