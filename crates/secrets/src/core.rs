@@ -170,10 +170,16 @@ impl Core {
         let audit = Audit::open(root.clone()).await?;
         let mounts = Arc::new(Mounts::open(Arc::clone(&unsealed), root.clone(), limits).await?);
 
+        let cluster = Cluster::load(&root).await?;
         // The mounts that are always there have fixed names, so that what they store is found again.
         let provided = |class, path: &str, kind: &str| -> Result<(MountEntry, Arc<Mount>), Error> {
             let uuid = format!("provided/{kind}");
-            let accessor = format!("{kind}_00000000");
+            // As other accessors look, but the same after each unsealing.
+            let suffix: String = cluster.id.chars().take(8).collect();
+            let accessor = match class {
+                Class::Secret => format!("{kind}_{suffix}"),
+                Class::Auth => format!("auth_{kind}_{suffix}"),
+            };
             let entry =
                 MountEntry { uuid, accessor, ..MountEntry::new(class, path, kind, Tuning::default()) };
             let view = unsealed.view(&entry.uuid)?;
@@ -197,7 +203,6 @@ impl Core {
         mounts.provide(entry, mount, Arc::new(Mounted(Arc::new(engine))));
 
         sys::info::note_version(&root, self.clock.now()).await?;
-        let cluster = Cluster::load(&root).await?;
         let active = Arc::new(Active { cluster, unsealed, root, mounts, tokens, policies, leases, audit });
         *self.active.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&active));
         Ok(active)
