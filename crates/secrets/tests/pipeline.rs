@@ -158,3 +158,13 @@ async fn no_reply_without_its_record() {
     let refusal = server.refusal(Operation::Read, "sys/mounts", "forged", Value::Null).await;
     assert_eq!(refusal.0, Kind::PermissionDenied);
 }
+
+#[tokio::test]
+async fn revoking_by_an_empty_prefix_is_refused() {
+    let server = Server::start().await;
+    for path in ["sys/leases/revoke-prefix", "sys/leases/revoke-prefix/", "sys/leases/revoke-force/"] {
+        let refusal = server.refusal(Operation::Update, path, "root", Value::Null).await;
+        assert_eq!(refusal.0, Kind::InvalidRequest, "{path}");
+    }
+    assert!(server.ask(Operation::Read, "sys/mounts", "root", Value::Null).await.is_ok());
+}

@@ -181,6 +181,16 @@ fields! {
     }
 }
 
+/// Without a prefix everything would end, the caller's own token first. That is never what was meant.
+fn check_prefix(prefix: &str) -> Result<(), Error> {
+    if prefix.trim_matches('/').is_empty() {
+        return Err(Error::invalid(
+            "a prefix is needed: without one, every lease and token would be revoked",
+        ));
+    }
+    Ok(())
+}
+
 impl Sys {
     async fn lookup_lease(self: Arc<Self>, call: Call, body: LookupLease) -> Result<Response, Error> {
         if body.lease_id.is_empty() {
@@ -240,12 +250,14 @@ impl Sys {
 
     async fn revoke_prefix(self: Arc<Self>, call: Call, body: RevokePrefix) -> Result<Response, Error> {
         let active = self.active()?;
+        check_prefix(&body.prefix)?;
         active.leases.revoke_prefix(&body.prefix, body.sync, call.now, &active.finder()).await?;
         Ok(revoked(body.sync))
     }
 
     async fn revoke_force(self: Arc<Self>, call: Call, body: RevokePrefix) -> Result<Response, Error> {
         let active = self.active()?;
+        check_prefix(&body.prefix)?;
         active.leases.revoke_force(&body.prefix, call.now, &active.finder()).await?;
         Ok(Response::empty())
     }
