@@ -92,21 +92,41 @@ class Runner:
             return
         if cases[0].name == "setup" and cases[0] not in chosen:
             chosen.insert(0, cases[0])
-        mount = "d" + secrets.token_hex(4)
-        for server in self.servers:
-            server.bound = {"m": mount}
+        self.fresh_mount()
         started = time.monotonic()
         before = (self.passed, self.failed)
+        self.suspects = []
         for case in chosen:
             for expanded, values in case.expanded():
-                values = script.called(values)
-                for server in self.servers:
-                    server.bound.update(values)
-                self.case(expanded)
+                self.bind(values)
+                self.case(expanded, values)
+        self.again(cases[0])
         print(f"{path.stem}: {self.passed - before[0]} agree, {self.failed - before[1]} differ"
               f" ({time.monotonic() - started:.1f} s)", flush=True)
 
-    def case(self, case):
+    def fresh_mount(self):
+        mount = "d" + secrets.token_hex(4)
+        for server in self.servers:
+            server.bound = {"m": mount}
+
+    def bind(self, values):
+        values = script.called(values)
+        for server in self.servers:
+            server.bound.update(values)
+
+    def again(self, first):
+        """A difference that a second look does not find was a matter of timing: two servers are never asked at one instant."""
+        suspects, self.suspects = self.suspects, None
+        for case, values in suspects:
+            self.fresh_mount()
+            if first.name == "setup" and case.title != first.title:
+                for expanded, setup in first.expanded():
+                    self.bind(setup)
+                    self.case(expanded, setup, counted=False)
+            self.bind(values)
+            self.case(case, values)
+
+    def case(self, case, values, counted=True):
         findings, exchange, token, headers = [], None, None, {}
         asked = 0
         for action in case.actions + [None]:
@@ -139,6 +159,11 @@ class Runner:
                 time.sleep(float(action.rest))
             else:
                 raise SystemExit(f"{case.title}: line {action.line}: unknown word {action.verb}")
+        if not counted:
+            return
+        if findings and self.suspects is not None and case.title not in self.open:
+            self.suspects.append((case, values))
+            return
         self.seen.add(case.title)
         if findings:
             self.differing.append(case.title)

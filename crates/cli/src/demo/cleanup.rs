@@ -51,9 +51,14 @@ impl Workshop {
         &self.path
     }
 
-    /// Blocks until a signal ends the process.
-    pub(super) fn wait_for_interrupt(&self) {
+    /// From here on an interrupt is the end that was asked for. Said before the invitation to press
+    /// Ctrl-C is printed: somebody may be quick.
+    pub(super) fn expect_interrupt(&self) {
         *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    }
+
+    /// Blocks until a signal ends the process.
+    pub(super) fn wait_for_interrupt(&self) -> ! {
         loop {
             std::thread::park();
         }

@@ -82,6 +82,7 @@ fn demo(call: &mut Call<'_>) -> Outcome {
         return Ok(2);
     }
     if keep && server.is_new {
+        workshop.expect_interrupt();
         report.kept(call.ui, &program, &server.address, &root_token, workshop.path());
         workshop.wait_for_interrupt();
     }
