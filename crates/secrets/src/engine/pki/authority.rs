@@ -4,6 +4,7 @@ use chancery_api::{Strings, Ttl, fields};
 use chancery_issuance::{CaRequest, CsrRequest, KeySpec, MountLimits, RequestedNames, Subject};
 
 use super::leaf::Format;
+use super::requests::split;
 use super::role::key_bits;
 use crate::error::Error;
 
@@ -122,10 +123,6 @@ impl WantedKey {
         KeySpec::new(&self.key_type, u32::try_from(bits).unwrap_or(u32::MAX))
             .map_err(|error| Error::invalid(error.to_string()))
     }
-}
-
-fn split(list: &str) -> Vec<String> {
-    list.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
 /// Declares a request for an authority: the fields all of them share, and its own.

@@ -40,7 +40,7 @@ pub(super) struct Verbatim {
 }
 
 /// Splits a text at commas, as the peer reads `alt_names`; issuance trims and sorts.
-fn split(list: &str) -> Vec<String> {
+pub(super) fn split(list: &str) -> Vec<String> {
     list.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 

@@ -203,7 +203,6 @@ impl Pki {
         let issuer = authority.issuer()?;
         let serial = fresh_serial(call.now)?;
         let prepared = prepare_intermediate(&request, &csr, issuer, serial, call.now).map_err(refused)?;
-        // What is signed on another thread must own what it needs; the issuer is behind an `Arc`.
         let issued = self.sign_authority(prepared, call.now).await?;
         let certificate = issued.certificate().map_err(|error| Error::internal("internal error", error))?;
         self.store.put_certificate(&issued.serial_number, Some(authority.record.id), &issued.der).await?;
