@@ -8,7 +8,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
@@ -55,21 +55,26 @@ pub(crate) fn run(arguments: &[String]) -> Result<Tally> {
         "--only=peer" => Some(Kind::OpenBao),
         _ => None,
     });
+    let profile = arguments.iter().find_map(|argument| argument.strip_prefix("--profile=")).unwrap_or("release");
     let filter = arguments.iter().find(|argument| !argument.starts_with('-')).map_or("", String::as_str);
     let (warm_up, time) = if quick { (300, 2_000) } else { (2_000, 10_000) };
 
-    if only != Some(Kind::OpenBao) {
-        build_binary("release")?;
+    if only != Some(Kind::OpenBao) && !arguments.iter().any(|argument| argument == "--no-build") {
+        build_binary(profile)?;
     }
     let tools = Tools::install()?;
-    heading("raw signature rates of this machine");
-    let raw = RawRates::measure()?;
+    let raw = if only.is_none() {
+        heading("raw signature rates of this machine");
+        Some(RawRates::measure()?)
+    } else {
+        None
+    };
 
     heading("setting up");
     let folder = tempfile::Builder::new().prefix("bench-").tempdir()?;
     let keys = Material::make(folder.path())?;
     let mut subjects = Vec::new();
-    for (kind, program) in [(Kind::Chancery, binary("release")), (Kind::OpenBao, tools.bao())] {
+    for (kind, program) in [(Kind::Chancery, binary(profile)), (Kind::OpenBao, tools.bao())] {
         if only.is_some_and(|only| only != kind) {
             continue;
         }
@@ -96,7 +101,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<Tally> {
         rows.push((figure, outcomes));
     }
     let ends = subjects.iter_mut().map(Subject::end).collect::<Result<Vec<End>>>()?;
-    print(&rows, &ends, &raw, time)?;
+    print(&rows, &ends, raw.as_ref(), time)?;
     Ok(Tally::default())
 }
 
@@ -248,8 +253,8 @@ impl Subject {
     fn end(&mut self) -> Result<End> {
         let memory = |field| self.server.memory(field).context("the server must still run");
         let (resident, peak) = (memory("VmRSS")?, memory("VmHWM")?);
-        let begin = Instant::now();
-        let start = self.server.restart()?;
+        let begin = self.server.restart()?;
+        let start = begin.elapsed();
         self.server.unseal()?;
         let answer = self.server.api.send("GET", "pki-ec/ca/pem", None)?;
         if answer.0 != 200 {
@@ -294,7 +299,7 @@ impl RawRates {
     }
 }
 
-fn print(rows: &[(&Figure, Vec<Outcome>)], ends: &[End], raw: &RawRates, time: u64) -> Result<()> {
+fn print(rows: &[(&Figure, Vec<Outcome>)], ends: &[End], raw: Option<&RawRates>, time: u64) -> Result<()> {
     let first_line = |program: &str, arguments: &[&str]| must(Command::new(program).args(arguments), program);
     let today = first_line("date", &["-u", "+%Y-%m-%d"])?;
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -302,17 +307,19 @@ fn print(rows: &[(&Figure, Vec<Outcome>)], ends: &[End], raw: &RawRates, time: u
     println!(
         "\n{}, {} × {}; {} connections, {:.0} s for each figure.\n",
         today.trim(),
-        raw.cores,
+        std::thread::available_parallelism()?,
         model.trim_start_matches(['\t', ' ', ':']),
         CONNECTIONS,
         Duration::from_millis(time).as_secs_f64()
     );
-    println!(
-        "| raw signatures per second (openssl) | one process | {} processes |\n| --- | ---: | ---: |",
-        raw.cores
-    );
-    for (name, one, all) in [("RSA-2048", raw.one[0], raw.all[0]), ("P-256", raw.one[1], raw.all[1])] {
-        println!("| {name} | {one:.0} | {all:.0} |");
+    if let Some(raw) = raw {
+        println!(
+            "| raw signatures per second (openssl) | one process | {} processes |\n| --- | ---: | ---: |",
+            raw.cores
+        );
+        for (name, one, all) in [("RSA-2048", raw.one[0], raw.all[0]), ("P-256", raw.one[1], raw.all[1])] {
+            println!("| {name} | {one:.0} | {all:.0} |");
+        }
     }
     let first = ends.first().map_or("", |end| end.kind.name());
     println!(
@@ -355,7 +362,7 @@ fn print(rows: &[(&Figure, Vec<Outcome>)], ends: &[End], raw: &RawRates, time: u
         println!("\nRelease binary: {:.1} MB.", file.len() as f64 / 1e6);
     }
     let rsa = rows.iter().find(|(figure, _)| figure.name == "sign, RSA-2048 issuer, stored");
-    if let Some(ours) = rsa.and_then(|(_, outcomes)| outcomes.first()) {
+    if let (Some(ours), Some(raw)) = (rsa.and_then(|(_, outcomes)| outcomes.first()), raw) {
         println!(
             "RSA-2048, stored: {:.0} % of what openssl signs on {} cores (70 % wanted).",
             ours.per_second / raw.all[0] * 100.0,

@@ -102,14 +102,14 @@ impl Server {
         self.wait_for(&[200])
     }
 
-    /// Stops the process in an orderly way and starts it again on the same storage. Returns the time from the
-    /// start to the first answer; the server is then sealed.
-    pub(crate) fn restart(&mut self) -> Result<Duration> {
+    /// Stops the process in an orderly way and starts it again on the same storage. Returns the instant of the
+    /// start, once it has answered for the first time; the server is then sealed.
+    pub(crate) fn restart(&mut self) -> Result<Instant> {
         self.stop();
         let start = Instant::now();
         self.child = spawn(self.kind, &self.binary, &configured(&self.folder), &self.folder)?;
         self.wait_for(&[200, 429, 503])?;
-        Ok(start.elapsed())
+        Ok(start)
     }
 
     /// A field of `/proc/PID/status` in KiB, such as `VmRSS` or `VmHWM`.

@@ -1,6 +1,7 @@
 //! What waits for the writer.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, oneshot};
 
@@ -9,6 +10,13 @@ use crate::backend::Batch;
 
 /// Batches that may wait or be written at once; callers beyond that wait for a place.
 const PLACES: usize = 4096;
+
+/// The longest that a batch waits for company. An fsync takes about as long, and whoever it is for waits
+/// that long anyway.
+const GATHERING: Duration = Duration::from_millis(2);
+
+/// As many as this together share the cost of a commit well enough.
+const GOOD_COMPANY: usize = 16;
 
 /// A batch and whoever waits for it.
 #[derive(Debug)]
@@ -28,9 +36,26 @@ pub(super) struct Queue {
 #[derive(Debug, Default)]
 struct Waiting {
     requests: Vec<Request>,
-    /// Whether the writer sleeps: nobody else needs to be woken.
-    idle: bool,
+    /// How many must wait before the writer, which sleeps, is to be woken. 0 while it works.
+    wanted: usize,
     closed: bool,
+}
+
+/// How many came together of late.
+///
+/// Each commit has a price that does not depend on how many share it. Where many write at once it pays
+/// to wait until as many are together as usual; who writes alone is never kept waiting.
+#[derive(Debug, Default)]
+pub(super) struct Company {
+    usual: usize,
+}
+
+impl Company {
+    /// Grows at once with a larger group, shrinks slowly with smaller ones.
+    fn came(&mut self, together: usize) {
+        let faded = self.usual.saturating_sub(self.usual.div_ceil(8));
+        self.usual = together.max(faded).min(GOOD_COMPANY);
+    }
 }
 
 impl Queue {
@@ -46,17 +71,21 @@ impl Queue {
     pub(super) async fn commit(&self, batch: Batch) -> Result<(), StorageError> {
         let place = self.places.acquire().await.map_err(closed)?;
         let (answer, answered) = oneshot::channel();
-        let idle = {
+        let wake = {
             let mut waiting = self.waiting();
             if waiting.closed {
                 return Err(closed("the writer has stopped"));
             }
             waiting.requests.push(Request { batch, answer });
-            std::mem::take(&mut waiting.idle)
+            let wake = waiting.wanted > 0 && waiting.requests.len() >= waiting.wanted;
+            if wake {
+                waiting.wanted = 0;
+            }
+            wake
         };
         // The writer gives the place back when it takes the request.
         place.forget();
-        if idle {
+        if wake {
             self.arrived.notify_one();
         }
         // Whatever was accepted is answered, unless the writer died over it.
@@ -65,20 +94,33 @@ impl Queue {
             .unwrap_or_else(|gone| Err(StorageError::unknown_outcome("the writer has stopped", gone)))
     }
 
-    /// Moves everything that waits into `group`, which is empty; waits if nothing does. `false` if the
-    /// queue is closed and empty.
-    pub(super) fn take(&self, group: &mut Vec<Request>) -> bool {
+    /// Moves everything that waits into `group`, which is empty; waits if nothing does, and for a moment
+    /// longer until there is as much `company` as of late. `false` if the queue is closed and empty.
+    pub(super) fn take(&self, group: &mut Vec<Request>, company: &mut Company) -> bool {
         let mut waiting = self.waiting();
         while waiting.requests.is_empty() {
             if waiting.closed {
                 return false;
             }
-            waiting.idle = true;
+            waiting.wanted = 1;
             waiting = self.arrived.wait(waiting).unwrap_or_else(PoisonError::into_inner);
         }
-        waiting.idle = false;
+        if waiting.requests.len() < company.usual {
+            let deadline = Instant::now() + GATHERING;
+            while waiting.requests.len() < company.usual && !waiting.closed {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() {
+                    break;
+                }
+                waiting.wanted = company.usual;
+                (waiting, _) =
+                    self.arrived.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+        waiting.wanted = 0;
         std::mem::swap(&mut waiting.requests, group);
         drop(waiting);
+        company.came(group.len());
         self.places.add_permits(group.len());
         true
     }
@@ -102,4 +144,24 @@ impl Queue {
 
 fn closed(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StorageError {
     StorageError::unavailable("the store is closed", error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn company_grows_at_once_and_fades_slowly() {
+        let mut company = Company::default();
+        company.came(1);
+        assert_eq!(company.usual, 1, "who writes alone is not kept waiting");
+        company.came(40);
+        assert_eq!(company.usual, GOOD_COMPANY);
+        company.came(3);
+        assert_eq!(company.usual, 14);
+        for _ in 0..20 {
+            company.came(1);
+        }
+        assert_eq!(company.usual, 1);
+    }
 }

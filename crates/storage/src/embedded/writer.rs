@@ -4,7 +4,7 @@ use rusqlite::{Connection, ErrorCode, OptionalExtension as _};
 
 use super::checkpoint::Checkpointer;
 use super::folder::Folder;
-use super::queue::{Queue, Request};
+use super::queue::{Company, Queue, Request};
 use crate::StorageError;
 use crate::backend::{Batch, Change, Expect};
 
@@ -16,7 +16,8 @@ const LARGEST_GROUP: usize = 4 << 20;
 pub(super) fn run(connection: &Connection, queue: &Queue, folder: &Folder, checkpointer: &Checkpointer) {
     let _leaving = Leaving { queue, checkpointer };
     let mut waiting = Vec::new();
-    while queue.take(&mut waiting) {
+    let mut company = Company::default();
+    while queue.take(&mut waiting, &mut company) {
         let mut requests = waiting.drain(..);
         while !requests.as_slice().is_empty() {
             let mut size = 0_usize;
@@ -33,7 +34,7 @@ pub(super) fn run(connection: &Connection, queue: &Queue, folder: &Folder, check
                 tracing::error!(error = %stopped, "storage stopped: the outcome of a commit is unknown");
                 queue.close();
                 refuse(requests, &stopped);
-                while queue.take(&mut waiting) {
+                while queue.take(&mut waiting, &mut company) {
                     refuse(waiting.drain(..), &stopped);
                 }
                 return;
