@@ -55,7 +55,9 @@ fn block_body<'a>(label: &'a str, body: &'a str) -> Option<(Block<'a>, &'a str)>
         if line.contains(':') {
             headers.push(line.trim());
         } else {
-            base64.extend(line.bytes().filter(|byte| !byte.is_ascii_whitespace()));
+            for word in line.split_ascii_whitespace() {
+                base64.extend_from_slice(word.as_bytes());
+            }
         }
     }
     let der = data_encoding::BASE64.decode(&base64).ok()?;

@@ -244,7 +244,11 @@ impl Answer {
             auth: self.auth.as_ref(),
         };
         if !self.response.flatten {
-            return Ok(serde_json::to_vec(&envelope)?);
+            // Room for the frame and a login from the start, so that the data is copied once.
+            let size = envelope.data.as_ref().map_or(0, |data| data.get().len());
+            let mut text = Vec::with_capacity(size.saturating_add(1024));
+            serde_json::to_writer(&mut text, &envelope)?;
+            return Ok(text);
         }
         let mut object = serde_json::to_value(&envelope)?;
         if let (Some(object), Some(data)) = (object.as_object_mut(), &self.response.data) {

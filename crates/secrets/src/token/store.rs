@@ -44,7 +44,7 @@ pub(crate) const OWNED: &str = "owned";
 pub(crate) const TOKEN_TAG: char = 't';
 
 /// Bytes of entries that the cache may hold.
-const CACHE_BYTES: u64 = 8 << 20;
+const CACHE_BYTES: u64 = 2 << 20;
 /// An entry's typical size in memory.
 const ENTRY_BYTES: usize = 640;
 

@@ -208,8 +208,9 @@ fn prepare(folder: &Folder, largest: Option<u64>) -> rusqlite::Result<Option<(Co
     writing.pragma_update(None, "journal_mode", "WAL")?;
     writing.pragma_update(None, "synchronous", "FULL")?;
     writing.pragma_update(None, "wal_autocheckpoint", 0)?;
-    // The operating system's page cache holds the rest, for all connections.
-    writing.pragma_update(None, "cache_size", -8192)?;
+    // What is written lies mostly at the end of the table and of each collection's range. The operating
+    // system's page cache holds the rest, for all connections.
+    writing.pragma_update(None, "cache_size", -2048)?;
     if new {
         writing.execute_batch(&format!(
             "BEGIN IMMEDIATE;
