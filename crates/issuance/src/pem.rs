@@ -1,13 +1,26 @@
 //! PEM (RFC 7468), read as forgivingly as clients need and written in one form.
 
-use zeroize::Zeroizing;
+use zeroize::Zeroize as _;
 
-/// One block of a PEM text.
+/// One block of a PEM text. Wiped when dropped, if it is a private key.
 pub(crate) struct Block<'a> {
     pub(crate) label: &'a str,
     /// RFC 1421 headers (`Proc-Type: 4,ENCRYPTED`), if any.
     pub(crate) headers: Vec<&'a str>,
-    pub(crate) der: Zeroizing<Vec<u8>>,
+    pub(crate) der: Vec<u8>,
+}
+
+impl Drop for Block<'_> {
+    fn drop(&mut self) {
+        if is_secret(self.label) {
+            self.der.zeroize();
+        }
+    }
+}
+
+/// Certificates and requests are for everybody; wiping them costs more than decoding them.
+fn is_secret(label: &str) -> bool {
+    label.contains("KEY") && !label.contains("PUBLIC")
 }
 
 /// The well-formed blocks of a text, in order; anything between them is skipped, as are blocks
@@ -50,7 +63,7 @@ fn block_body<'a>(label: &'a str, body: &'a str) -> Option<(Block<'a>, &'a str)>
     let after = tail.strip_prefix("-----END ")?.strip_prefix(label)?.strip_prefix("-----")?;
 
     let mut headers = Vec::new();
-    let mut base64 = Zeroizing::new(Vec::with_capacity(content.len()));
+    let mut base64 = Vec::with_capacity(content.len());
     for line in content.lines() {
         if line.contains(':') {
             headers.push(line.trim());
@@ -60,8 +73,11 @@ fn block_body<'a>(label: &'a str, body: &'a str) -> Option<(Block<'a>, &'a str)>
             }
         }
     }
-    let der = data_encoding::BASE64.decode(&base64).ok()?;
-    Some((Block { label, headers, der: Zeroizing::new(der) }, after))
+    let der = data_encoding::BASE64.decode(&base64);
+    if is_secret(label) {
+        base64.zeroize();
+    }
+    Some((Block { label, headers, der: der.ok()? }, after))
 }
 
 /// One block with lines of 64 characters and a final newline.
@@ -92,6 +108,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn only_private_keys_are_secret() {
+        for label in ["PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY", "ENCRYPTED PRIVATE KEY"] {
+            assert!(is_secret(label), "{label}");
+        }
+        for label in ["CERTIFICATE", "CERTIFICATE REQUEST", "NEW CERTIFICATE REQUEST", "PUBLIC KEY"] {
+            assert!(!is_secret(label), "{label}");
+        }
+    }
+
+    #[test]
     fn lines_have_64_characters() {
         for length in [0, 1, 47, 48, 49, 96, 100] {
             let der = vec![0xa5; length];
@@ -99,7 +125,7 @@ mod tests {
             assert!(text.lines().all(|line| line.len() <= 64));
             let read: Vec<_> = blocks(&text).collect();
             assert_eq!(read.len(), 1);
-            assert_eq!(*read[0].der, der);
+            assert_eq!(read[0].der, der);
             assert_eq!(read[0].label, "CERTIFICATE");
         }
     }
@@ -111,7 +137,7 @@ mod tests {
             encode("A", b"one").replace('\n', "\r\n"),
             encode("B", b"two")
         );
-        let read: Vec<_> = blocks(&text).map(|block| (block.label.to_owned(), block.der.to_vec())).collect();
+        let read: Vec<_> = blocks(&text).map(|block| (block.label.to_owned(), block.der.clone())).collect();
         assert_eq!(read, [("A".to_owned(), b"one".to_vec()), ("B".to_owned(), b"two".to_vec())]);
     }
 
@@ -126,6 +152,6 @@ mod tests {
         let text = "-----BEGIN RSA PRIVATE KEY-----\nProc-Type: 4,ENCRYPTED\nDEK-Info: AES\n\nb25l\n-----END RSA PRIVATE KEY-----\n";
         let block = blocks(text).next().unwrap();
         assert_eq!(block.headers, ["Proc-Type: 4,ENCRYPTED", "DEK-Info: AES"]);
-        assert_eq!(*block.der, b"one");
+        assert_eq!(block.der, b"one");
     }
 }
