@@ -55,7 +55,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<Tally> {
         "--only=peer" => Some(Kind::OpenBao),
         _ => None,
     });
-    let profile = arguments.iter().find_map(|argument| argument.strip_prefix("--profile=")).unwrap_or("release");
+    let profile =
+        arguments.iter().find_map(|argument| argument.strip_prefix("--profile=")).unwrap_or("release");
     let filter = arguments.iter().find(|argument| !argument.starts_with('-')).map_or("", String::as_str);
     let (warm_up, time) = if quick { (300, 2_000) } else { (2_000, 10_000) };
 

@@ -41,6 +41,14 @@ const LARGEST_BATCH: usize = 256 << 20;
 /// Up to this many keys are read in place; more go to the blocking pool.
 const SHORT_SCAN: usize = 32;
 
+/// Both bounds stand as plain terms, so that the index ends the search. `?2 IS NULL OR k < ?2` would only
+/// filter: a short collection would read on through all that lies behind it.
+const KEYS: &str = "SELECT k FROM kv WHERE k >= ?1 AND k < ?2 ORDER BY k LIMIT ?3";
+const RECORDS: &str = "SELECT k, v FROM kv WHERE k >= ?1 AND k < ?2 ORDER BY k LIMIT ?3";
+/// For a prefix that no key lies behind.
+const ALL_KEYS: &str = "SELECT k FROM kv WHERE k >= ?1 AND ?2 IS NULL ORDER BY k LIMIT ?3";
+const ALL_RECORDS: &str = "SELECT k, v FROM kv WHERE k >= ?1 AND ?2 IS NULL ORDER BY k LIMIT ?3";
+
 /// A durable store in a folder of its own. Dropping it finishes what was accepted and closes it.
 pub struct Embedded {
     folder: Arc<Folder>,
@@ -108,9 +116,7 @@ impl Backend for Embedded {
 
     async fn keys(&self, prefix: &[u8], after: Option<&Key>, limit: usize) -> Result<Vec<Key>, StorageError> {
         self.range(prefix, after, limit, |connection, from, to, limit| {
-            let mut statement = connection.prepare_cached(
-                "SELECT k FROM kv WHERE k >= ?1 AND (?2 IS NULL OR k < ?2) ORDER BY k LIMIT ?3",
-            )?;
+            let mut statement = connection.prepare_cached(if to.is_some() { KEYS } else { ALL_KEYS })?;
             let rows =
                 statement.query_map((from, to, limit), |row| Ok(Key::from(row.get_ref(0)?.as_blob()?)))?;
             rows.collect()
@@ -125,9 +131,8 @@ impl Backend for Embedded {
         limit: usize,
     ) -> Result<Vec<(Key, Vec<u8>)>, StorageError> {
         self.range(prefix, after, limit, |connection, from, to, limit| {
-            let mut statement = connection.prepare_cached(
-                "SELECT k, v FROM kv WHERE k >= ?1 AND (?2 IS NULL OR k < ?2) ORDER BY k LIMIT ?3",
-            )?;
+            let mut statement =
+                connection.prepare_cached(if to.is_some() { RECORDS } else { ALL_RECORDS })?;
             let rows = statement.query_map((from, to, limit), |row| {
                 Ok((Key::from(row.get_ref(0)?.as_blob()?), row.get(1)?))
             })?;
@@ -267,6 +272,21 @@ fn end_of(prefix: &[u8]) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_range_is_searched_from_its_first_key_to_its_last() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Embedded::open(folder.path()).unwrap();
+        for sql in [KEYS, RECORDS] {
+            let plan = store.readers.with(|connection| {
+                connection.query_row(&format!("EXPLAIN QUERY PLAN {sql}"), (&b"a"[..], &b"b"[..], 1), |row| {
+                    row.get::<_, String>("detail")
+                })
+            });
+            let plan = plan.unwrap();
+            assert!(plan.ends_with("(k>? AND k<?)"), "{plan}");
+        }
+    }
 
     #[test]
     fn a_prefix_ends_before_its_successor() {
