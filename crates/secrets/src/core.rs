@@ -500,7 +500,8 @@ impl Active {
         let wrap_info = response.wrap_info.take();
         let renewed = response.renewed.take();
         let mut answer = Answer {
-            request_id: request.id.clone(),
+            // As the peer does, a wrapped answer has no request id: the one of its content is inside.
+            request_id: if wrap_info.is_some() { String::new() } else { request.id.clone() },
             reads: matches!(request.operation, Operation::Read | Operation::List | Operation::Scan),
             response,
             auth: auth.map(|auth| *auth),
@@ -527,7 +528,7 @@ impl Active {
             && answer.has_body()
         {
             let info = wrapping::wrap(&self.tokens, &answer, ttl, &request.path, now).await?;
-            answer = Answer { request_id: answer.request_id, wrap_info: Some(info), ..Answer::default() };
+            answer = Answer { wrap_info: Some(info), ..Answer::default() };
         }
         Ok(answer)
     }

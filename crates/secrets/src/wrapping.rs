@@ -34,9 +34,12 @@ pub async fn wrap(
     creation_path: &str,
     now: Timestamp,
 ) -> Result<WrapInfo, Error> {
-    let accessor = answer.auth.as_ref().map(|auth| auth.accessor.clone()).unwrap_or_default();
+    let accessor = match &answer.auth {
+        Some(auth) => auth.accessor.clone(),
+        None => answer.response.accessor.clone().unwrap_or_default(),
+    };
     let content = match &answer.response.raw {
-        None => answer.to_json()?,
+        None => answer.to_kept()?,
         // A body that is no JSON is kept as the peer keeps it: inside one.
         Some(raw) => {
             let data = serde_json::json!({

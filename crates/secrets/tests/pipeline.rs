@@ -2,8 +2,8 @@
 
 mod common;
 
-use chancery_secrets::Operation;
 use chancery_secrets::error::Kind;
+use chancery_secrets::{Operation, Request};
 use common::Server;
 use serde_json::{Value, json};
 
@@ -167,4 +167,37 @@ async fn revoking_by_an_empty_prefix_is_refused() {
         assert_eq!(refusal.0, Kind::InvalidRequest, "{path}");
     }
     assert!(server.ask(Operation::Read, "sys/mounts", "root", Value::Null).await.is_ok());
+}
+
+#[tokio::test]
+async fn unknown_parameters_are_warned_of_where_an_answer_has_room_for_it() {
+    let server = Server::start().await;
+    let policy = r#"path "a" { capabilities = ["read"] }"#;
+    let body = json!({"policy": policy, "nonsense": 1});
+    assert_eq!(server.write("sys/policies/acl/a", body).await, Value::Null, "204 stays 204");
+    let warned = server.write("sys/capabilities-self", json!({"path": "a", "y": 1, "x": 2})).await;
+    assert_eq!(
+        warned["warnings"],
+        json!(["Endpoint ignored these unrecognized parameters: [x y]"]),
+        "beside the answer"
+    );
+    let mut read = Request::new(Operation::Read, "sys/policies/acl/a").token("root");
+    read.query = vec![("nonsense".to_owned(), "1".to_owned())];
+    let read = server.json(server.core.handle(read).await);
+    assert_eq!(read["warnings"], json!(["Endpoint ignored these unrecognized parameters: [nonsense]"]));
+    let tidy = server.write("auth/token/tidy", json!({"nonsense": 1})).await;
+    assert_eq!(tidy["warnings"].as_array().map_or(0, Vec::len), 1, "an answer with a status of its own");
+}
+
+#[tokio::test]
+async fn a_slash_at_the_end_is_for_what_has_names_below() {
+    let server = Server::start().await;
+    let listed = server.ask(Operation::List, "auth/token/accessors/", "root", Value::Null).await;
+    assert!(listed.is_ok());
+    for (operation, path) in
+        [(Operation::Read, "sys/key-status/"), (Operation::List, "auth/token/lookup-self/")]
+    {
+        let refusal = server.refusal(operation, path, "root", Value::Null).await;
+        assert_eq!(refusal.0, Kind::NotFound, "{path}");
+    }
 }

@@ -28,7 +28,10 @@ pub(super) fn request(head: &Parts, path: String) -> Result<Request, Refused> {
     }
     request.token = token(&head.headers);
     request.wrap_ttl = wrap_ttl(&head.headers)?;
-    request.query = query;
+    // As the peer does: the parameters of a write are in its body, and only there.
+    if !matches!(operation, Operation::Update | Operation::Patch) {
+        request.query = query;
+    }
     Ok(request)
 }
 
@@ -223,6 +226,12 @@ mod tests {
             request.query,
             [("list".to_owned(), "false".to_owned()), ("x".to_owned(), "%zz y".to_owned())]
         );
+    }
+
+    #[test]
+    fn the_query_of_a_write_says_nothing() {
+        let request = ask("POST", "/v1/a?x=1", &[]).expect("valid");
+        assert_eq!(request.query, []);
     }
 
     #[test]
