@@ -7,7 +7,7 @@ use chancery_storage::{Barrier, Name, Unsealed, View, Writes};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::audit::{Audit, Outcome, Receipt, RequestRecord};
+use crate::audit::{Audit, AuditedHeaders, Outcome, Receipt, RequestRecord};
 use crate::engine::cubbyhole::Cubbyhole;
 use crate::engine::{AnyEngine, Call, Class, Mount, Mounted, SystemLimits, Tuning};
 use crate::error::Error;
@@ -139,6 +139,12 @@ impl Core {
     /// The UUID of this server's storage.
     pub(crate) fn cluster_id(&self) -> Result<String, Error> {
         Ok(self.active()?.cluster.id.clone())
+    }
+
+    /// The request headers that audit records carry: those that a front end hands over. None while
+    /// the server is sealed.
+    pub fn audited_headers(&self) -> Arc<AuditedHeaders> {
+        self.active().map(|active| active.audit.headers()).unwrap_or_default()
     }
 
     /// Whether the server is sealed.
