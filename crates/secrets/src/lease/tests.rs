@@ -242,6 +242,64 @@ async fn revoking_later_is_durable_now() {
 }
 
 #[tokio::test]
+async fn a_prefix_is_revoked_later_with_few_commits_and_durably() {
+    let commits = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&commits);
+    let memory = Memory::new().with_faults(move |_: &Batch| {
+        seen.fetch_add(1, Ordering::Relaxed);
+        Fault::None
+    });
+    let scene = Scene::over(&memory).await;
+    let holder = scene.token(Ttl::hours(5)).await;
+    let mut ids = Vec::new();
+    for serial in 0..20 {
+        ids.push(scene.lease(&holder, &serial.to_string()).await.unwrap().id);
+        scene.token(Ttl::hours(5)).await;
+    }
+    let before = commits.load(Ordering::Relaxed);
+    for prefix in ["pki", "auth/approle"] {
+        scene.leases.revoke_prefix(prefix, false, after(1), &scene.find()).await.unwrap();
+    }
+    assert_eq!(commits.load(Ordering::Relaxed) - before, 2, "one for the leases, one for the tokens");
+    assert!(scene.engine.taken().is_empty(), "nobody waited for the engine");
+    assert!(scene.tokens.find(holder.key, after(1)).await.unwrap().is_none(), "refused at once");
+    let renewed = scene.leases.renew(&ids[0], Ttl::hours(1), after(1), &scene.find()).await;
+    assert_eq!(renewed.unwrap_err().message(), "lease is not renewable");
+
+    let restarted = Leases::open(Arc::new(TokenStore::open(scene.tokens.root.clone()).await.unwrap()));
+    restarted.expire_due(after(1), &scene.find()).await.unwrap();
+    assert_eq!(scene.engine.taken().len(), 20);
+    assert_eq!(scene.left().await, (0, (0, 0, 0)));
+}
+
+#[tokio::test]
+async fn a_lease_is_irrevocable_until_it_is_taken_back_or_forgotten() {
+    let scene = Scene::open().await;
+    let token = scene.token(Ttl::hours(5)).await;
+    let first = scene.lease(&token, "1").await.unwrap();
+    let second = scene.lease(&token, "2").await.unwrap();
+    scene.lease(&token, "3").await.unwrap();
+    let irrevocable = async || {
+        let found = scene.leases.irrevocable(|_| "pki/".to_owned()).await.unwrap();
+        found.leases.into_iter().map(|(id, _)| id).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(irrevocable().await, BTreeSet::new());
+    scene.engine.fails.store(true, Ordering::Relaxed);
+    for id in [&first.id, &second.id] {
+        assert!(scene.leases.revoke(id, true, after(1), &scene.find()).await.is_err());
+    }
+    assert_eq!(irrevocable().await, BTreeSet::from([first.id.clone(), second.id.clone()]));
+    scene.engine.fails.store(false, Ordering::Relaxed);
+    scene.leases.revoke(&first.id, true, after(2), &scene.find()).await.unwrap();
+    assert_eq!(irrevocable().await, BTreeSet::from([second.id.clone()]));
+    scene.engine.fails.store(true, Ordering::Relaxed);
+    scene.leases.revoke_force("pki/issue", after(3), &scene.find()).await.unwrap();
+    assert_eq!(irrevocable().await, BTreeSet::new());
+    let entries = scene.tokens.root.scan(IRREVOCABLE, Position::Start, usize::MAX).await.unwrap();
+    assert!(entries.is_empty());
+}
+
+#[tokio::test]
 async fn a_renewal_is_capped_from_the_issue_on() {
     let scene = Scene::open().await;
     let token = scene.token(Ttl::hours(5)).await;
