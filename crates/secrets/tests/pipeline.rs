@@ -1,5 +1,7 @@
 //! The order of the pipeline, from outside: who is let in, what is recorded, what is told to whom.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of a test fail with it")]
+
 mod common;
 
 use chancery_secrets::error::Kind;
