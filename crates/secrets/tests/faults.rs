@@ -243,3 +243,28 @@ async fn a_cubbyhole_goes_with_its_token_whatever_fails() {
         position += 1;
     }
 }
+
+#[tokio::test]
+async fn an_audited_header_is_recorded_or_not_and_can_be_written_again() {
+    let all = "sys/config/auditing/request-headers";
+    let one = format!("{all}/x-trace");
+    let none = json!({ "headers": {} });
+    let hashed = json!({ "headers": { "x-trace": { "hmac": true } } });
+    for fault in FAULTS {
+        let happened = fault == Fault::FailsAfterPersisting;
+        let (server, fuse) = faulty(fault).await;
+        fuse.arm(0);
+        assert!(server.ask(Operation::Update, &one, "root", json!({ "hmac": true })).await.is_err());
+        let shown = server.restarted().await.read(all).await["data"].clone();
+        assert_eq!(shown, if happened { hashed.clone() } else { none.clone() }, "{fault:?}");
+        server.write(&one, json!({ "hmac": true })).await;
+        assert_eq!(server.read(all).await["data"], hashed);
+
+        fuse.arm(0);
+        assert!(server.ask(Operation::Delete, &one, "root", Value::Null).await.is_err());
+        let shown = server.restarted().await.read(all).await["data"].clone();
+        assert_eq!(shown, if happened { none.clone() } else { hashed.clone() }, "{fault:?}");
+        server.ask(Operation::Delete, &one, "root", Value::Null).await.unwrap();
+        assert_eq!(server.read(all).await["data"], none);
+    }
+}

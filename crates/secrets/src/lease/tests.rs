@@ -320,19 +320,9 @@ async fn a_renewal_is_capped_from_the_issue_on() {
     assert_eq!(renew(&lease.id, 1, after(3601)).await.unwrap_err(), "lease is not renewable");
 }
 
-#[tokio::test]
-async fn every_write_can_fail_with_and_without_having_happened() {
-    async fn story(scene: &Scene) -> Result<(), Error> {
-        let new = NewToken { ttl: Ttl::hours(5), ..NewToken::default() };
-        let token = scene.tokens.create(new, start()).await?.entry;
-        let one = scene.lease(&token, "1").await?;
-        scene.lease(&token, "2").await?;
-        scene.leases.renew(&one.id, Ttl::hours(2), after(1), &scene.find()).await?;
-        scene.leases.revoke(&one.id, true, after(2), &scene.find()).await?;
-        scene.tokens.revoke_tree(token.key, after(3)).await?;
-        let (_, errors) = scene.leases.expire_due(after(4), &scene.find()).await?;
-        errors.into_iter().next().map_or(Ok(()), Err)
-    }
+/// Has each commit of `story` fail, and fail after it persisted; then upkeep must bring everything to an
+/// end. `story` makes two leases.
+async fn each_commit_fails(story: impl AsyncFn(&Scene) -> Result<(), Error>, least: usize) {
     let mut position = 0;
     loop {
         for fault in [Fault::Fails, Fault::FailsAfterPersisting] {
@@ -350,16 +340,63 @@ async fn every_write_can_fail_with_and_without_having_happened() {
             left.store(position, Ordering::Relaxed);
             let outcome = story(&scene).await;
             if left.swap(usize::MAX, Ordering::Relaxed) != usize::MAX {
-                assert!(outcome.is_ok() && position > 8, "{position} commits");
+                assert!(outcome.is_ok() && position >= least, "{position} commits: {outcome:?}");
                 return;
             }
             assert!(outcome.is_err(), "commit {position} failed and nobody noticed");
+            scene.engine.fails.store(false, Ordering::Relaxed);
             let registered = scene.engine.taken().len() + scene.left().await.0;
             scene.expire(after(5)).await;
             scene.expire(after(100_000)).await;
             assert_eq!(scene.left().await, (0, (0, 0, 0)), "after commit {position}");
+            let listed = scene.tokens.root.scan(IRREVOCABLE, Position::Start, usize::MAX).await.unwrap();
+            assert!(listed.is_empty(), "after commit {position}");
             assert!(scene.engine.taken().len() >= registered.min(2), "after commit {position}");
         }
         position += 1;
     }
+}
+
+#[tokio::test]
+async fn every_write_can_fail_with_and_without_having_happened() {
+    each_commit_fails(
+        async |scene| {
+            let new = NewToken { ttl: Ttl::hours(5), ..NewToken::default() };
+            let token = scene.tokens.create(new, start()).await?.entry;
+            let one = scene.lease(&token, "1").await?;
+            scene.lease(&token, "2").await?;
+            scene.leases.renew(&one.id, Ttl::hours(2), after(1), &scene.find()).await?;
+            scene.leases.revoke(&one.id, true, after(2), &scene.find()).await?;
+            scene.tokens.revoke_tree(token.key, after(3)).await?;
+            let (_, errors) = scene.leases.expire_due(after(4), &scene.find()).await?;
+            errors.into_iter().next().map_or(Ok(()), Err)
+        },
+        9,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn every_write_about_what_an_engine_will_not_take_back_can_fail_too() {
+    each_commit_fails(
+        async |scene| {
+            let path = "auth/approle/login".to_owned();
+            let new = NewToken { ttl: Ttl::hours(5), path, ..NewToken::default() };
+            let token = scene.tokens.create(new, start()).await?.entry;
+            let one = scene.lease(&token, "1").await?;
+            scene.lease(&token, "2").await?;
+            scene.engine.fails.store(true, Ordering::Relaxed);
+            match scene.leases.revoke(&one.id, true, after(1), &scene.find()).await {
+                Err(error) if error.message() == "not now" => {}
+                other => other?,
+            }
+            scene.engine.fails.store(false, Ordering::Relaxed);
+            scene.leases.revoke_prefix("pki", false, after(2), &scene.find()).await?;
+            scene.leases.revoke_prefix("auth", false, after(2), &scene.find()).await?;
+            let (_, errors) = scene.leases.expire_due(after(60), &scene.find()).await?;
+            errors.into_iter().next().map_or(Ok(()), Err)
+        },
+        8,
+    )
+    .await;
 }
