@@ -46,7 +46,7 @@ pub struct Response {
 #[derive(Debug, Clone)]
 pub struct Raw {
     /// Its media type.
-    pub content_type: &'static str,
+    pub content_type: Cow<'static, str>,
     /// Its bytes.
     pub body: Bytes,
     /// Seconds since the epoch at which the content last changed, for `If-Modified-Since`.
@@ -88,7 +88,11 @@ impl Response {
     /// A body that is not JSON.
     pub fn raw(content_type: &'static str, body: impl Into<Bytes>) -> Self {
         Self {
-            raw: Some(Box::new(Raw { content_type, body: body.into(), last_modified: None })),
+            raw: Some(Box::new(Raw {
+                content_type: content_type.into(),
+                body: body.into(),
+                last_modified: None,
+            })),
             ..Self::default()
         }
     }
