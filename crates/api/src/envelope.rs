@@ -54,7 +54,8 @@ pub struct Auth {
     pub accessor: String,
     /// All its policies.
     pub policies: Vec<String>,
-    /// Those that come from the token itself.
+    /// Those that come from the token itself; left out when there are none, as the peer does.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub token_policies: Vec<String>,
     /// Those that come from the entity behind it.
     #[serde(skip_serializing_if = "Vec::is_empty")]

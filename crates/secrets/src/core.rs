@@ -7,7 +7,7 @@ use chancery_storage::{Barrier, Name, Unsealed, View, Writes};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::audit::{Audit, Outcome, Receipt, RequestRecord};
+use crate::audit::{Audit, AuditedHeaders, Outcome, Receipt, RequestRecord};
 use crate::engine::cubbyhole::Cubbyhole;
 use crate::engine::{AnyEngine, Call, Class, Mount, Mounted, SystemLimits, Tuning};
 use crate::error::Error;
@@ -139,6 +139,12 @@ impl Core {
     /// The UUID of this server's storage.
     pub(crate) fn cluster_id(&self) -> Result<String, Error> {
         Ok(self.active()?.cluster.id.clone())
+    }
+
+    /// The request headers that audit records carry: those that a front end hands over. None while
+    /// the server is sealed.
+    pub fn audited_headers(&self) -> Arc<AuditedHeaders> {
+        self.active().map(|active| active.audit.headers()).unwrap_or_default()
     }
 
     /// Whether the server is sealed.
@@ -500,7 +506,8 @@ impl Active {
         let wrap_info = response.wrap_info.take();
         let renewed = response.renewed.take();
         let mut answer = Answer {
-            request_id: request.id.clone(),
+            // As the peer does, a wrapped answer has no request id: the one of its content is inside.
+            request_id: if wrap_info.is_some() { String::new() } else { request.id.clone() },
             reads: matches!(request.operation, Operation::Read | Operation::List | Operation::Scan),
             response,
             auth: auth.map(|auth| *auth),
@@ -527,7 +534,7 @@ impl Active {
             && answer.has_body()
         {
             let info = wrapping::wrap(&self.tokens, &answer, ttl, &request.path, now).await?;
-            answer = Answer { request_id: answer.request_id, wrap_info: Some(info), ..Answer::default() };
+            answer = Answer { wrap_info: Some(info), ..Answer::default() };
         }
         Ok(answer)
     }

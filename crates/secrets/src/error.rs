@@ -116,6 +116,17 @@ impl Error {
         self
     }
 
+    /// With `prefix` taken from the front of each sentence that has it.
+    #[must_use]
+    pub(crate) fn without_prefix(mut self, prefix: &str) -> Self {
+        for message in &mut self.messages {
+            if message.starts_with(prefix) {
+                message.drain(..prefix.len());
+            }
+        }
+        self
+    }
+
     /// The sentences as one text.
     pub fn message(&self) -> String {
         self.messages.join("; ")

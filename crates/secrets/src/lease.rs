@@ -1,7 +1,7 @@
 //! Leases: what was given out for a time, and how it is taken back.
 //!
-//! A secret's lease is one record, ordered by birth, and one marker in the collection of expiries;
-//! the token that asked for it has it in its index, so that it goes when the token goes. A lease id
+//! A secret's lease is one record, ordered by birth, and one marker in the collection of expiries; if its
+//! engine would not take it back it stands in one more, which answers what is irrevocable. The token that asked for it has it in its index, so that it goes when the token goes. A lease id
 //! is the path that made it and a name that begins with its birth, so it leads straight to the
 //! record. Tokens are leases too as far as `sys/leases/` is concerned: their ids lead to the token
 //! store.
@@ -27,6 +27,8 @@ use crate::token::ttl::Lifetime;
 use crate::token::{TokenEntry, TokenKey, TokenKind, TokenStore, base62, store};
 
 const LEASES: &str = "leases";
+/// The ids of leases that an engine would not take back, in the order of their birth.
+const IRREVOCABLE: &str = "irrevocable";
 
 /// Tells leases from tokens in the collections that hold both.
 pub(crate) const TAG: char = 'l';
@@ -220,7 +222,7 @@ impl Leases {
     pub async fn list(&self, prefix: &str) -> Result<Vec<String>, Error> {
         let prefix = folder(prefix);
         let mut names = BTreeSet::new();
-        self.each(|id, _| {
+        self.each(|id| {
             if let Some(rest) = id.strip_prefix(&prefix) {
                 names.insert(match rest.split_once('/') {
                     Some((folder, _)) => format!("{folder}/"),
@@ -302,7 +304,8 @@ impl Leases {
         }
     }
 
-    /// As [`revoke`](Self::revoke), for every lease below `prefix`. Reads every lease.
+    /// As [`revoke`](Self::revoke), for every lease below `prefix`. Reads every lease. Without `sync`
+    /// they are marked, a page of them with one commit, and the next rounds of upkeep do the rest.
     pub async fn revoke_prefix(
         &self,
         prefix: &str,
@@ -311,10 +314,14 @@ impl Leases {
         find: FindMount<'_>,
     ) -> Result<(), Error> {
         let (leases, tokens) = self.below(prefix).await?;
+        if !sync {
+            self.condemn_all(&leases, now).await?;
+            return self.tokens.condemn_all(&tokens, now).await;
+        }
         let mut failed = None;
         for id in leases {
             // One that cannot be taken back must not keep the others.
-            let outcome = self.revoke(&id, sync, now, find).await;
+            let outcome = self.revoke(&id, true, now, find).await;
             failed = failed.or(outcome.err());
         }
         self.tokens.revoke_all(&tokens, now).await?;
@@ -333,17 +340,15 @@ impl Leases {
         self.tokens.revoke_all(&tokens, now).await
     }
 
-    /// The leases of secrets whose engine failed to take them back. Reads every lease.
+    /// The leases of secrets whose engine failed to take them back.
     pub async fn irrevocable(&self, mount_of: impl Fn(&str) -> String) -> Result<Irrevocable, Error> {
         let mut found = Irrevocable::default();
-        self.each(|id, failure| {
-            if let Some(error) = failure {
-                found.lease_count += 1;
-                *found.counts.entry(mount_of(id)).or_default() += 1;
-                found.leases.push((id.to_owned(), error.to_owned()));
-            }
-        })
-        .await?;
+        for name in self.root.list(IRREVOCABLE, Position::Start, usize::MAX).await? {
+            let Some((record, _)) = read(&self.root, name.text()).await? else { continue };
+            found.lease_count += 1;
+            *found.counts.entry(mount_of(&record.id)).or_default() += 1;
+            found.leases.push((record.id, record.error));
+        }
         Ok(found)
     }
 
@@ -419,6 +424,34 @@ impl Leases {
         .await
     }
 
+    /// As [`condemn`](Self::condemn), for many.
+    async fn condemn_all(&self, ids: &[String], now: Timestamp) -> Result<(), Error> {
+        for ids in ids.chunks(store::PAGE) {
+            loop {
+                let mut writes = Writes::new();
+                for id in ids {
+                    let Some((record, version)) = read(&self.root, id).await? else { continue };
+                    if record.revoking {
+                        continue;
+                    }
+                    writes.expect_unchanged(&self.root, LEASES, &place(record.name()), &version)?;
+                    let due = record.due;
+                    let record = LeaseRecord { revoking: true, due: store::millis(now).max(1), ..record };
+                    put(&self.root, &record, due, &mut writes)?;
+                }
+                if writes.is_empty() {
+                    break;
+                }
+                match self.root.commit(writes).await {
+                    Ok(()) => break,
+                    Err(StorageError::Conflict) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Has the engine take back what was leased, then forgets the lease. If the engine fails, the
     /// next attempt is due after a pause; with `force` the failure does not matter.
     async fn take_back(
@@ -447,9 +480,14 @@ impl Leases {
             .await?;
             return Err(error);
         }
-        // Whatever happened to the record meanwhile, only its marker can have moved.
-        let due = read(&self.root, &record.id).await?.map_or(record.due, |(record, _)| record.due);
+        // Whatever happened to the record meanwhile, only its marker can have moved, and another attempt
+        // can have failed.
+        let record = read(&self.root, &record.id).await?.map_or(record, |(record, _)| record);
+        let due = record.due;
         let mut writes = Writes::new();
+        if record.attempts > 0 {
+            writes.delete(&self.root, IRREVOCABLE, &irrevocable(&record))?;
+        }
         writes.delete(&self.root, LEASES, &place(record.name()))?;
         writes.delete(&self.root, store::EXPIRIES, &marker(due, &record.id))?;
         if let Some(owner) = record.owner {
@@ -463,14 +501,14 @@ impl Leases {
         Ok(self.tokens.find(key, now).await?.filter(|entry| entry.path == path))
     }
 
-    /// Calls `see` with every lease id, and with what the engine said if it would not take it back.
-    async fn each(&self, mut see: impl FnMut(&str, Option<&str>)) -> Result<(), Error> {
+    /// Calls `see` with every lease id.
+    async fn each(&self, mut see: impl FnMut(&str)) -> Result<(), Error> {
         let mut after: Option<Name> = None;
         loop {
             let page = self.root.scan(LEASES, Position::from(after.as_ref()), store::PAGE).await?;
             for (_, record) in &page {
                 let record: LeaseRecord = record.json()?;
-                see(&record.id, (record.attempts > 0).then_some(record.error.as_str()));
+                see(&record.id);
             }
             let full = page.len() == store::PAGE;
             after = page.into_iter().next_back().map(|(name, _)| name);
@@ -484,7 +522,7 @@ impl Leases {
             let Some(last) = page.last() else { return Ok(()) };
             after = Some(last.key);
             for entry in &page {
-                see(&self.tokens.lease_id(entry), None);
+                see(&self.tokens.lease_id(entry));
             }
         }
     }
@@ -493,7 +531,7 @@ impl Leases {
     async fn below(&self, prefix: &str) -> Result<(Vec<String>, Vec<TokenKey>), Error> {
         let prefix = folder(prefix);
         let (mut leases, mut tokens) = (Vec::new(), Vec::new());
-        self.each(|id, _| {
+        self.each(|id| {
             if id.starts_with(&prefix) {
                 match self.tokens.keys.by_lease_id(id) {
                     Some((_, key)) => tokens.push(key),
@@ -567,13 +605,26 @@ fn put(root: &View, record: &LeaseRecord, due: u64, writes: &mut Writes) -> Resu
         }
         writes.put(root, store::EXPIRIES, &marker(record.due, &record.id), &[])?;
     }
+    if record.attempts > 0 {
+        writes.put(root, IRREVOCABLE, &irrevocable(record), &[])?;
+    }
     Ok(())
 }
 
 /// Where the record of this name lies.
 fn place(name: &str) -> Name {
+    Name::ordered(born(name), name)
+}
+
+/// Where the lease stands among those that could not be taken back.
+fn irrevocable(record: &LeaseRecord) -> Name {
+    Name::ordered(born(record.name()), record.id.as_str())
+}
+
+/// The instant of birth that a lease's name begins with, in milliseconds since the epoch.
+fn born(name: &str) -> u64 {
     let born = name.get(..base62::TIME_DIGITS).and_then(base62::decode);
-    Name::ordered(born.and_then(|born| u64::try_from(born).ok()).unwrap_or(0), name)
+    born.and_then(|born| u64::try_from(born).ok()).unwrap_or(0)
 }
 
 fn marker(due: u64, id: &str) -> Name {

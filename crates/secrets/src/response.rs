@@ -36,6 +36,8 @@ pub struct Response {
     pub wrap_info: Option<Box<WrapInfo>>,
     /// The lease that was renewed.
     pub renewed: Option<Box<Lease>>,
+    /// The accessor of the credential in `data`; whoever wraps the answer is told of it.
+    pub accessor: Option<String>,
     /// The answer is an unwrapped one: a whole envelope, sent as it was stored.
     pub unwrapped: Option<Box<RawValue>>,
 }
@@ -44,7 +46,7 @@ pub struct Response {
 #[derive(Debug, Clone)]
 pub struct Raw {
     /// Its media type.
-    pub content_type: &'static str,
+    pub content_type: Cow<'static, str>,
     /// Its bytes.
     pub body: Bytes,
     /// Seconds since the epoch at which the content last changed, for `If-Modified-Since`.
@@ -86,7 +88,11 @@ impl Response {
     /// A body that is not JSON.
     pub fn raw(content_type: &'static str, body: impl Into<Bytes>) -> Self {
         Self {
-            raw: Some(Box::new(Raw { content_type, body: body.into(), last_modified: None })),
+            raw: Some(Box::new(Raw {
+                content_type: content_type.into(),
+                body: body.into(),
+                last_modified: None,
+            })),
             ..Self::default()
         }
     }
@@ -117,6 +123,33 @@ impl Response {
     pub fn bare(mut self) -> Self {
         self.bare = true;
         self
+    }
+
+    /// Whether this is an envelope with something in it, so that a warning can stand beside it.
+    pub(crate) fn takes_warnings(&self) -> bool {
+        let Self {
+            data,
+            login,
+            auth,
+            lease,
+            warnings,
+            raw,
+            status,
+            flatten: _,
+            bare,
+            wrap_info,
+            renewed,
+            accessor: _,
+            unwrapped,
+        } = self;
+        let says_something = data.is_some()
+            || login.is_some()
+            || auth.is_some()
+            || lease.is_some()
+            || !warnings.is_empty()
+            || renewed.is_some();
+        let other_form = raw.is_some() || unwrapped.is_some() || wrap_info.is_some() || *bare;
+        says_something && !other_form && status.is_none()
     }
 }
 
@@ -209,6 +242,7 @@ impl Answer {
             status: _,
             flatten: _,
             bare: _,
+            accessor: _,
             unwrapped,
         } = &self.response;
         data.is_some()
@@ -222,6 +256,21 @@ impl Answer {
 
     /// The JSON body. A raw answer has none.
     pub fn to_json(&self) -> Result<Vec<u8>, Error> {
+        let body = self.to_kept()?;
+        let Some(data) = self.response.data.as_ref().filter(|_| self.response.flatten) else {
+            return Ok(body);
+        };
+        let mut object: serde_json::Map<String, serde_json::Value> = serde_json::from_slice(&body)?;
+        let fields: serde_json::Map<String, serde_json::Value> = serde_json::from_str(data.get())?;
+        for (name, value) in fields {
+            object.entry(name).or_insert(value);
+        }
+        Ok(serde_json::to_vec(&object)?)
+    }
+
+    /// The JSON body as a wrapping token keeps it: the fields of `data` stand there alone. A raw answer
+    /// has none.
+    pub(crate) fn to_kept(&self) -> Result<Vec<u8>, Error> {
         if let Some(whole) = &self.response.unwrapped {
             return Ok(whole.get().as_bytes().to_vec());
         }
@@ -243,20 +292,10 @@ impl Answer {
             warnings: (!self.response.warnings.is_empty()).then_some(&*self.response.warnings),
             auth: self.auth.as_ref(),
         };
-        if !self.response.flatten {
-            // Room for the frame and a login from the start, so that the data is copied once.
-            let size = envelope.data.as_ref().map_or(0, |data| data.get().len());
-            let mut text = Vec::with_capacity(size.saturating_add(1024));
-            serde_json::to_writer(&mut text, &envelope)?;
-            return Ok(text);
-        }
-        let mut object = serde_json::to_value(&envelope)?;
-        if let (Some(object), Some(data)) = (object.as_object_mut(), &self.response.data) {
-            let fields: serde_json::Map<String, serde_json::Value> = serde_json::from_str(data.get())?;
-            for (name, value) in fields {
-                object.entry(name).or_insert(value);
-            }
-        }
-        Ok(serde_json::to_vec(&object)?)
+        // Room for the frame and a login from the start, so that the data is copied once.
+        let size = envelope.data.as_ref().map_or(0, |data| data.get().len());
+        let mut text = Vec::with_capacity(size.saturating_add(1024));
+        serde_json::to_writer(&mut text, &envelope)?;
+        Ok(text)
     }
 }

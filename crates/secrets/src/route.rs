@@ -6,7 +6,7 @@
 //! here a `create` or an `update`.
 //!
 //! A pattern is a path with captures: `{name}` takes one segment that is a name (letters, digits,
-//! `_`, with `.`, `-` and `@` inside), `{name:any}` one segment of any text, `{name:rest}` all that
+//! `_`, with `.` and `-` inside), `{name:any}` one segment of any text, `{name:rest}` all that
 //! is left, which may be nothing. Literal segments win over captures.
 
 use std::collections::BTreeMap;
@@ -103,7 +103,10 @@ impl<E: Send + Sync + 'static> Route<E> {
             Box::pin(async move {
                 let (body, warnings) = decode::<B>(&call)?;
                 let mut response = handler(engine, call, body).await?;
-                response.warnings.extend(warnings);
+                // As the peer does: an answer without content stays 204.
+                if response.takes_warnings() {
+                    response.warnings.extend(warnings);
+                }
                 Ok(response)
             })
         });
@@ -253,8 +256,12 @@ impl<E: Send + Sync + 'static> Route<E> {
             }
             rest = tail;
         }
-        // One trailing slash is allowed: lists are asked with and without it.
-        matches!(rest, None | Some("")).then_some(captures)
+        // As the peer has it, a slash may follow what has names below it: lists are asked with and without.
+        (rest.is_none() || (rest == Some("") && self.lists())).then_some(captures)
+    }
+
+    fn lists(&self) -> bool {
+        self.verbs.iter().any(|(operation, _)| matches!(operation, Operation::List | Operation::Scan))
     }
 
     /// Sorts literals before names before anything.
@@ -274,12 +281,12 @@ impl<E: Send + Sync + 'static> Route<E> {
 /// The captures of a matched path, in order.
 pub type Captures = Vec<(&'static str, String)>;
 
-/// Letters, digits and `_`, with `.`, `-` and `@` between them.
+/// Letters, digits and `_`, with `.` and `-` between them.
 fn is_name(text: &str) -> bool {
     let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     let bytes = text.as_bytes();
     let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else { return false };
-    word(*first) && word(*last) && bytes.iter().all(|byte| word(*byte) || matches!(byte, b'.' | b'-' | b'@'))
+    word(*first) && word(*last) && bytes.iter().all(|byte| word(*byte) || matches!(byte, b'.' | b'-'))
 }
 
 /// The body, the query and the captures of `call` as a `B`, and what to warn about.
@@ -293,18 +300,15 @@ fn decode<B: Fields>(call: &Call) -> Result<(B, Vec<String>), Error> {
     }
     let body = B::decode(&mut input)?;
     let mut warnings = Vec::new();
-    // Only writes carry parameters that a client could have meant; reads tolerate odd queries.
-    if matches!(call.operation, Operation::Create | Operation::Update | Operation::Patch) {
-        let unknown = input.unknown();
-        if !unknown.is_empty() {
-            warnings.push(format!("Endpoint ignored these unrecognized parameters: [{}]", unknown.join(" ")));
-        }
-        if !input.replaced().is_empty() {
-            warnings.push(format!(
-                "Endpoint replaced the value of these parameters with the values captured from the endpoint's path: [{}]",
-                input.replaced().join(" ")
-            ));
-        }
+    let unknown = input.unknown();
+    if !unknown.is_empty() {
+        warnings.push(format!("Endpoint ignored these unrecognized parameters: [{}]", unknown.join(" ")));
+    }
+    if !input.replaced().is_empty() {
+        warnings.push(format!(
+            "Endpoint replaced the value of these parameters with the values captured from the endpoint's path: [{}]",
+            input.replaced().join(" ")
+        ));
     }
     Ok((body, warnings))
 }
@@ -393,10 +397,13 @@ impl<E: Send + Sync + 'static> Routes<E> {
             .routes
             .get(matched.index)
             .and_then(|route| route.verbs.iter().find(|(known, _)| *known == operation));
-        match verb {
-            Some((_, verb)) => (verb.handler)(engine, call),
-            None => Box::pin(async { Err(Error::unsupported_operation()) }),
+        let Some((_, verb)) = verb else { return Box::pin(async { Err(Error::unsupported_operation()) }) };
+        let answer = (verb.handler)(engine, call);
+        if !matched.has_existence || operation != Operation::Update {
+            return answer;
         }
+        // The peer decodes such a body earlier, to tell `create` from `update`, and says less there.
+        Box::pin(async { answer.await.map_err(|error| error.without_prefix("Field validation failed: ")) })
     }
 
     /// Every route for help and OpenAPI.
@@ -480,6 +487,9 @@ mod tests {
             ("roles/", "roles"),
             ("roles/web", "roles/{name}"),
             ("roles/-web", "{path:rest}"),
+            ("roles/web@home", "{path:rest}"),
+            // Nothing lies below a role, so that nobody has reason to ask with a slash.
+            ("roles/web/", "{path:rest}"),
             ("issuer/default/sign/web", "issuer/{ref}/sign/{role}"),
             ("issuer/default/sign", "issuer/{ref}/{rest:rest}"),
             ("cert/ca", "cert/ca"),

@@ -4,6 +4,7 @@
 //! Token and content are written with one commit. Unwrapping spends the use before it reads the
 //! content, so of two who try only one sees it, and the other learns that somebody was there.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::cubbyhole::{self, RESPONSE};
 use crate::error::{Error, Kind};
-use crate::response::{Answer, Response};
+use crate::response::{Answer, Raw, Response};
 use crate::token::store::RESPONSE_WRAPPING;
 use crate::token::{Authorized, NewToken, Spend, TokenEntry, TokenState, TokenStore};
 
@@ -26,6 +27,38 @@ struct Kept {
     response: String,
 }
 
+/// Noted with the token when the answer was no JSON. What is kept does not tell: a client may wrap an
+/// object of the same look itself, which must come out as an object.
+const RAW: &str = "raw";
+
+/// An answer that is no JSON, as the peer keeps it: inside one.
+#[derive(Debug, Serialize, Deserialize)]
+struct KeptRaw {
+    http_content_type: String,
+    /// In base64; absent when there are no bytes.
+    http_raw_body: Option<String>,
+    http_status_code: u16,
+}
+
+impl KeptRaw {
+    fn of(raw: &Raw, status: Option<u16>) -> Self {
+        let empty = raw.body.is_empty();
+        Self {
+            http_content_type: raw.content_type.clone().into_owned(),
+            http_raw_body: (!empty).then(|| STANDARD.encode(&raw.body)),
+            http_status_code: status.unwrap_or(if empty { 204 } else { 200 }),
+        }
+    }
+
+    fn into_response(self) -> Result<Response, Error> {
+        let body = STANDARD
+            .decode(self.http_raw_body.unwrap_or_default())
+            .map_err(|error| Error::internal("internal error", error))?;
+        let raw = Raw { content_type: self.http_content_type.into(), body: body.into(), last_modified: None };
+        Ok(Response { raw: Some(Box::new(raw)), status: Some(self.http_status_code), ..Response::default() })
+    }
+}
+
 /// Keeps `answer` and gives out what leads to it.
 pub async fn wrap(
     tokens: &TokenStore,
@@ -34,34 +67,33 @@ pub async fn wrap(
     creation_path: &str,
     now: Timestamp,
 ) -> Result<WrapInfo, Error> {
-    let accessor = answer.auth.as_ref().map(|auth| auth.accessor.clone()).unwrap_or_default();
+    let accessor = match &answer.auth {
+        Some(auth) => auth.accessor.clone(),
+        None => answer.response.accessor.clone().unwrap_or_default(),
+    };
     let content = match &answer.response.raw {
-        None => answer.to_json()?,
-        // A body that is no JSON is kept as the peer keeps it: inside one.
+        None => answer.to_kept()?,
         Some(raw) => {
-            let data = serde_json::json!({
-                "http_content_type": raw.content_type,
-                "http_raw_body": STANDARD.encode(&raw.body),
-                "http_status_code": answer.response.status.unwrap_or(200),
-            });
-            let response = Response::data(&data)?;
+            let response = Response::data(&KeptRaw::of(raw, answer.response.status))?;
             Answer { request_id: answer.request_id.clone(), response, ..Answer::default() }.to_json()?
         }
     };
-    let content =
+    let response =
         String::from_utf8(content).map_err(|error| Error::internal("internal error", error.utf8_error()))?;
-    keep(tokens, content, accessor, ttl, creation_path, now).await
+    let noted = answer.response.raw.iter().map(|_| (RAW.to_owned(), String::new())).collect();
+    keep(tokens, response, noted, accessor, ttl, creation_path, now).await
 }
 
 async fn keep(
     tokens: &TokenStore,
-    content: String,
+    response: String,
+    noted: BTreeMap<String, String>,
     wrapped_accessor: String,
     ttl: Ttl,
     creation_path: &str,
     now: Timestamp,
 ) -> Result<WrapInfo, Error> {
-    let kept = serde_json::to_vec(&Kept { response: content })?;
+    let kept = serde_json::to_vec(&Kept { response })?;
     let new = NewToken {
         policies: vec![RESPONSE_WRAPPING.to_owned()],
         path: creation_path.to_owned(),
@@ -69,6 +101,7 @@ async fn keep(
         num_uses: 1,
         ttl,
         explicit_max_ttl: ttl,
+        internal: noted,
         ..NewToken::default()
     };
     let created = tokens
@@ -110,7 +143,14 @@ pub async fn unwrap(
     caller: &Authorized,
     now: Timestamp,
 ) -> Result<Response, Error> {
-    let (_, content) = open(tokens, given, caller, now).await?;
+    #[derive(Deserialize)]
+    struct Inner {
+        data: KeptRaw,
+    }
+    let (entry, content) = open(tokens, given, caller, now).await?;
+    if entry.internal.contains_key(RAW) {
+        return serde_json::from_str::<Inner>(&content)?.data.into_response();
+    }
     Ok(Response { unwrapped: Some(RawValue::from_string(content)?), ..Response::default() })
 }
 
@@ -135,7 +175,8 @@ pub async fn rewrap(
     let (entry, content) = open(tokens, given, caller, now).await?;
     let inner: Inner = serde_json::from_str(&content)?;
     let accessor = inner.auth.unwrap_or_default().accessor;
-    let info = keep(tokens, content, accessor, entry.ttl, &entry.path, now).await?;
+    let noted = entry.internal.clone();
+    let info = keep(tokens, content, noted, accessor, entry.ttl, &entry.path, now).await?;
     Ok(Response { wrap_info: Some(Box::new(info)), ..Response::default() })
 }
 
@@ -238,6 +279,37 @@ mod tests {
         assert!(
             cubbyhole::get(&tokens.root, tokens.keys.key(text.expose()), RESPONSE).await.unwrap().is_none()
         );
+    }
+
+    #[tokio::test]
+    async fn bytes_come_out_as_bytes_also_when_they_were_rewrapped() {
+        let tokens = store().await;
+        let me = somebody(&tokens).await;
+        for (body, status) in [(&b"\x30\x82"[..], 200), (b"", 204)] {
+            let response = Response::raw("application/pkix-cert", body);
+            let answer = Answer { response, ..Answer::default() };
+            let info = wrap(&tokens, &answer, Ttl::seconds(60), "pki/ca", start()).await.unwrap();
+            let text = Secret::new(info.token);
+            let info = rewrap(&tokens, Some(&text), &me, after(1)).await.unwrap().wrap_info.unwrap();
+            let text = Secret::new(info.token);
+            let response = unwrap(&tokens, Some(&text), &me, after(2)).await.unwrap();
+            let raw = response.raw.unwrap();
+            assert_eq!((&*raw.content_type, &*raw.body), ("application/pkix-cert", body));
+            assert_eq!((response.status, response.unwrapped.is_some()), (Some(status), false));
+        }
+    }
+
+    #[tokio::test]
+    async fn an_object_that_looks_like_bytes_stays_an_object() {
+        let tokens = store().await;
+        let me = somebody(&tokens).await;
+        let data =
+            json!({"http_content_type": "text/html", "http_raw_body": "PGI+", "http_status_code": 200});
+        let answer = Answer { response: Response::data(&data).unwrap(), ..Answer::default() };
+        let info = wrap(&tokens, &answer, Ttl::seconds(60), "sys/wrapping/wrap", start()).await.unwrap();
+        let text = Secret::new(info.token);
+        let unwrapped = unwrap(&tokens, Some(&text), &me, after(1)).await.unwrap();
+        assert_eq!(content(&unwrapped)["data"], data);
     }
 
     #[tokio::test]

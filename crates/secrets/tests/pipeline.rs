@@ -1,9 +1,11 @@
 //! The order of the pipeline, from outside: who is let in, what is recorded, what is told to whom.
 
+#![expect(clippy::unwrap_used, reason = "the helpers of a test fail with it")]
+
 mod common;
 
-use chancery_secrets::Operation;
 use chancery_secrets::error::Kind;
+use chancery_secrets::{Operation, Request};
 use common::Server;
 use serde_json::{Value, json};
 
@@ -167,4 +169,129 @@ async fn revoking_by_an_empty_prefix_is_refused() {
         assert_eq!(refusal.0, Kind::InvalidRequest, "{path}");
     }
     assert!(server.ask(Operation::Read, "sys/mounts", "root", Value::Null).await.is_ok());
+}
+
+#[tokio::test]
+async fn unknown_parameters_are_warned_of_where_an_answer_has_room_for_it() {
+    let server = Server::start().await;
+    let policy = r#"path "a" { capabilities = ["read"] }"#;
+    let body = json!({"policy": policy, "nonsense": 1});
+    assert_eq!(server.write("sys/policies/acl/a", body).await, Value::Null, "204 stays 204");
+    let warned = server.write("sys/capabilities-self", json!({"path": "a", "y": 1, "x": 2})).await;
+    assert_eq!(
+        warned["warnings"],
+        json!(["Endpoint ignored these unrecognized parameters: [x y]"]),
+        "beside the answer"
+    );
+    let mut read = Request::new(Operation::Read, "sys/policies/acl/a").token("root");
+    read.query = vec![("nonsense".to_owned(), "1".to_owned())];
+    let read = server.json(server.core.handle(read).await);
+    assert_eq!(read["warnings"], json!(["Endpoint ignored these unrecognized parameters: [nonsense]"]));
+    let tidy = server.write("auth/token/tidy", json!({"nonsense": 1})).await;
+    assert_eq!(tidy["warnings"].as_array().map_or(0, Vec::len), 1, "an answer with a status of its own");
+}
+
+#[tokio::test]
+async fn a_slash_at_the_end_is_for_what_has_names_below() {
+    let server = Server::start().await;
+    let listed = server.ask(Operation::List, "auth/token/accessors/", "root", Value::Null).await;
+    assert!(listed.is_ok());
+    for (operation, path) in
+        [(Operation::Read, "sys/key-status/"), (Operation::List, "auth/token/lookup-self/")]
+    {
+        let refusal = server.refusal(operation, path, "root", Value::Null).await;
+        assert_eq!(refusal.0, Kind::NotFound, "{path}");
+    }
+}
+
+/// The records of the last request in an audit file.
+fn last_request(file: &std::path::Path) -> [Value; 2] {
+    let text = std::fs::read_to_string(file).unwrap();
+    let mut records = text.lines().rev().map(|line| serde_json::from_str(line).unwrap());
+    let response = records.next().unwrap();
+    [records.next().unwrap(), response]
+}
+
+#[tokio::test]
+async fn request_headers_are_recorded_if_the_operator_says_so() {
+    let server = Server::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("audit.log");
+    server.write("sys/audit/file", json!({"type": "file", "options": {"file_path": file.to_str()}})).await;
+    let at = |name: &str| format!("sys/config/auditing/request-headers/{name}");
+    server.write(&at("X-Trace"), json!({})).await;
+    server.write(&at("x-customer"), json!({"hmac": true})).await;
+    server.write(&at("X-Absent"), json!({})).await;
+    server.write(&at("X-Vault-Token"), json!({"hmac": false})).await;
+
+    let mut request = Request::new(Operation::Read, "sys/mounts").token("root");
+    request.headers = [
+        ("x-trace", "a"),
+        ("x-trace", "b"),
+        ("x-customer", "c"),
+        ("x-vault-token", "root"),
+        ("x-other", "d"),
+    ]
+    .map(|(name, value)| (name.to_owned(), value.to_owned()))
+    .into();
+    server.core.handle(request.clone()).await.unwrap();
+    let records = last_request(&file);
+    let hash = async |text: &str| {
+        server.write("sys/audit-hash/file", json!({"input": text})).await["data"]["hash"].clone()
+    };
+    let headers = json!({
+        "x-trace": ["a", "b"], "x-customer": [hash("c").await], "x-vault-token": [hash("root").await],
+    });
+    for record in &records {
+        assert_eq!(record["request"]["headers"], headers, "{}", record["type"]);
+    }
+
+    server.core.handle(Request { token: Some("forged".into()), ..request }).await.unwrap_err();
+    assert_eq!(last_request(&file)[0]["request"]["headers"], headers, "of refused requests too");
+    server.ask(Operation::Delete, &at("X-TRACE"), "root", Value::Null).await.unwrap();
+    server.read("sys/mounts").await;
+    assert_eq!(last_request(&file)[0]["request"]["headers"], Value::Null);
+}
+
+#[tokio::test]
+async fn audited_headers_are_known_in_any_case_and_after_a_restart() {
+    let server = Server::start().await;
+    let all = "sys/config/auditing/request-headers";
+    assert_eq!(server.read(all).await["data"], json!({"headers": {}}));
+    server.write(&format!("{all}/X-Trace"), json!({"hmac": "true"})).await;
+    server.write(&format!("{all}/x-other"), Value::Null).await;
+    server.core.seal().await;
+    server.unseal().await;
+    let shown = server.read(all).await;
+    let headers = json!({"x-other": {"hmac": false}, "x-trace": {"hmac": true}});
+    assert_eq!((&shown["headers"], &shown["data"]["headers"]), (&headers, &headers));
+    let one = server.read(&format!("{all}/X-TRACE")).await;
+    assert_eq!(
+        (&one["X-TRACE"], &one["data"]),
+        (&json!({"hmac": true}), &json!({"X-TRACE": {"hmac": true}}))
+    );
+
+    server.write(&format!("{all}/X-Trace"), json!({})).await;
+    assert_eq!(
+        server.read(&format!("{all}/x-trace")).await["x-trace"]["hmac"],
+        false,
+        "what is absent is false"
+    );
+    for (operation, path, refused) in [
+        (Operation::Read, "absent", Some("Could not find header in config")),
+        (Operation::Update, "with space", Some("\"with space\" is no name of a header")),
+        (Operation::Delete, "absent", None),
+        (Operation::Delete, "with space", None),
+        (Operation::Delete, "x-trace", None),
+    ] {
+        let outcome = server.ask(operation, &format!("{all}/{path}"), "root", Value::Null).await;
+        assert_eq!(outcome.err().map(|error| error.message()).as_deref(), refused, "{operation} {path}");
+    }
+    assert_eq!(server.read(all).await["headers"], json!({"x-other": {"hmac": false}}));
+    let policy = r#"path "sys/config/*" { capabilities = ["create", "read", "update"] }"#;
+    server.write("sys/policies/acl/config", json!({"policy": policy})).await;
+    let made = server.write("auth/token/create", json!({"policies": ["config"]})).await;
+    let token = made["auth"]["client_token"].as_str().unwrap();
+    let refusal = server.refusal(Operation::Read, all, token, Value::Null).await;
+    assert_eq!(refusal.0, Kind::PermissionDenied, "without sudo");
 }

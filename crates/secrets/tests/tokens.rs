@@ -153,3 +153,55 @@ async fn disabling_an_auth_method_revokes_the_tokens_it_gave() {
     server.ask(Operation::Delete, "sys/auth/approle", "root", Value::Null).await.unwrap();
     assert!(server.ask(Operation::Read, "auth/token/lookup-self", token, Value::Null).await.is_err());
 }
+
+#[tokio::test]
+async fn no_login_makes_a_root_token() {
+    let server = Server::start().await;
+    server.write("sys/auth/approle", json!({"type": "approle"})).await;
+    for policies in ["root", "ROOT", "other, root"] {
+        let role = json!({"token_policies": policies, "bind_secret_id": false, "token_bound_cidrs": "::/0,0.0.0.0/0"});
+        server.write("auth/approle/role/web", role).await;
+        let role_id = server.read("auth/approle/role/web/role-id").await["data"]["role_id"].clone();
+        let login = json!({ "role_id": role_id });
+        let refusal = server.refusal(Operation::Update, "auth/approle/login", "", login).await;
+        let words = "auth methods cannot create root tokens".to_owned();
+        assert_eq!(refusal, (Kind::InvalidRequest, words), "{policies}");
+    }
+}
+
+#[tokio::test]
+async fn a_wrapped_answer_is_unwrapped_with_its_fields_in_data_alone() {
+    let server = Server::start().await;
+    let plain = server.read("sys/mounts").await;
+    assert_eq!(plain["sys/"], plain["data"]["sys/"]);
+    let mut request = Request::new(Operation::Read, "sys/mounts").token("root");
+    request.wrap_ttl = Some(Ttl::seconds(60));
+    let wrapped = server.json(server.core.handle(request).await);
+    assert_eq!(wrapped["request_id"], "", "the request id is wrapped too");
+    let unwrapped =
+        server.write("sys/wrapping/unwrap", json!({"token": wrapped["wrap_info"]["token"]})).await;
+    assert_eq!((&unwrapped["sys/"], &unwrapped["data"]), (&Value::Null, &plain["data"]));
+    assert_ne!(unwrapped["request_id"], "");
+}
+
+#[tokio::test]
+async fn who_wraps_a_secret_id_learns_its_accessor() {
+    let server = Server::start().await;
+    server.write("sys/auth/approle", json!({"type": "approle"})).await;
+    server.write("auth/approle/role/web", json!({})).await;
+    let mut request = Request::new(Operation::Update, "auth/approle/role/web/secret-id").token("root");
+    request.wrap_ttl = Some(Ttl::seconds(60));
+    let info = server.json(server.core.handle(request).await)["wrap_info"].clone();
+    let unwrapped = server.write("sys/wrapping/unwrap", json!({"token": info["token"]})).await;
+    assert_eq!(info["wrapped_accessor"], unwrapped["data"]["secret_id_accessor"]);
+    assert!(unwrapped["data"]["secret_id"].is_string());
+}
+
+#[tokio::test]
+async fn there_is_one_token_mount() {
+    let server = Server::start().await;
+    for path in ["sys/auth/token", "sys/auth/other"] {
+        let refusal = server.refusal(Operation::Update, path, "root", json!({"type": "token"})).await;
+        assert_eq!(refusal.1, "token credential backend cannot be instantiated", "{path}");
+    }
+}

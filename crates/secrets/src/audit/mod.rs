@@ -7,6 +7,7 @@
 
 mod device;
 mod hash;
+mod headers;
 mod record;
 
 use std::collections::BTreeMap;
@@ -17,18 +18,21 @@ use jiff::Timestamp;
 use tokio::sync::Mutex;
 
 pub use device::{Device, DeviceRecord};
+pub use headers::{AuditedHeader, AuditedHeaders, HeaderName};
 pub use record::{Outcome, Receipt, RequestRecord};
 
 use crate::error::{Error, Kind};
 use crate::token::TokenStore;
 
 const COLLECTION: &str = "audit";
+const HEADERS: &str = "audit-headers";
 
-/// The audit devices.
+/// The audit devices, and which request headers they record.
 pub struct Audit {
     root: View,
     devices: RwLock<Arc<BTreeMap<String, Arc<Device>>>>,
-    /// Held while devices change.
+    headers: RwLock<Arc<AuditedHeaders>>,
+    /// Held while devices or headers change.
     changing: Mutex<()>,
 }
 
@@ -41,7 +45,16 @@ impl Audit {
             let record: DeviceRecord = serde_json::from_slice(&record.value)?;
             devices.insert(record.path.clone(), Arc::new(Device::open(record)));
         }
-        Ok(Self { root, devices: RwLock::new(Arc::new(devices)), changing: Mutex::new(()) })
+        let mut headers = AuditedHeaders::new();
+        for (name, record) in root.scan(HEADERS, Position::Start, usize::MAX).await? {
+            headers.insert(HeaderName::parse(name.text())?, serde_json::from_slice(&record.value)?);
+        }
+        Ok(Self {
+            root,
+            devices: RwLock::new(Arc::new(devices)),
+            headers: RwLock::new(Arc::new(headers)),
+            changing: Mutex::new(()),
+        })
     }
 
     /// Whether nothing is recorded at all.
@@ -81,6 +94,31 @@ impl Audit {
         Ok(())
     }
 
+    /// Every request header that is recorded.
+    pub fn headers(&self) -> Arc<AuditedHeaders> {
+        Arc::clone(&self.headers.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Records a request header from now on, once that is durable.
+    pub async fn record_header(&self, name: HeaderName, header: AuditedHeader) -> Result<(), Error> {
+        let _changing = self.changing.lock().await;
+        self.root.put_json(HEADERS, &Name::new(name.as_str()), &header).await?;
+        self.update_headers(|headers| {
+            headers.insert(name, header);
+        });
+        Ok(())
+    }
+
+    /// Records a request header no more.
+    pub async fn forget_header(&self, name: &HeaderName) -> Result<(), Error> {
+        let _changing = self.changing.lock().await;
+        self.root.delete(HEADERS, &Name::new(name.as_str())).await?;
+        self.update_headers(|headers| {
+            headers.remove(name);
+        });
+        Ok(())
+    }
+
     /// The hash under which the device at `path` writes `text`.
     pub fn hash(&self, path: &str, text: &str) -> Option<String> {
         self.devices().get(path).map(|device| device.hash(text))
@@ -105,7 +143,7 @@ impl Audit {
         if devices.is_empty() {
             return Ok(Receipt::none());
         }
-        let receipt = Receipt::of(&record, tokens);
+        let receipt = Receipt::of(&record, tokens, &self.headers());
         write(&devices, |device| receipt.request_line(device, now))?;
         Ok(receipt)
     }
@@ -123,6 +161,13 @@ impl Audit {
             return Ok(());
         }
         write(&devices, |device| receipt.response_line(device, &outcome, now))
+    }
+
+    fn update_headers(&self, change: impl FnOnce(&mut AuditedHeaders)) {
+        let mut guard = self.headers.write().unwrap_or_else(PoisonError::into_inner);
+        let mut headers = (**guard).clone();
+        change(&mut headers);
+        *guard = Arc::new(headers);
     }
 
     fn update(&self, change: impl FnOnce(&mut BTreeMap<String, Arc<Device>>)) {

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::device::Device;
 use super::hash::{hash_all, hash_fields};
+use super::headers::AuditedHeaders;
 use crate::engine::Class;
 use crate::error::Error;
 use crate::mounts::MountPoint;
@@ -44,6 +45,8 @@ struct Recorded {
     request: Value,
     clear_request: Vec<String>,
     clear_response: Vec<String>,
+    /// Names of the request headers that stand as hashes.
+    hashed_headers: Vec<String>,
     mount: Option<Value>,
     error: Option<String>,
     list: bool,
@@ -59,7 +62,7 @@ impl Receipt {
         self.0.is_none()
     }
 
-    pub(super) fn of(record: &RequestRecord<'_>, tokens: &TokenStore) -> Self {
+    pub(super) fn of(record: &RequestRecord<'_>, tokens: &TokenStore, headers: &AuditedHeaders) -> Self {
         let RequestRecord { request, operation, token, mount, error } = record;
         let accessor = token.map(|token| tokens.accessor(token));
         let mut asked = Map::new();
@@ -92,6 +95,25 @@ impl Receipt {
         if let Some(data) = data(request) {
             put("data", data);
         }
+        let mut hashed_headers = Vec::new();
+        let mut recorded_headers = Map::new();
+        for (name, audited) in headers {
+            let hashed = audited.hmac || name.is_credential();
+            let name = name.as_str();
+            let given: Vec<&str> = request
+                .headers
+                .iter()
+                .filter(|(given, _)| given == name)
+                .map(|(_, value)| value.as_str())
+                .collect();
+            if !given.is_empty() {
+                recorded_headers.insert(name.to_owned(), json!(given));
+                hashed_headers.extend(hashed.then(|| name.to_owned()));
+            }
+        }
+        if !recorded_headers.is_empty() {
+            put("headers", Value::Object(recorded_headers));
+        }
 
         let auth = match token {
             None => json!({ "token_type": "default" }),
@@ -118,6 +140,7 @@ impl Receipt {
                 .as_ref()
                 .map(|t| t.audit_non_hmac_response_keys.clone())
                 .unwrap_or_default(),
+            hashed_headers,
             mount: mount.map(|point| {
                 json!({
                     "mount_point": point.entry.path,
@@ -166,6 +189,12 @@ impl Recorded {
     /// The part that both records have.
     fn head(&self, kind: &str, device: &Device, now: Timestamp) -> Value {
         let (mut auth, mut request) = (self.auth.clone(), self.request.clone());
+        // Also where everything else stands in the clear: the operator asked for these by name.
+        for name in &self.hashed_headers {
+            if let Some(values) = request.get_mut("headers").and_then(|headers| headers.get_mut(name)) {
+                hash_all(&device.salt, values);
+            }
+        }
         if !device.log_raw {
             hash_names(device, &mut auth, &["client_token"], &["accessor"]);
             hash_names(device, &mut request, &["client_token"], &["client_token_accessor"]);

@@ -242,6 +242,64 @@ async fn revoking_later_is_durable_now() {
 }
 
 #[tokio::test]
+async fn a_prefix_is_revoked_later_with_few_commits_and_durably() {
+    let commits = Arc::new(AtomicUsize::new(0));
+    let seen = Arc::clone(&commits);
+    let memory = Memory::new().with_faults(move |_: &Batch| {
+        seen.fetch_add(1, Ordering::Relaxed);
+        Fault::None
+    });
+    let scene = Scene::over(&memory).await;
+    let holder = scene.token(Ttl::hours(5)).await;
+    let mut ids = Vec::new();
+    for serial in 0..20 {
+        ids.push(scene.lease(&holder, &serial.to_string()).await.unwrap().id);
+        scene.token(Ttl::hours(5)).await;
+    }
+    let before = commits.load(Ordering::Relaxed);
+    for prefix in ["pki", "auth/approle"] {
+        scene.leases.revoke_prefix(prefix, false, after(1), &scene.find()).await.unwrap();
+    }
+    assert_eq!(commits.load(Ordering::Relaxed) - before, 2, "one for the leases, one for the tokens");
+    assert!(scene.engine.taken().is_empty(), "nobody waited for the engine");
+    assert!(scene.tokens.find(holder.key, after(1)).await.unwrap().is_none(), "refused at once");
+    let renewed = scene.leases.renew(&ids[0], Ttl::hours(1), after(1), &scene.find()).await;
+    assert_eq!(renewed.unwrap_err().message(), "lease is not renewable");
+
+    let restarted = Leases::open(Arc::new(TokenStore::open(scene.tokens.root.clone()).await.unwrap()));
+    restarted.expire_due(after(1), &scene.find()).await.unwrap();
+    assert_eq!(scene.engine.taken().len(), 20);
+    assert_eq!(scene.left().await, (0, (0, 0, 0)));
+}
+
+#[tokio::test]
+async fn a_lease_is_irrevocable_until_it_is_taken_back_or_forgotten() {
+    let scene = Scene::open().await;
+    let token = scene.token(Ttl::hours(5)).await;
+    let first = scene.lease(&token, "1").await.unwrap();
+    let second = scene.lease(&token, "2").await.unwrap();
+    scene.lease(&token, "3").await.unwrap();
+    let irrevocable = async || {
+        let found = scene.leases.irrevocable(|_| "pki/".to_owned()).await.unwrap();
+        found.leases.into_iter().map(|(id, _)| id).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(irrevocable().await, BTreeSet::new());
+    scene.engine.fails.store(true, Ordering::Relaxed);
+    for id in [&first.id, &second.id] {
+        assert!(scene.leases.revoke(id, true, after(1), &scene.find()).await.is_err());
+    }
+    assert_eq!(irrevocable().await, BTreeSet::from([first.id.clone(), second.id.clone()]));
+    scene.engine.fails.store(false, Ordering::Relaxed);
+    scene.leases.revoke(&first.id, true, after(2), &scene.find()).await.unwrap();
+    assert_eq!(irrevocable().await, BTreeSet::from([second.id.clone()]));
+    scene.engine.fails.store(true, Ordering::Relaxed);
+    scene.leases.revoke_force("pki/issue", after(3), &scene.find()).await.unwrap();
+    assert_eq!(irrevocable().await, BTreeSet::new());
+    let entries = scene.tokens.root.scan(IRREVOCABLE, Position::Start, usize::MAX).await.unwrap();
+    assert!(entries.is_empty());
+}
+
+#[tokio::test]
 async fn a_renewal_is_capped_from_the_issue_on() {
     let scene = Scene::open().await;
     let token = scene.token(Ttl::hours(5)).await;
@@ -262,19 +320,9 @@ async fn a_renewal_is_capped_from_the_issue_on() {
     assert_eq!(renew(&lease.id, 1, after(3601)).await.unwrap_err(), "lease is not renewable");
 }
 
-#[tokio::test]
-async fn every_write_can_fail_with_and_without_having_happened() {
-    async fn story(scene: &Scene) -> Result<(), Error> {
-        let new = NewToken { ttl: Ttl::hours(5), ..NewToken::default() };
-        let token = scene.tokens.create(new, start()).await?.entry;
-        let one = scene.lease(&token, "1").await?;
-        scene.lease(&token, "2").await?;
-        scene.leases.renew(&one.id, Ttl::hours(2), after(1), &scene.find()).await?;
-        scene.leases.revoke(&one.id, true, after(2), &scene.find()).await?;
-        scene.tokens.revoke_tree(token.key, after(3)).await?;
-        let (_, errors) = scene.leases.expire_due(after(4), &scene.find()).await?;
-        errors.into_iter().next().map_or(Ok(()), Err)
-    }
+/// Has each commit of `story` fail, and fail after it persisted; then upkeep must bring everything to an
+/// end. `story` makes two leases.
+async fn each_commit_fails(story: impl AsyncFn(&Scene) -> Result<(), Error>, least: usize) {
     let mut position = 0;
     loop {
         for fault in [Fault::Fails, Fault::FailsAfterPersisting] {
@@ -292,16 +340,63 @@ async fn every_write_can_fail_with_and_without_having_happened() {
             left.store(position, Ordering::Relaxed);
             let outcome = story(&scene).await;
             if left.swap(usize::MAX, Ordering::Relaxed) != usize::MAX {
-                assert!(outcome.is_ok() && position > 8, "{position} commits");
+                assert!(outcome.is_ok() && position >= least, "{position} commits: {outcome:?}");
                 return;
             }
             assert!(outcome.is_err(), "commit {position} failed and nobody noticed");
+            scene.engine.fails.store(false, Ordering::Relaxed);
             let registered = scene.engine.taken().len() + scene.left().await.0;
             scene.expire(after(5)).await;
             scene.expire(after(100_000)).await;
             assert_eq!(scene.left().await, (0, (0, 0, 0)), "after commit {position}");
+            let listed = scene.tokens.root.scan(IRREVOCABLE, Position::Start, usize::MAX).await.unwrap();
+            assert!(listed.is_empty(), "after commit {position}");
             assert!(scene.engine.taken().len() >= registered.min(2), "after commit {position}");
         }
         position += 1;
     }
+}
+
+#[tokio::test]
+async fn every_write_can_fail_with_and_without_having_happened() {
+    each_commit_fails(
+        async |scene| {
+            let new = NewToken { ttl: Ttl::hours(5), ..NewToken::default() };
+            let token = scene.tokens.create(new, start()).await?.entry;
+            let one = scene.lease(&token, "1").await?;
+            scene.lease(&token, "2").await?;
+            scene.leases.renew(&one.id, Ttl::hours(2), after(1), &scene.find()).await?;
+            scene.leases.revoke(&one.id, true, after(2), &scene.find()).await?;
+            scene.tokens.revoke_tree(token.key, after(3)).await?;
+            let (_, errors) = scene.leases.expire_due(after(4), &scene.find()).await?;
+            errors.into_iter().next().map_or(Ok(()), Err)
+        },
+        9,
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn every_write_about_what_an_engine_will_not_take_back_can_fail_too() {
+    each_commit_fails(
+        async |scene| {
+            let path = "auth/approle/login".to_owned();
+            let new = NewToken { ttl: Ttl::hours(5), path, ..NewToken::default() };
+            let token = scene.tokens.create(new, start()).await?.entry;
+            let one = scene.lease(&token, "1").await?;
+            scene.lease(&token, "2").await?;
+            scene.engine.fails.store(true, Ordering::Relaxed);
+            match scene.leases.revoke(&one.id, true, after(1), &scene.find()).await {
+                Err(error) if error.message() == "not now" => {}
+                other => other?,
+            }
+            scene.engine.fails.store(false, Ordering::Relaxed);
+            scene.leases.revoke_prefix("pki", false, after(2), &scene.find()).await?;
+            scene.leases.revoke_prefix("auth", false, after(2), &scene.find()).await?;
+            let (_, errors) = scene.leases.expire_due(after(60), &scene.find()).await?;
+            errors.into_iter().next().map_or(Ok(()), Err)
+        },
+        8,
+    )
+    .await;
 }

@@ -7,7 +7,7 @@ use chancery_api::fields::NoFields;
 use chancery_api::{KeyValues, Secret, fields};
 use serde_json::json;
 
-use crate::audit::DeviceRecord;
+use crate::audit::{AuditedHeader, DeviceRecord, HeaderName};
 use crate::engine::Call;
 use crate::error::Error;
 use crate::response::Response;
@@ -25,6 +25,15 @@ pub(super) fn routes(routes: Routes<Sys>) -> Routes<Sys> {
         })
         .route("audit-hash/{path:rest}", |r| {
             r.update(Sys::audit_hash, "The hash under which a device writes a text.")
+        })
+        .route("config/auditing/request-headers", |r| {
+            r.read(Sys::audited_headers, "The request headers that audit records carry.").sudo()
+        })
+        .route("config/auditing/request-headers/{header:any}", |r| {
+            r.read(Sys::audited_header, "How a request header is recorded.")
+                .update(Sys::record_header, "Record a request header.")
+                .delete(Sys::forget_header, "Record a request header no more.")
+                .sudo()
         })
 }
 
@@ -75,6 +84,32 @@ fields! {
     }
 }
 
+fields! {
+    /// A request header.
+    #[derive(Debug)]
+    pub(super) struct HeaderPath {
+        path {
+            /// Its name, in any case.
+            header: String,
+        }
+    }
+}
+
+fields! {
+    /// A request header that records shall carry.
+    #[derive(Debug)]
+    pub(super) struct RecordHeader {
+        path {
+            /// Its name, in any case.
+            header: String,
+        }
+        body {
+            /// Its values stand as a hash; always so for headers that carry a credential.
+            hmac: bool = false,
+        }
+    }
+}
+
 impl Sys {
     async fn list_audit(self: Arc<Self>, _: Call, _: NoFields) -> Result<Response, Error> {
         let mut shown = BTreeMap::new();
@@ -119,5 +154,34 @@ impl Sys {
             .hash(&path, body.input.expose())
             .ok_or_else(|| Error::invalid(format!("unknown audit backend: {path:?}")))?;
         Ok(Response::data(&json!({ "hash": hash }))?.flattened())
+    }
+
+    async fn audited_headers(self: Arc<Self>, _: Call, _: NoFields) -> Result<Response, Error> {
+        let headers = self.active()?.audit.headers();
+        let shown: BTreeMap<&str, &AuditedHeader> =
+            headers.iter().map(|(name, header)| (name.as_str(), header)).collect();
+        Ok(Response::data(&json!({ "headers": shown }))?.flattened())
+    }
+
+    async fn audited_header(self: Arc<Self>, _: Call, body: HeaderPath) -> Result<Response, Error> {
+        let headers = self.active()?.audit.headers();
+        let found = HeaderName::parse(&body.header).ok().and_then(|name| headers.get(&name).copied());
+        let header = found.ok_or_else(|| Error::invalid("Could not find header in config"))?;
+        // As the peer does: under the name that was asked for.
+        Ok(Response::data(&BTreeMap::from([(body.header, header)]))?.flattened())
+    }
+
+    async fn record_header(self: Arc<Self>, _: Call, body: RecordHeader) -> Result<Response, Error> {
+        let name = HeaderName::parse(&body.header)?;
+        self.active()?.audit.record_header(name, AuditedHeader { hmac: body.hmac }).await?;
+        Ok(Response::empty())
+    }
+
+    async fn forget_header(self: Arc<Self>, _: Call, body: HeaderPath) -> Result<Response, Error> {
+        // What no header can be called is recorded nowhere.
+        if let Ok(name) = HeaderName::parse(&body.header) {
+            self.active()?.audit.forget_header(&name).await?;
+        }
+        Ok(Response::empty())
     }
 }

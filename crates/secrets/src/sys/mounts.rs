@@ -205,6 +205,9 @@ impl Sys {
             ("" | "plugin", name) => name.to_owned(),
             (kind, _) => kind.to_owned(),
         };
+        if class == Class::Auth && kind == "token" {
+            return Err(Error::invalid("token credential backend cannot be instantiated"));
+        }
         let mut tuning = Tuning::default();
         if let Some(Json(Value::Object(config))) = &body.config {
             configure(&mut tuning, config)?;

@@ -400,7 +400,7 @@ impl TokenStore {
     ) -> Result<Created, Error> {
         let policies = sanitize(&login.policies, !login.no_default_policy);
         if policies.iter().any(|policy| policy == "root") {
-            return Err(Error::internal("internal error", "auth methods cannot create root tokens"));
+            return Err(Error::invalid("auth methods cannot create root tokens"));
         }
         if policies.iter().any(|policy| policy == RESPONSE_WRAPPING) {
             return Err(Error::invalid(format!("cannot assign policy {RESPONSE_WRAPPING:?}")));

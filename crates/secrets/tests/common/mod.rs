@@ -8,7 +8,7 @@ use std::sync::Arc;
 use chancery_api::{FixedClock, Secret};
 use chancery_secrets::error::Kind;
 use chancery_secrets::{Answer, Core, CoreConfig, Error, Operation, Request};
-use chancery_storage::{Barrier, Memory, ShareScheme};
+use chancery_storage::{Barrier, Memory, Seal, ShareScheme};
 use serde_json::Value;
 
 /// A server with its clock and root token `root`.
@@ -22,7 +22,11 @@ pub struct Server {
 impl Server {
     /// Initialised with one share, unsealed.
     pub async fn start() -> Self {
-        let memory = Arc::new(Memory::new());
+        Self::start_over(Arc::new(Memory::new())).await
+    }
+
+    /// As [`start`](Self::start), over an empty store.
+    pub async fn start_over(memory: Arc<Memory>) -> Self {
         let mut server = Self::over(memory).await;
         let scheme = ShareScheme::new(1, 1).unwrap();
         let made = server.core.initialize(scheme, Some(Secret::new("root"))).await.unwrap();
@@ -33,10 +37,23 @@ impl Server {
 
     /// A sealed server over a store.
     pub async fn over(memory: Arc<Memory>) -> Self {
+        Self::with_seal(memory, None)
+    }
+
+    /// A sealed server over a store that an auto-unseal may open.
+    pub fn with_seal(memory: Arc<Memory>, seal: Option<Arc<dyn Seal>>) -> Self {
         let clock = Arc::new(FixedClock::at("2026-06-01T12:00:00Z".parse().unwrap()));
-        let barrier = Barrier::new(memory.clone(), None);
+        let barrier = Barrier::new(memory.clone(), seal);
         let core = Core::new(barrier, CoreConfig::default(), clock.clone());
         Self { core, clock, memory, shares: Vec::new() }
+    }
+
+    /// The same store after a restart, unsealed, without the faults that it had.
+    pub async fn restarted(&self) -> Self {
+        let mut again = Self::over(Arc::new(self.memory.reopened())).await;
+        again.shares.clone_from(&self.shares);
+        again.unseal().await;
+        again
     }
 
     /// Gives the shares.

@@ -125,7 +125,9 @@ pub(super) fn answer(answer: &Answer, headers: &HeaderMap) -> HttpResponse {
     if let Some(raw) = answer.response.raw.as_deref().filter(|_| answer.wrap_info.is_none()) {
         let modified = raw.last_modified.and_then(|seconds| Timestamp::from_second(seconds).ok());
         let fresh = modified.filter(|modified| not_modified_since(*modified, headers)).is_some();
-        let content_type = HeaderValue::from_static(raw.content_type);
+        // Bytes of a type that no header can carry are bytes.
+        let content_type = HeaderValue::from_str(&raw.content_type)
+            .unwrap_or_else(|_| HeaderValue::from_static("application/octet-stream"));
         let mut response = match (fresh, raw.body.is_empty()) {
             (true, _) => response(StatusCode::NOT_MODIFIED, content_type, Bytes::new()),
             (false, true) => response(given.unwrap_or(StatusCode::NO_CONTENT), content_type, Bytes::new()),

@@ -73,6 +73,7 @@ impl Service {
         };
         let mut request = vault::request(&head, path)?;
         request.connection = connection;
+        request.headers = vault::audited_headers(&head, &self.core.audited_headers());
         if matches!(request.operation, Operation::Update | Operation::Patch) {
             let body = read(body, listener).await?;
             request.body = vault::body_as_json(&head.headers, body);

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use chancery_api::{Secret, Ttl};
+use chancery_secrets::audit::{AuditedHeaders, HeaderName};
 use chancery_secrets::{Operation, Request};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
 use hyper::http::request::Parts;
@@ -28,7 +29,10 @@ pub(super) fn request(head: &Parts, path: String) -> Result<Request, Refused> {
     }
     request.token = token(&head.headers);
     request.wrap_ttl = wrap_ttl(&head.headers)?;
-    request.query = query;
+    // As the peer does: the parameters of a write are in its body, and only there.
+    if !matches!(operation, Operation::Update | Operation::Patch) {
+        request.query = query;
+    }
     Ok(request)
 }
 
@@ -126,6 +130,28 @@ fn wrap_ttl(headers: &HeaderMap) -> Result<Option<Ttl>, Refused> {
         Ok(ttl) => Ok(Some(Ttl(ttl))),
         Err(error) => Err(wrong(&error.to_string())),
     }
+}
+
+/// The headers that audit records carry, with each of their values.
+pub(super) fn audited_headers(head: &Parts, audited: &AuditedHeaders) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for name in audited.keys().map(HeaderName::as_str) {
+        let values = head.headers.get_all(name);
+        found.extend(
+            values
+                .iter()
+                .map(|value| String::from_utf8_lossy(value.as_bytes()).into_owned())
+                .map(|value| (name.to_owned(), value)),
+        );
+        // RFC 9113, 8.3.1: HTTP/2 says the host elsewhere.
+        if name == "host"
+            && found.iter().all(|(found, _)| found != "host")
+            && let Some(authority) = head.uri.authority()
+        {
+            found.push((name.to_owned(), authority.to_string()));
+        }
+    }
+    found
 }
 
 /// The body as the pipeline wants it: JSON, whatever the content type says, except that a form becomes
@@ -226,6 +252,12 @@ mod tests {
     }
 
     #[test]
+    fn the_query_of_a_write_says_nothing() {
+        let request = ask("POST", "/v1/a?x=1", &[]).expect("valid");
+        assert_eq!(request.query, []);
+    }
+
+    #[test]
     fn tokens_come_in_two_headers() {
         type Case = (&'static [(&'static str, &'static str)], Option<&'static str>);
         let cases: &[Case] = &[
@@ -244,6 +276,21 @@ mod tests {
             let token = request.token.as_ref().map(|token| token.expose());
             assert_eq!(token, *expected, "{headers:?}");
         }
+    }
+
+    #[test]
+    fn headers_are_handed_over_only_if_they_are_audited() {
+        use chancery_secrets::audit::AuditedHeader;
+        let audited: AuditedHeaders = ["X-Test", "Host", "x-absent"]
+            .map(|name| (HeaderName::parse(name).expect("valid"), AuditedHeader { hmac: false }))
+            .into();
+        let given =
+            head("GET", "https://example.org/v1/a", &[("x-test", "a"), ("X-Test", "b"), ("x-other", "c")]);
+        let found = audited_headers(&given, &audited);
+        let found: Vec<(&str, &str)> = found.iter().map(|(name, value)| (&**name, &**value)).collect();
+        assert_eq!(found, [("host", "example.org"), ("x-test", "a"), ("x-test", "b")]);
+        let given = head("GET", "/v1/a", &[("host", "localhost")]);
+        assert_eq!(audited_headers(&given, &audited), [("host".to_owned(), "localhost".to_owned())]);
     }
 
     #[test]

@@ -34,16 +34,18 @@ fields! {
 
 impl AppRole {
     pub(super) async fn login(self: Arc<Self>, call: Call, body: LoginRequest) -> Result<Response, Error> {
-        if body.role_id.is_empty() {
+        // As the peer does: what was read from a file often ends in a line feed.
+        let role_id = body.role_id.trim();
+        let text = trimmed(body.secret_id);
+        if role_id.is_empty() {
             return Err(Error::invalid("missing role_id"));
         }
-        let role = self.store.role_by_id(&body.role_id).await?.ok_or_else(wrong)?;
-        let secret_id =
-            if role.bind_secret_id { Some(self.check(&call, &role, &body.secret_id).await?) } else { None };
+        let role = self.store.role_by_id(role_id).await?.ok_or_else(wrong)?;
+        let secret_id = if role.bind_secret_id { Some(self.check(&call, &role, &text).await?) } else { None };
         self.check_networks(&call, &role, secret_id.as_deref())?;
         if let Some(secret_id) = &secret_id
             && secret_id.num_uses > 0
-            && !self.store.spend(&role, &body.secret_id, call.now).await?
+            && !self.store.spend(&role, &text, call.now).await?
         {
             return Err(wrong());
         }
@@ -127,6 +129,12 @@ impl AppRole {
             explicit_max_ttl: None,
         })
     }
+}
+
+/// The secret without white space around it.
+fn trimmed(secret: Secret) -> Secret {
+    let bare = secret.expose().trim();
+    if bare.len() == secret.expose().len() { secret } else { Secret::new(bare) }
 }
 
 /// One sentence for every wrong credential: it must not tell which of the two was wrong.

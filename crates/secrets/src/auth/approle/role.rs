@@ -327,12 +327,12 @@ impl AppRole {
         _: Call,
         body: WriteRoleId,
     ) -> Result<Response, Error> {
-        if body.role_id.is_empty() {
-            return Err(Error::invalid("missing role_id"));
-        }
         let name = body.role_name.to_lowercase();
         let change = |current: Option<&Role>| {
             let current = current.ok_or_else(Error::unsupported_path)?;
+            if body.role_id.is_empty() {
+                return Err(Error::invalid("missing role_id"));
+            }
             Ok((Role { role_id: body.role_id.clone(), ..current.clone() }.checked()?, ()))
         };
         self.store.change_role(&name, change).await?;

@@ -165,12 +165,13 @@ impl AppRole {
         let max_ttl = self.mount.max_ttl();
         let secret_id =
             self.store.register(&name, &text, |role| terms.apply(role, max_ttl, call.now)).await?;
-        Response::data(&Made {
+        let response = Response::data(&Made {
             secret_id: text.expose(),
             secret_id_accessor: &secret_id.accessor,
             secret_id_num_uses: secret_id.num_uses,
             secret_id_ttl: secret_id.ttl.capped(if secret_id.ttl.is_zero() { Ttl::ZERO } else { max_ttl }),
-        })
+        })?;
+        Ok(Response { accessor: Some(secret_id.accessor.clone()), ..response })
     }
 
     pub(super) async fn list_secret_ids(

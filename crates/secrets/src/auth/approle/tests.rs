@@ -237,6 +237,27 @@ async fn what_a_role_cannot_be_is_refused_in_the_peers_words() {
 }
 
 #[tokio::test]
+async fn a_value_of_another_type_is_refused_in_the_peers_words() {
+    let bed = Bed::new().await;
+    bed.write("role/web", json!({})).await.unwrap();
+    let negative = json!({ "secret_id_ttl": "-1m" });
+    for (path, frame) in [("role/web", ""), ("role/web/secret-id-ttl", "Field validation failed: ")] {
+        let text = format!(
+            "{frame}error converting input for field \"secret_id_ttl\": cannot provide negative value '-60'"
+        );
+        assert_eq!(message(bed.write(path, negative.clone()).await), invalid(&text), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_role_that_is_not_there_is_missed_before_its_new_role_id() {
+    let bed = Bed::new().await;
+    assert_eq!(message(bed.write("role/absent/role-id", json!({})).await).0, Kind::NotFound);
+    bed.write("role/web", json!({})).await.unwrap();
+    assert_eq!(message(bed.write("role/web/role-id", json!({})).await), invalid("missing role_id"));
+}
+
+#[tokio::test]
 async fn a_role_that_outlives_its_mount_is_warned_about() {
     let bed = Bed::new().await;
     let given = json!({ "token_max_ttl": "20000h", "token_type": "default-batch", "nonsense": 1 });
@@ -428,6 +449,17 @@ async fn a_strictly_bound_token_works_from_the_logins_address_only() {
     let role_id = bed.role("web", json!({ "token_strictly_bind_ip": true })).await;
     let (secret_id, _) = bed.secret_id("web", json!({})).await;
     assert_eq!(bed.login(&role_id, &secret_id).await.unwrap().bound_cidrs, ["192.0.2.1/32".parse().unwrap()]);
+}
+
+#[tokio::test]
+async fn white_space_around_credentials_does_not_count() {
+    let bed = Bed::new().await;
+    let role_id = bed.role("web", json!({})).await;
+    let (secret_id, _) = bed.secret_id("web", json!({ "num_uses": 1 })).await;
+    bed.login(&format!(" {role_id}\n"), &format!("\t{secret_id} ")).await.unwrap();
+    assert_eq!(bed.uses_left("web", &secret_id).await, None, "the one use is spent");
+    assert_eq!(message(bed.login(" ", &secret_id).await), invalid("missing role_id"));
+    assert_eq!(message(bed.login(&role_id, " ").await), invalid("missing secret_id"));
 }
 
 #[tokio::test]

@@ -424,7 +424,7 @@ async fn a_signed_csr_comes_back_with_its_chain_and_is_stored() {
         );
     }
     let raw = bed.ask(Operation::Read, &format!("cert/{serial}/raw"), json!({})).await.unwrap().raw.unwrap();
-    assert_eq!((raw.content_type, &*raw.body), ("application/pkix-cert", leaf.der()));
+    assert_eq!((&*raw.content_type, &*raw.body), ("application/pkix-cert", leaf.der()));
     let raw =
         bed.ask(Operation::Read, &format!("cert/{serial}/raw/pem"), json!({})).await.unwrap().raw.unwrap();
     assert_eq!(raw.content_type, "application/pem-certificate-chain");
