@@ -17,6 +17,7 @@ pub mod engine;
 pub mod error;
 mod help;
 pub mod lease;
+mod measures;
 pub mod mounts;
 pub mod policy;
 pub mod request;

@@ -91,6 +91,34 @@ impl Response {
         }
     }
 
+    /// Whether there is anything to say besides the status.
+    pub(crate) fn says_something(&self) -> bool {
+        let Self {
+            data,
+            login,
+            auth,
+            lease,
+            warnings,
+            raw,
+            status,
+            flatten: _,
+            bare: _,
+            wrap_info,
+            renewed,
+            unwrapped,
+        } = self;
+        status.is_none()
+            && (data.is_some()
+                || login.is_some()
+                || auth.is_some()
+                || lease.is_some()
+                || !warnings.is_empty()
+                || raw.is_some()
+                || wrap_info.is_some()
+                || renewed.is_some()
+                || unwrapped.is_some())
+    }
+
     /// The same with one more warning.
     #[must_use]
     pub fn warn(mut self, warning: impl Into<String>) -> Self {

@@ -20,6 +20,7 @@ pub use device::{Device, DeviceRecord};
 pub use record::{Outcome, Receipt, RequestRecord};
 
 use crate::error::{Error, Kind};
+use crate::measures::AuditMeasures;
 use crate::token::TokenStore;
 
 const COLLECTION: &str = "audit";
@@ -28,6 +29,7 @@ const COLLECTION: &str = "audit";
 pub struct Audit {
     root: View,
     devices: RwLock<Arc<BTreeMap<String, Arc<Device>>>>,
+    measures: AuditMeasures,
     /// Held while devices change.
     changing: Mutex<()>,
 }
@@ -41,7 +43,12 @@ impl Audit {
             let record: DeviceRecord = serde_json::from_slice(&record.value)?;
             devices.insert(record.path.clone(), Arc::new(Device::open(record)));
         }
-        Ok(Self { root, devices: RwLock::new(Arc::new(devices)), changing: Mutex::new(()) })
+        Ok(Self {
+            root,
+            devices: RwLock::new(Arc::new(devices)),
+            measures: AuditMeasures::new(),
+            changing: Mutex::new(()),
+        })
     }
 
     /// Whether nothing is recorded at all.
@@ -106,7 +113,7 @@ impl Audit {
             return Ok(Receipt::none());
         }
         let receipt = Receipt::of(&record, tokens);
-        write(&devices, |device| receipt.request_line(device, now))?;
+        self.measures.request(|| write(&devices, |device| receipt.request_line(device, now)))?;
         Ok(receipt)
     }
 
@@ -122,7 +129,7 @@ impl Audit {
         if devices.is_empty() || receipt.is_none() {
             return Ok(());
         }
-        write(&devices, |device| receipt.response_line(device, &outcome, now))
+        self.measures.response(|| write(&devices, |device| receipt.response_line(device, &outcome, now)))
     }
 
     fn update(&self, change: impl FnOnce(&mut BTreeMap<String, Arc<Device>>)) {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use chancery_api::{Secret, Ttl};
 use chancery_secrets::{Operation, Request};
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap};
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 use serde_json::{Map, Value};
@@ -29,7 +29,17 @@ pub(super) fn request(head: &Parts, path: String) -> Result<Request, Refused> {
     request.token = token(&head.headers);
     request.wrap_ttl = wrap_ttl(&head.headers)?;
     request.query = query;
+    if request.path == "sys/metrics" && wants_open_metrics(&head.headers) {
+        // Scrapers name the format in a header. What the query says comes first.
+        request.query.push(("format".to_owned(), "prometheus".to_owned()));
+    }
     Ok(request)
+}
+
+/// OpenMetrics is what Prometheus asks for; its own text format will do.
+fn wants_open_metrics(headers: &HeaderMap) -> bool {
+    let accepted = headers.get(ACCEPT).map(|value| value.as_bytes()).unwrap_or_default();
+    accepted.starts_with(b"application/openmetrics-text")
 }
 
 /// The operation; its own parameters are taken out of the query.
@@ -223,6 +233,19 @@ mod tests {
             request.query,
             [("list".to_owned(), "false".to_owned()), ("x".to_owned(), "%zz y".to_owned())]
         );
+    }
+
+    #[test]
+    fn scrapers_name_their_format_in_a_header() {
+        let format = |uri: &str, accept: &str| {
+            let request = ask("GET", uri, &[("accept", accept)]).expect("valid");
+            request.query.into_iter().map(|(_, value)| value).collect::<Vec<_>>()
+        };
+        let scraper = "application/openmetrics-text; version=1.0.0,text/plain;q=0.5";
+        assert_eq!(format("/v1/sys/metrics", scraper), ["prometheus"]);
+        assert!(format("/v1/sys/metrics", "*/*").is_empty());
+        assert!(format("/v1/sys/mounts", scraper).is_empty());
+        assert_eq!(format("/v1/sys/metrics?format=x", scraper)[0], "x");
     }
 
     #[test]
