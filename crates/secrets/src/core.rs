@@ -465,14 +465,18 @@ impl Active {
                     request.path
                 )));
             }
-            Target::Unsupported(_) if request.operation != Operation::Help => {
+            Target::Unsupported(point) => {
+                let asks_for_all =
+                    request.path.trim_end_matches('/') == point.entry.path.trim_end_matches('/');
+                if request.operation == Operation::Help && asks_for_all {
+                    return crate::help::of_engine(point);
+                }
                 return Err(Error::unsupported_path());
             }
-            Target::Unsupported(point) => return crate::help::of_engine(&*point.engine),
             Target::Route { point, rest, matched } => (point, rest, matched),
         };
         if request.operation == Operation::Help {
-            return crate::help::of_route(&*point.engine, rest, matched);
+            return crate::help::of_route(point, rest, matched);
         }
         if matched.flags.wrapped && request.wrap_ttl.is_none_or(|ttl| ttl.is_zero()) {
             return Err(Error::invalid("endpoint requires response wrapping to be used"));

@@ -19,6 +19,8 @@ mod help;
 pub mod lease;
 mod measures;
 pub mod mounts;
+#[cfg(test)]
+mod parity;
 pub mod policy;
 pub mod request;
 pub mod response;
