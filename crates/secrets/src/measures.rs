@@ -95,7 +95,9 @@ pub(crate) struct MountMeasures {
 /// Something that an engine does at the request of others, such as signing.
 struct Deed {
     name: &'static str,
-    done: Histogram,
+    /// From the first on: a summary is many series, and most mounts do not do everything.
+    done: OnceLock<Histogram>,
+    /// There before the first, so that an alert sees it come.
     failed: Counter,
 }
 
@@ -106,11 +108,10 @@ impl MountMeasures {
             .iter()
             .map(|&name| {
                 let failure = format!("{name}.failure");
-                metrics::describe_histogram!(name, Unit::Milliseconds, "Time of those that succeeded");
                 metrics::describe_counter!(failure.clone(), "Those that were refused or failed");
                 Deed {
                     name,
-                    done: metrics::histogram!(name, "mount_point" => path.to_owned()),
+                    done: OnceLock::new(),
                     failed: metrics::counter!(failure, "mount_point" => path.to_owned()),
                 }
             })
@@ -140,7 +141,7 @@ impl MountMeasures {
             return;
         };
         if succeeded {
-            deed.done.record(time);
+            deed.done.get_or_init(|| self.of_deed(deed.name)).record(time);
         } else {
             deed.failed.increment(1);
         }
@@ -159,6 +160,11 @@ impl MountMeasures {
         let name = format!("route.{operation}.{}", self.path.replace('/', "-"));
         metrics::describe_histogram!(name.clone(), Unit::Milliseconds, "Time in the engine of a mount");
         metrics::histogram!(name)
+    }
+
+    fn of_deed(&self, name: &'static str) -> Histogram {
+        metrics::describe_histogram!(name, Unit::Milliseconds, "Time of those that succeeded");
+        metrics::histogram!(name, "mount_point" => self.path.clone())
     }
 
     fn of_tokens(&self, token_type: &'static str) -> Counter {

@@ -1,7 +1,5 @@
 //! The whole API as one document, and its help.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "the helpers of a test fail with it")]
-
 mod common;
 
 use std::path::Path;

@@ -1,7 +1,5 @@
 //! What is measured of requests, and who may see it.
 
-#![expect(clippy::unwrap_used, reason = "the helpers of a test fail with it")]
-
 mod common;
 
 use chancery_secrets::error::Kind;

@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::time::SystemTime;
 
+use chancery_api::{Clock, SystemClock};
 use chancery_secrets::Response;
 use hyper::StatusCode;
 use jiff::Timestamp;
@@ -105,7 +105,7 @@ impl Metrics {
             if let Err(error) = metrics::set_global_recorder(recorder) {
                 tracing::warn!(%error, "metrics are recorded elsewhere in this process");
             }
-            Recorded { handle, names, process: Arc::new(Process::new()) }
+            Recorded { handle, names, process: Arc::new(Process::new(SystemClock.now())) }
         });
         Self::new(recorded.clone())
     }
@@ -155,7 +155,7 @@ impl Metrics {
                 Response::raw("text/plain; version=0.0.4; charset=utf-8", recorded.text())
             }
             "prometheus" => Response::raw("text/plain", "prometheus is not enabled").status(400),
-            "" => Response::raw("application/json", recorded.json(Timestamp::now()).to_string()),
+            "" => Response::raw("application/json", recorded.json(SystemClock.now()).to_string()),
             other => {
                 let message = format!("metric response format {other:?} unknown");
                 Response::raw("text/plain", message).status(400)
@@ -180,10 +180,9 @@ struct Process {
 }
 
 impl Process {
-    fn new() -> Self {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    fn new(now: Timestamp) -> Self {
         metrics::describe_gauge!("process_start_time_seconds", "Start of the process since the epoch");
-        metrics::gauge!("process_start_time_seconds").set(since.as_secs_f64());
+        metrics::gauge!("process_start_time_seconds").set(now.as_duration().as_secs_f64());
         metrics::describe_gauge!("process_resident_memory_bytes", "Memory in use");
         metrics::describe_gauge!("process_open_fds", "Open files and connections");
         Self {
@@ -344,7 +343,7 @@ mod tests {
         let recorder = Prefixed::new("test");
         let (handle, names) = (recorder.inner.handle(), Arc::clone(&recorder.names));
         metrics::with_local_recorder(&recorder, || {
-            let recorded = Recorded { handle, names, process: Arc::new(Process::new()) };
+            let recorded = Recorded { handle, names, process: Arc::new(Process::new(Timestamp::UNIX_EPOCH)) };
             measure(&Metrics::new(recorded.clone()));
             recorded
         })
