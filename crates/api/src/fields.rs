@@ -120,8 +120,8 @@ pub enum FieldError {
 }
 
 impl<'a> Input<'a> {
-    /// Reads the names of a body. An empty body, and any JSON value that is neither an object nor
-    /// an array, is a body without fields, as the peer has it.
+    /// Reads the names of a body. An empty body and `null` are bodies without fields; any other JSON
+    /// value is refused in the peer's words.
     pub fn from_body(body: &'a [u8]) -> Result<Self, FieldError> {
         let body = body.trim_ascii();
         if body.is_empty() {
@@ -129,10 +129,18 @@ impl<'a> Input<'a> {
         }
         if body.first() != Some(&b'{') {
             return match serde_json::from_slice::<&RawValue>(body) {
-                Ok(raw) if raw.get().starts_with('[') => {
-                    Err(FieldError::Body("an object was expected, not an array".to_owned()))
+                Ok(raw) => {
+                    let kind = match raw.get().as_bytes().first() {
+                        Some(b'n') => return Ok(Self::default()),
+                        Some(b'[') => "array",
+                        Some(b'"') => "string",
+                        Some(b't' | b'f') => "bool",
+                        _ => "number",
+                    };
+                    Err(FieldError::Body(format!(
+                        "json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}"
+                    )))
                 }
-                Ok(_) => Ok(Self::default()),
                 Err(error) => Err(FieldError::Body(error.to_string())),
             };
         }
@@ -334,7 +342,7 @@ mod tests {
 
     #[test]
     fn absent_fields_take_their_defaults() {
-        for body in ["", "{}", r#"{"ttl":null}"#, "\"x\""] {
+        for body in ["", "{}", r#"{"ttl":null}"#, "null"] {
             let (sample, unknown) = decode(body).unwrap();
             assert_eq!(
                 (sample.bits, sample.flag, sample.ttl, sample.kind.as_str()),
@@ -391,8 +399,26 @@ mod tests {
     }
 
     #[test]
-    fn arrays_and_broken_bodies_are_refused() {
-        assert!(matches!(decode("[]"), Err(FieldError::Body(_))));
+    fn what_is_no_object_is_refused_by_its_type() {
+        for (body, kind) in [
+            ("[]", "array"),
+            ("\"x\"", "string"),
+            ("5", "number"),
+            ("-1e3", "number"),
+            ("true", "bool"),
+            ("false", "bool"),
+        ] {
+            assert_eq!(
+                decode(body).unwrap_err().to_string(),
+                format!(
+                    "failed to decode JSON input: json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}"
+                ),
+            );
+        }
+    }
+
+    #[test]
+    fn broken_bodies_are_refused() {
         assert!(matches!(decode("{bad"), Err(FieldError::Body(_))));
         assert!(matches!(decode("{} trailing"), Err(FieldError::Body(_))));
     }

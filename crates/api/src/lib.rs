@@ -21,6 +21,6 @@ pub use clock::{Clock, FixedClock, SystemClock};
 pub use duration::Ttl;
 pub use fields::{Field, FieldError, Fields, Input, Kind};
 pub use secret::Secret;
-pub use value::{Json, KeyValues, Strings};
+pub use value::{Json, KeyValues, Object, Strings};
 
 pub use serde_json::value::RawValue;

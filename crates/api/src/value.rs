@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 
 use crate::fields::{Kind, Source, Value as FieldValue};
 use crate::{Secret, Ttl};
@@ -47,6 +47,11 @@ pub struct KeyValues(pub BTreeMap<String, String>);
 #[serde(transparent)]
 pub struct Json(pub Value);
 
+/// A JSON object; anything else is refused.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Object(pub Map<String, Value>);
+
 /// Decodes a piece of JSON that the parser already accepted as well-formed.
 fn decode<T: DeserializeOwned>(raw: &RawValue) -> Option<T> {
     serde_json::from_str(raw.get()).ok()
@@ -83,7 +88,8 @@ impl FieldValue for String {
         match source {
             Source::Text(text) => Ok(text.to_owned()),
             Source::Json(raw) => match raw.get().as_bytes().first() {
-                Some(b'"') => decode(raw).ok_or_else(|| unconvertible("string", raw)),
+                // The parser took it, so what is wrong can only be an escape.
+                Some(b'"') => decode(raw).ok_or_else(|| "half of a surrogate pair is no text".to_owned()),
                 // The peer decodes weakly: numbers keep their text, booleans become 1 and 0.
                 Some(b't') => Ok("1".to_owned()),
                 Some(b'f') => Ok("0".to_owned()),
@@ -323,16 +329,39 @@ impl FieldValue for Json {
     }
 }
 
+impl FieldValue for Object {
+    const KIND: Kind = Kind::Map;
+
+    fn decode(source: Source<'_>) -> Result<Self, String> {
+        const EXPECTED: &str = "map[string]interface {}";
+        match source {
+            Source::Text(_) => Err(format!("'' expected type '{EXPECTED}', got unconvertible type 'string'")),
+            Source::Json(raw) => decode(raw).ok_or_else(|| unconvertible(EXPECTED, raw)),
+        }
+    }
+
+    fn describe(&self) -> Value {
+        Value::Object(self.0.clone())
+    }
+}
+
 /// An instant, in RFC 3339 or as Unix seconds.
 impl FieldValue for Timestamp {
     const KIND: Kind = Kind::Time;
 
     fn decode(source: Source<'_>) -> Result<Self, String> {
-        let text = String::decode(source)?;
-        if let Ok(seconds) = text.parse::<i64>() {
-            return Self::from_second(seconds).map_err(|error| error.to_string());
-        }
-        text.parse::<Self>().map_err(|error| error.to_string())
+        let text = match source {
+            Source::Text(text) => text.to_owned(),
+            Source::Json(raw) if raw.get().starts_with(['{', '[', 't', 'f']) => {
+                return Err("could not parse time from input type".to_owned());
+            }
+            Source::Json(_) => String::decode(source)?,
+        };
+        let parsed = match text.parse::<i64>() {
+            Ok(seconds) => Self::from_second(seconds).ok(),
+            Err(_) => text.parse().ok(),
+        };
+        parsed.ok_or_else(|| "could not parse string as date and time".to_owned())
     }
 
     fn describe(&self) -> Value {
@@ -393,6 +422,44 @@ mod tests {
              * '[2]' expected type 'string', got unconvertible type '[]interface {}', value: '[y]'"
         );
         assert!(strings(r#"{"a":1}"#).unwrap_err().contains("'[0]' expected type 'string'"));
+    }
+
+    #[test]
+    fn instants_are_rfc_3339_or_seconds() {
+        let instant = |json: &str| {
+            let raw: Box<RawValue> = serde_json::from_str(json).unwrap();
+            Timestamp::decode(Source::Json(&raw)).map(Timestamp::as_second)
+        };
+        for json in ["1900000000", r#""1900000000""#, r#""2030-03-17T17:46:40Z""#] {
+            assert_eq!(instant(json), Ok(1_900_000_000), "{json}");
+        }
+        for json in [r#""soon""#, r#""2030-01-01""#, r#""""#, "1.5"] {
+            assert_eq!(instant(json).unwrap_err(), "could not parse string as date and time", "{json}");
+        }
+        for json in ["true", "[]", "{}"] {
+            assert_eq!(instant(json).unwrap_err(), "could not parse time from input type", "{json}");
+        }
+    }
+
+    #[test]
+    fn an_object_is_nothing_else() {
+        let object = |json: &str| {
+            let raw: Box<RawValue> = serde_json::from_str(json).unwrap();
+            Object::decode(Source::Json(&raw)).map(|Object(fields)| fields.len())
+        };
+        assert_eq!(object(r#"{"a":1,"b":2}"#), Ok(2));
+        for (json, kind) in [(r#""x""#, "string"), ("[]", "[]interface {}"), ("5", "json.Number")] {
+            assert_eq!(
+                object(json).unwrap_err(),
+                format!("'' expected type 'map[string]interface {{}}', got unconvertible type '{kind}'")
+            );
+        }
+    }
+
+    #[test]
+    fn half_a_surrogate_pair_is_no_text() {
+        let raw: Box<RawValue> = serde_json::from_str(r#""a\ud800""#).unwrap();
+        assert_eq!(String::decode(Source::Json(&raw)).unwrap_err(), "half of a surrogate pair is no text");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The request pipeline.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::time::Instant;
 
 use chancery_api::Clock;
 use chancery_storage::{Barrier, Name, Unsealed, View, Writes};
@@ -9,14 +10,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::audit::{Audit, AuditedHeaders, Outcome, Receipt, RequestRecord};
 use crate::engine::cubbyhole::Cubbyhole;
-use crate::engine::{AnyEngine, Call, Class, Mount, Mounted, SystemLimits, Tuning};
+use crate::engine::{AnyEngine, Call, Class, Mount, Mounted, SystemLimits};
 use crate::error::Error;
 use crate::lease::Leases;
+use crate::measures::RequestMeasures;
 use crate::mounts::{MountEntry, MountPoint, Mounts};
-use crate::policy::{Acl, Grant, Parameters, Policies};
+use crate::policy::{Acl, Denied, Grant, Parameters, Policies};
 use crate::request::{Operation, Request};
 use crate::response::{Answer, Response};
-use crate::route::Matched;
+use crate::route::{Flags, Matched};
 use crate::sys::{self, Sys};
 use crate::token::{Authorized, Outside, Spend, TokenEngine, TokenEntry, TokenStore};
 use crate::wrapping;
@@ -56,7 +58,12 @@ pub struct Core {
     pub(crate) config: CoreConfig,
     active: RwLock<Option<Arc<Active>>>,
     sys: Arc<Sys>,
+    measures: RequestMeasures,
+    measured: OnceLock<Box<Measured>>,
 }
+
+/// Everything that was measured, in the format of that name, as an answer.
+type Measured = dyn Fn(&str) -> Response + Send + Sync;
 
 /// All that exists only while the server is unsealed.
 pub struct Active {
@@ -107,7 +114,20 @@ impl Core {
             config,
             active: RwLock::new(None),
             sys: Arc::new(Sys::new(core.clone())),
+            measures: RequestMeasures::new(),
+            measured: OnceLock::new(),
         })
+    }
+
+    /// Says how `sys/metrics` answers. What was measured is for whoever installed a recorder to tell;
+    /// only the first call counts.
+    pub fn show_measurements(&self, measured: impl Fn(&str) -> Response + Send + Sync + 'static) {
+        let _ = self.measured.set(Box::new(measured));
+    }
+
+    /// Everything that was measured, if anybody records it.
+    pub(crate) fn measured(&self, format: &str) -> Option<Response> {
+        self.measured.get().map(|measured| measured(format))
     }
 
     /// The only way in.
@@ -123,7 +143,11 @@ impl Core {
         let active = self.active()?;
         refuse_folders(&request)?;
         let target = Target::find(&active.mounts, &request.path);
-        let caller = active.admit(&request, &target, now).await;
+        let _timer = self.measures.request(target.matched().is_some_and(|matched| matched.flags.public));
+        let caller = {
+            let _timer = self.measures.check_token();
+            active.admit(&request, &target, now).await
+        };
         let (request, caller, receipt) = active.record_request(request, caller, &target, now).await?;
         let outcome = active.perform(&request, &target, &caller, now).await;
         let outcome = active.conclude(&request, &target, &caller, outcome, now).await;
@@ -155,7 +179,12 @@ impl Core {
     /// The paths of `sys/` that need no barrier: initialisation, unsealing, health.
     async fn answer_while_sealed(&self, request: &Request, now: Timestamp) -> Option<Result<Answer, Error>> {
         let rest = request.path.strip_prefix("sys/")?;
-        let matched = Sys::table().matching(rest).filter(|matched| matched.flags.sealed)?;
+        let matched = Sys::table().matching(rest).filter(|matched| {
+            let Flags { sealed, measurements, .. } = matched.flags;
+            let opened = measurements && request.connection.open_measurements && self.is_sealed();
+            // Help is the pipeline's.
+            request.operation != Operation::Help && (sealed || opened)
+        })?;
         let call = call(request, "sys/", rest, &matched, None, now);
         let response = Sys::table().dispatch(Arc::clone(&self.sys), &matched, call).await;
         Some(response.map(|response| Answer {
@@ -177,18 +206,9 @@ impl Core {
         let mounts = Arc::new(Mounts::open(Arc::clone(&unsealed), root.clone(), limits).await?);
 
         let cluster = Cluster::load(&root).await?;
-        // The mounts that are always there have fixed names, so that what they store is found again.
         let provided = |class, path: &str, kind: &str| -> Result<(MountEntry, Arc<Mount>), Error> {
-            let uuid = format!("provided/{kind}");
-            // As other accessors look, but the same after each unsealing.
-            let suffix: String = cluster.id.chars().take(8).collect();
-            let accessor = match class {
-                Class::Secret => format!("{kind}_{suffix}"),
-                Class::Auth => format!("auth_{kind}_{suffix}"),
-            };
-            let entry =
-                MountEntry { uuid, accessor, ..MountEntry::new(class, path, kind, Tuning::default()) };
-            let view = unsealed.view(&entry.uuid)?;
+            let entry = MountEntry::provided(class, path, kind, &cluster.id);
+            let view = unsealed.view(&format!("provided/{kind}"))?;
             let mount = Mount::new(
                 entry.uuid.clone(),
                 entry.accessor.clone(),
@@ -335,7 +355,8 @@ impl From<Error> for Refused {
 impl Active {
     /// Looks up the token, spends one use, and asks its policies.
     async fn admit(&self, request: &Request, target: &Target, now: Timestamp) -> Result<Caller, Refused> {
-        if target.matched().is_some_and(|matched| matched.flags.public) {
+        let flags = target.matched().map(|matched| matched.flags).unwrap_or_default();
+        if flags.public || (flags.measurements && request.connection.open_measurements) {
             return Ok(Caller::Anyone);
         }
         let Some(text) = request.token.as_ref().filter(|text| !text.is_empty()) else {
@@ -367,7 +388,7 @@ impl Active {
             .check(operation, &request.path, parameters, wrap_ttl)
             .map_err(|denied| refused(denied.into()))?;
         if target.matched().is_some_and(|matched| matched.flags.sudo) && !grant.sudo {
-            return Err(refused(Error::denied()));
+            return Err(refused(Denied.into()));
         }
         let authorized = Authorized::new(Arc::clone(&token), text.clone(), grant.sudo);
         Ok(Caller::Token { authorized, last_use, operation, filter: ListFilter::of(grant, acl) })
@@ -450,14 +471,18 @@ impl Active {
                     request.path
                 )));
             }
-            Target::Unsupported(_) if request.operation != Operation::Help => {
+            Target::Unsupported(point) => {
+                let asks_for_all =
+                    request.path.trim_end_matches('/') == point.entry.path.trim_end_matches('/');
+                if request.operation == Operation::Help && asks_for_all {
+                    return crate::help::of_engine(point);
+                }
                 return Err(Error::unsupported_path());
             }
-            Target::Unsupported(point) => return crate::help::of_engine(&*point.engine),
             Target::Route { point, rest, matched } => (point, rest, matched),
         };
         if request.operation == Operation::Help {
-            return crate::help::of_route(&*point.engine, rest, matched);
+            return crate::help::of_route(point, rest, matched);
         }
         if matched.flags.wrapped && request.wrap_ttl.is_none_or(|ttl| ttl.is_zero()) {
             return Err(Error::invalid("endpoint requires response wrapping to be used"));
@@ -467,7 +492,9 @@ impl Active {
             Caller::Token { authorized, operation, .. } => (Some(authorized.clone()), *operation),
         };
         let call = Call { operation, ..call(request, &point.entry.path, rest, matched, authorized, now) };
+        let started = Instant::now();
         let response = point.engine.dispatch(matched, call).await;
+        point.measures.dispatched(operation, matched.counted, response.is_ok(), started.elapsed());
         let mut response = if matched.flags.public { response.map_err(Error::unframed)? } else { response? };
         if let Caller::Token { filter: Some(filter), .. } = caller {
             filter.apply(&request.path, &mut response)?;
@@ -522,6 +549,11 @@ impl Active {
                 self.tokens.login(*login, &point.mount, &point.entry.path, &request.path, now).await?;
             answer.auth = Some(created.auth());
             answer.response.warnings.extend(created.warnings);
+            point.measures.token_made(created.entry.kind.name());
+        } else if let (Some(Matched { counted: Some("token.create"), .. }), Some(point), Some(auth)) =
+            (target.matched(), target.point(), &answer.auth)
+        {
+            point.measures.token_made(&auth.token_type);
         }
         if let (Some(terms), Some(point), Caller::Token { authorized, .. }) = (lease, target.point(), caller)
         {
@@ -533,8 +565,14 @@ impl Active {
         if let Some(ttl) = request.wrap_ttl.filter(|ttl| wraps && !ttl.is_zero())
             && answer.has_body()
         {
+            // What stands at the top level too is for those who ask directly.
+            answer.response.flatten = false;
             let info = wrapping::wrap(&self.tokens, &answer, ttl, &request.path, now).await?;
             answer = Answer { wrap_info: Some(info), ..Answer::default() };
+        }
+        if answer.wrap_info.is_some() {
+            // As the peer does: the request's id stays with the content.
+            answer.request_id.clear();
         }
         Ok(answer)
     }
@@ -559,6 +597,7 @@ impl Active {
             Ok((_, failed)) => errors.extend(failed),
             Err(error) => errors.push(error),
         }
+        errors.extend(self.leases.count_on(now).await.err());
         errors.extend(sys::keys::rotate_if_due(self, now).await.err());
         for point in self.mounts.all().values() {
             if let Err(error) = point.engine.tick(now).await {

@@ -3,16 +3,17 @@
 use std::fmt::Write;
 
 use chancery_api::{Field, Kind};
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::engine::AnyEngine;
 use crate::error::Error;
+use crate::mounts::MountPoint;
 use crate::response::Response;
 use crate::route::{Matched, RouteSchema};
+use crate::sys::openapi;
 
 /// What an engine is for: its paths, one line each.
-pub(crate) fn of_engine(engine: &dyn AnyEngine) -> Result<Response, Error> {
-    let mut routes = engine.describe();
+pub(crate) fn of_engine(point: &MountPoint) -> Result<Response, Error> {
+    let mut routes = point.engine.describe();
     routes.sort_by_key(|route| route.pattern);
     let mut text = String::from(
         "## PATHS\n\nThese paths are supported here. Ask for the help of any path that matches a pattern for its \
@@ -21,13 +22,14 @@ pub(crate) fn of_engine(engine: &dyn AnyEngine) -> Result<Response, Error> {
     for route in &routes {
         line(&mut text, &format!("    {}\n        {}\n\n", route.pattern, synopsis(route)));
     }
-    answer(text)
+    answer(text, &openapi::of(point, &routes))
 }
 
 /// What one path is for: its operations and parameters.
-pub(crate) fn of_route(engine: &dyn AnyEngine, path: &str, matched: &Matched) -> Result<Response, Error> {
-    let routes = engine.describe();
-    let Some(route) = routes.iter().find(|route| route.pattern == matched.pattern) else {
+pub(crate) fn of_route(point: &MountPoint, path: &str, matched: &Matched) -> Result<Response, Error> {
+    let mut routes = point.engine.describe();
+    routes.retain(|route| route.pattern == matched.pattern);
+    let Some(route) = routes.first() else {
         return Err(Error::unsupported_path());
     };
     let mut text =
@@ -65,7 +67,7 @@ pub(crate) fn of_route(engine: &dyn AnyEngine, path: &str, matched: &Matched) ->
     if !route.help.is_empty() {
         line(&mut text, &format!("\n## DESCRIPTION\n\n{}\n", route.help));
     }
-    answer(text)
+    answer(text, &openapi::of(point, &routes))
 }
 
 fn synopsis(route: &RouteSchema) -> &'static str {
@@ -90,6 +92,7 @@ fn line(text: &mut String, line: &str) {
     let _ = text.write_str(line);
 }
 
-fn answer(text: String) -> Result<Response, Error> {
-    Ok(Response::data(&json!({ "help": text, "see_also": null, "openapi": null }))?.bare())
+/// The text for people, the document for programs.
+fn answer(text: String, document: &Value) -> Result<Response, Error> {
+    Ok(Response::data(&json!({ "help": text, "see_also": null, "openapi": document }))?.bare())
 }

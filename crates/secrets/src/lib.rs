@@ -17,7 +17,10 @@ pub mod engine;
 pub mod error;
 mod help;
 pub mod lease;
+mod measures;
 pub mod mounts;
+#[cfg(test)]
+mod parity;
 pub mod policy;
 pub mod request;
 pub mod response;

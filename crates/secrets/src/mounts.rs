@@ -8,12 +8,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use aws_lc_rs::digest;
 use chancery_storage::{Name, Position, Unsealed, View};
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
 use crate::engine::{AnyEngine, Class, Mount, SystemLimits, Tuning, open};
 use crate::error::Error;
+use crate::measures::{self, MountMeasures};
 
 /// Where the table's records lie, below the core's own view.
 const COLLECTION: &str = "mounts";
@@ -53,24 +56,54 @@ pub struct MountEntry {
 impl MountEntry {
     /// A fresh entry for `path`, which is normalised to end in one slash.
     pub fn new(class: Class, path: &str, kind: &str, tuning: Tuning) -> Self {
-        let uuid = uuid::Uuid::new_v4().to_string();
-        let suffix: String = uuid::Uuid::new_v4().simple().to_string().chars().take(8).collect();
-        let accessor = match class {
-            Class::Secret => format!("{kind}_{suffix}"),
-            Class::Auth => format!("auth_{kind}_{suffix}"),
-        };
+        let random = uuid::Uuid::new_v4().simple().to_string();
         Self {
-            uuid,
+            uuid: uuid::Uuid::new_v4().to_string(),
             path: full_path(class, path),
             kind: kind.to_owned(),
             class,
-            accessor,
+            accessor: accessor(class, kind, &random),
             local: false,
             seal_wrap: false,
             external_entropy_access: false,
             tuning,
             leaving: false,
         }
+    }
+
+    /// The entry of a mount that is always there. Its names are the same after each unsealing of the
+    /// store that `cluster` names, so that what it stored, and what others wrote down, is found again.
+    pub(crate) fn provided(class: Class, path: &str, kind: &str, cluster: &str) -> Self {
+        let own =
+            |purpose: &str| digest::digest(&digest::SHA256, format!("{purpose} {cluster} {kind}").as_bytes());
+        let (description, headers): (&str, &[&str]) = match kind {
+            "system" => ("system endpoints used for control, policy and debugging", &["Accept"]),
+            "cubbyhole" => ("per-token private secret storage", &[]),
+            _ => ("token based credentials", &[]),
+        };
+        let tuning = Tuning {
+            description: description.to_owned(),
+            passthrough_request_headers: headers.iter().map(|&header| header.to_owned()).collect(),
+            ..Tuning::default()
+        };
+        let mut uuid = [0; 16];
+        uuid.iter_mut().zip(own("uuid").as_ref()).for_each(|(byte, hashed)| *byte = *hashed);
+        Self {
+            uuid: uuid::Builder::from_random_bytes(uuid).into_uuid().to_string(),
+            accessor: accessor(class, kind, &HEXLOWER.encode(own("accessor").as_ref())),
+            local: kind == "cubbyhole",
+            seal_wrap: kind == "system",
+            ..Self::new(class, path, kind, tuning)
+        }
+    }
+}
+
+/// How mounts are named in policies and aliases: the kind, and eight hexadecimal digits.
+fn accessor(class: Class, kind: &str, digits: &str) -> String {
+    let digits: String = digits.chars().take(8).collect();
+    match class {
+        Class::Secret => format!("{kind}_{digits}"),
+        Class::Auth => format!("auth_{kind}_{digits}"),
     }
 }
 
@@ -91,10 +124,17 @@ pub struct MountPoint {
     pub mount: Arc<Mount>,
     /// The engine.
     pub engine: Arc<dyn AnyEngine>,
+    /// What is measured of it.
+    pub(crate) measures: MountMeasures,
     tainted: AtomicBool,
 }
 
 impl MountPoint {
+    fn new(entry: MountEntry, mount: Arc<Mount>, engine: Arc<dyn AnyEngine>) -> Arc<Self> {
+        let measures = MountMeasures::new(&entry.kind, &entry.path, &engine.counted());
+        Arc::new(Self { entry, mount, engine, measures, tainted: AtomicBool::new(false) })
+    }
+
     /// Whether it is on its way out and answers nothing.
     pub fn tainted(&self) -> bool {
         self.tainted.load(Ordering::Acquire)
@@ -146,7 +186,7 @@ impl Mounts {
     /// Puts a mount into the table that the core itself provides and that has no record: `sys/`,
     /// `cubbyhole/`, `auth/token/`.
     pub fn provide(&self, entry: MountEntry, mount: Arc<Mount>, engine: Arc<dyn AnyEngine>) {
-        self.insert(Arc::new(MountPoint { entry, mount, engine, tainted: AtomicBool::new(false) }));
+        self.insert(MountPoint::new(entry, mount, engine));
     }
 
     /// The mount that `path` belongs to, and the rest of the path. The longest prefix wins.
@@ -196,10 +236,11 @@ impl Mounts {
     /// gave out, then calls [`Mounts::remove`].
     pub async fn taint(&self, path: &str) -> Result<Option<Arc<MountPoint>>, Error> {
         let _changing = self.changing.lock().await;
-        let Some(point) = self.at(path) else { return Ok(None) };
-        if is_provided(path) {
+        // The identity store of other servers is not here, and its place stays free.
+        if is_provided(path) || path == "identity/" {
             return Err(Error::invalid(format!("cannot unmount {path:?}")));
         }
+        let Some(point) = self.at(path) else { return Ok(None) };
         point.tainted.store(true, Ordering::Release);
         Ok(Some(point))
     }
@@ -223,24 +264,25 @@ impl Mounts {
     /// Moves a mount to another path; what it stored stays with it.
     pub async fn remount(&self, from: &str, to: &str) -> Result<(), Error> {
         let _changing = self.changing.lock().await;
-        let point = self.at(from).ok_or_else(|| Error::invalid(format!("no matching mount at {from:?}")))?;
-        if is_provided(from) {
-            return Err(Error::invalid(format!("cannot remount {from:?}")));
-        }
-        self.check_free(point.entry.class, to, Some(from))?;
+        let point = self.movable(from, to)?;
         let entry = MountEntry { path: to.to_owned(), ..point.current() };
         self.store(&entry).await?;
-        let moved = Arc::new(MountPoint {
-            entry,
-            mount: Arc::clone(&point.mount),
-            engine: Arc::clone(&point.engine),
-            tainted: AtomicBool::new(false),
-        });
+        let moved = MountPoint::new(entry, Arc::clone(&point.mount), Arc::clone(&point.engine));
         self.update(|table| {
             table.remove(from);
             table.insert(to.to_owned(), moved);
         });
         Ok(())
+    }
+
+    /// The mount at `from`, if it may move to `to` as things are.
+    pub fn movable(&self, from: &str, to: &str) -> Result<Arc<MountPoint>, Error> {
+        let point = self.at(from).ok_or_else(|| Error::invalid(format!("no matching mount at {from:?}")))?;
+        if is_provided(from) {
+            return Err(Error::invalid(format!("cannot remount {from:?}")));
+        }
+        self.check_free(point.entry.class, to, Some(from))?;
+        Ok(point)
     }
 
     /// Puts other settings of a mount in force, once they are durable.
@@ -265,7 +307,10 @@ impl Mounts {
         }
         let reserved = class == Class::Secret && RESERVED.iter().any(|reserved| path.starts_with(reserved));
         if reserved {
-            return Err(Error::invalid(format!("cannot mount {path:?}")));
+            return Err(Error::invalid(match moving {
+                None => format!("cannot mount {path:?}"),
+                Some(_) => format!("cannot remount to destination {path}"),
+            }));
         }
         if path.split('/').any(|segment| segment == "." || segment == "..")
             || path.chars().any(char::is_control)
@@ -275,13 +320,17 @@ impl Mounts {
         }
         let table = self.table();
         let in_use = table.keys().find(|used| {
-            Some(used.as_str()) != moving && (path.starts_with(used.as_str()) || used.starts_with(path))
+            let other = Some(used.as_str()) != moving || used.as_str() == path;
+            other && (path.starts_with(used.as_str()) || used.starts_with(path))
         });
         match in_use {
             Some(used) => {
                 // Who asks names auth methods without the prefix that their table adds.
                 let used = used.strip_prefix("auth/").unwrap_or(used);
-                Err(Error::invalid(format!("path is already in use at {used}")))
+                Err(Error::invalid(match moving {
+                    None => format!("path is already in use at {used}"),
+                    Some(_) => format!("path already in use at {used:?}"),
+                }))
             }
             None => Ok(()),
         }
@@ -298,7 +347,7 @@ impl Mounts {
             entry.tuning.clone(),
         ));
         let engine = open(&entry.kind, Arc::clone(&mount)).await?;
-        Ok(Arc::new(MountPoint { entry, mount, engine, tainted: AtomicBool::new(false) }))
+        Ok(MountPoint::new(entry, mount, engine))
     }
 
     async fn store(&self, entry: &MountEntry) -> Result<(), Error> {
@@ -325,11 +374,15 @@ impl Mounts {
         let mut guard = self.table.write().unwrap_or_else(PoisonError::into_inner);
         let mut table = (**guard).clone();
         change(&mut table);
+        for class in [Class::Secret, Class::Auth] {
+            let count = table.values().filter(|point| point.entry.class == class).count();
+            measures::count_mounts(class, count);
+        }
         *guard = Arc::new(table);
     }
 }
 
 /// Mounts that the core itself provides.
-fn is_provided(path: &str) -> bool {
+pub(crate) fn is_provided(path: &str) -> bool {
     matches!(path, "sys/" | "cubbyhole/" | "auth/token/")
 }

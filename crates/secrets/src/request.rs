@@ -29,6 +29,9 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// How many there are.
+    pub(crate) const COUNT: usize = 8;
+
     /// The operation's name as audit records and policies have it.
     pub const fn name(self) -> &'static str {
         match self {
@@ -62,6 +65,8 @@ pub struct Connection {
     pub certificates: Arc<[Vec<u8>]>,
     /// Whether the connection is encrypted.
     pub tls: bool,
+    /// Whether the listener shows measurements to everybody.
+    pub open_measurements: bool,
 }
 
 /// One request.

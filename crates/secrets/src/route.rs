@@ -7,7 +7,8 @@
 //!
 //! A pattern is a path with captures: `{name}` takes one segment that is a name (letters, digits,
 //! `_`, with `.` and `-` inside), `{name:any}` one segment of any text, `{name:rest}` all that
-//! is left, which may be nothing. Literal segments win over captures.
+//! is left, which may be nothing only where the pattern has nothing before it. Literal segments win
+//! over captures. A slash at the end belongs to paths that can be listed, and to no other.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -49,6 +50,7 @@ pub struct Route<E> {
     verbs: Vec<(Operation, Verb<E>)>,
     existence: Option<Existence<E>>,
     flags: Flags,
+    counted: Option<&'static str>,
     help: &'static str,
 }
 
@@ -65,6 +67,8 @@ pub struct Flags {
     pub wrapping: bool,
     /// Its answer exists only wrapped.
     pub wrapped: bool,
+    /// Needs no token, nor an unsealed server, where the listener shows measurements to everybody.
+    pub measurements: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -90,7 +94,15 @@ impl<E: Send + Sync + 'static> Route<E> {
                 }
             })
             .collect();
-        Self { pattern, segments, verbs: Vec::new(), existence: None, flags: Flags::default(), help: "" }
+        Self {
+            pattern,
+            segments,
+            verbs: Vec::new(),
+            existence: None,
+            flags: Flags::default(),
+            counted: None,
+            help: "",
+        }
     }
 
     fn on<B, H, F>(mut self, operation: Operation, handler: H, summary: &'static str) -> Self
@@ -103,7 +115,7 @@ impl<E: Send + Sync + 'static> Route<E> {
             Box::pin(async move {
                 let (body, warnings) = decode::<B>(&call)?;
                 let mut response = handler(engine, call, body).await?;
-                // As the peer does: an answer without content stays 204.
+                // As the peer has it: an answer that says nothing is not made to say something.
                 if response.takes_warnings() {
                     response.warnings.extend(warnings);
                 }
@@ -227,6 +239,20 @@ impl<E: Send + Sync + 'static> Route<E> {
         self
     }
 
+    /// Needs no token where the listener says so; see [`Flags::measurements`].
+    #[must_use]
+    pub fn measurements(mut self) -> Self {
+        self.flags.measurements = true;
+        self
+    }
+
+    /// Its successes are timed and its failures counted for each mount, under this name.
+    #[must_use]
+    pub fn counted(mut self, name: &'static str) -> Self {
+        self.counted = Some(name);
+        self
+    }
+
     /// What the path is for, in a paragraph.
     #[must_use]
     pub fn help(mut self, help: &'static str) -> Self {
@@ -240,8 +266,9 @@ impl<E: Send + Sync + 'static> Route<E> {
         let mut rest = Some(path);
         for segment in &self.segments {
             if let Segment::Rest(name) = segment {
-                captures.push((name, rest.unwrap_or_default().to_owned()));
-                return Some(captures);
+                let rest = rest.unwrap_or_default();
+                captures.push((name, rest.to_owned()));
+                return (!rest.is_empty() || self.segments.len() == 1).then_some(captures);
             }
             let current = rest?;
             let (head, tail) = match current.split_once('/') {
@@ -256,10 +283,15 @@ impl<E: Send + Sync + 'static> Route<E> {
             }
             rest = tail;
         }
-        // As the peer has it, a slash may follow what has names below it: lists are asked with and without.
-        (rest.is_none() || (rest == Some("") && self.lists())).then_some(captures)
+        match rest {
+            None => Some(captures),
+            // The names below a path are asked for with a slash.
+            Some("") if self.lists() => Some(captures),
+            Some(_) => None,
+        }
     }
 
+    /// Whether something lies below it that can be listed.
     fn lists(&self) -> bool {
         self.verbs.iter().any(|(operation, _)| matches!(operation, Operation::List | Operation::Scan))
     }
@@ -369,8 +401,17 @@ impl<E: Send + Sync + 'static> Routes<E> {
             captures,
             flags: route.flags,
             has_existence: route.existence.is_some(),
+            counted: route.counted,
             pattern: route.pattern,
         })
+    }
+
+    /// Every name that a route is counted under, once.
+    pub fn counted(&self) -> Vec<&'static str> {
+        let mut names: Vec<_> = self.routes.iter().filter_map(|route| route.counted).collect();
+        names.sort_unstable();
+        names.dedup();
+        names
     }
 
     /// Whether something is there already.
@@ -438,7 +479,9 @@ pub struct Matched {
     pub flags: Flags,
     /// Whether `create` and `update` differ here.
     pub has_existence: bool,
-    /// The route's pattern; a metric label, and the name in the help.
+    /// The name under which it is counted for each mount.
+    pub counted: Option<&'static str>,
+    /// The route's pattern: its name in the help.
     pub pattern: &'static str,
 }
 
@@ -477,6 +520,37 @@ mod tests {
             .route("cert/ca", |r| r.read(nothing, "ca").public())
             .route("cert/{serial:any}", |r| r.read(nothing, "cert"))
             .route("{path:rest}", |r| r.read(nothing, "all"))
+    }
+
+    #[test]
+    fn a_slash_at_the_end_belongs_to_what_can_be_listed() {
+        let table = Routes::new()
+            .route("roles", |r| r.list(nothing, "list"))
+            .route("roles/{name}", |r| r.read(nothing, "read"))
+            .route("config", |r| r.read(nothing, "read"))
+            .route("mounts/{path:rest}", |r| r.read(nothing, "read"));
+        for (path, matches) in [
+            ("roles/", true),
+            ("roles/web", true),
+            ("roles/web/", false),
+            ("config/", false),
+            ("mounts", false),
+            ("mounts/", false),
+            ("mounts/a/", true),
+        ] {
+            assert_eq!(table.matching(path).is_some(), matches, "{path}");
+        }
+    }
+
+    #[test]
+    fn names_to_count_under_are_listed_once() {
+        let table = Routes::new()
+            .route("sign", |r| r.update(nothing, "sign").counted("sample.sign"))
+            .route("sign/{role}", |r| r.update(nothing, "sign").counted("sample.sign"))
+            .route("roles", |r| r.list(nothing, "list"));
+        assert_eq!(table.counted(), ["sample.sign"]);
+        assert_eq!(table.matching("sign/web").and_then(|matched| matched.counted), Some("sample.sign"));
+        assert_eq!(table.matching("roles").and_then(|matched| matched.counted), None);
     }
 
     #[test]

@@ -164,9 +164,13 @@ async fn no_reply_without_its_record() {
 #[tokio::test]
 async fn revoking_by_an_empty_prefix_is_refused() {
     let server = Server::start().await;
-    for path in ["sys/leases/revoke-prefix", "sys/leases/revoke-prefix/", "sys/leases/revoke-force/"] {
+    for (path, kind) in [
+        ("sys/leases/revoke-prefix", Kind::NotFound),
+        ("sys/leases/revoke-prefix/", Kind::InvalidRequest),
+        ("sys/leases/revoke-force/", Kind::InvalidRequest),
+    ] {
         let refusal = server.refusal(Operation::Update, path, "root", Value::Null).await;
-        assert_eq!(refusal.0, Kind::InvalidRequest, "{path}");
+        assert_eq!(refusal.0, kind, "{path}");
     }
     assert!(server.ask(Operation::Read, "sys/mounts", "root", Value::Null).await.is_ok());
 }

@@ -368,10 +368,20 @@ async fn capabilities_answer_for_any_token_under_each_path_and_at_the_top_level(
     assert_eq!(own["capabilities"], json!(["root"]));
     for (path, body, text) in [
         ("sys/capabilities", json!({ "token": token }), "paths must be supplied"),
-        ("sys/capabilities", json!({ "path": "a" }), "no token found"),
-        ("sys/capabilities", json!({ "path": "a", "token": "bad" }), "invalid token"),
+        ("sys/capabilities", json!({ "path": "a" }), "1 error occurred:\n\t* no token found\n\n"),
+        (
+            "sys/capabilities",
+            json!({ "path": "a", "token": "bad" }),
+            "1 error occurred:\n\t* invalid token\n\n",
+        ),
+        ("sys/capabilities", json!({ "token": "bad" }), "paths must be supplied"),
+        ("sys/capabilities-self", json!({ "paths": ["a", ""] }), "1 error occurred:\n\t* missing path\n\n"),
         ("sys/capabilities-accessor", json!({ "path": "a" }), "missing accessor"),
-        ("sys/capabilities-accessor", json!({ "path": "a", "accessor": "bad" }), "invalid accessor"),
+        (
+            "sys/capabilities-accessor",
+            json!({ "path": "a", "accessor": "bad" }),
+            "1 error occurred:\n\t* invalid accessor\n\n",
+        ),
     ] {
         assert_eq!(server.refusal(Operation::Update, path, "root", body).await, invalid(text));
     }
@@ -438,6 +448,131 @@ async fn the_resultant_acl_is_what_the_policies_say_together() {
     assert_eq!(answer["data"]["glob_paths"]["secret/"], json!({ "capabilities": ["read"] }));
     assert_eq!(answer["data"]["exact_paths"]["secret/x"], json!({ "capabilities": ["deny"] }));
     assert_eq!(server.read("sys/internal/ui/resultant-acl").await["data"], json!({ "root": true }));
+}
+
+#[tokio::test]
+async fn each_mount_has_its_own_accessor_and_keeps_it() {
+    let server = Server::start().await;
+    let names = async || {
+        let (secret, auth) = (server.read("sys/mounts").await, server.read("sys/auth").await);
+        ["sys/", "cubbyhole/"]
+            .map(|path| secret["data"][path].clone())
+            .into_iter()
+            .chain([auth["data"]["token/"].clone()])
+            .flat_map(|mount| [mount["accessor"].clone(), mount["uuid"].clone()])
+            .collect::<Vec<_>>()
+    };
+    let before = names().await;
+    let digits: std::collections::BTreeSet<&str> =
+        before.iter().filter_map(|name| name.as_str()?.rsplit(['_', '-']).next()).collect();
+    assert_eq!(digits.len(), 6, "{before:?}");
+    server.core.seal().await;
+    server.unseal().await;
+    assert_eq!(names().await, before);
+
+    let other = Server::start().await;
+    assert_ne!(other.read("sys/mounts").await["data"]["sys/"]["accessor"], before[0]);
+}
+
+#[tokio::test]
+async fn a_policy_is_changed_in_part_and_guarded_by_its_version() {
+    let server = Server::start().await;
+    let rules = |path: &str| format!("path \"{path}\" {{ capabilities = [\"read\"] }}");
+    let patch = |body: Value| server.ask(Operation::Patch, "sys/policies/acl/p", "root", body);
+    let refused = |answer: Result<Answer, Error>| answer.map(|_| ()).unwrap_err().message();
+    assert_eq!(refused(patch(json!({ "ttl": "1h" })).await), "policy not found");
+    server.write("sys/policies/acl/p", json!({ "policy": rules("a") })).await;
+
+    patch(json!({ "ttl": "1h" })).await.unwrap();
+    let read = server.read("sys/policies/acl/p").await;
+    assert_eq!((&read["data"]["policy"], &read["data"]["version"]), (&json!(rules("a")), &json!(2)));
+    assert_eq!(read["data"]["expiration"], "2026-06-01T13:00:00Z");
+    patch(json!({ "policy": rules("b"), "cas": 2 })).await.unwrap();
+    assert_eq!(server.read("sys/policies/acl/p").await["data"]["expiration"], "2026-06-01T13:00:00Z");
+
+    for (body, words) in [
+        (json!({ "cas": 1 }), "check-and-set parameter 1 did not match the current version 3"),
+        (json!({ "cas_required": true }), "check-and-set parameter required for this call"),
+        (json!({ "policy": "" }), "'policy' parameter not supplied or empty"),
+        (
+            json!({ "expiration": "2026-06-01T12:00:00Z" }),
+            "refusing to update policy as expiration time has already elapsed",
+        ),
+    ] {
+        assert_eq!(refused(patch(body).await), words);
+    }
+    patch(json!({ "cas_required": true, "cas": 3 })).await.unwrap();
+    assert_eq!(refused(patch(json!({})).await), "check-and-set parameter required for this call");
+    // A whole write forgets the end that was set before.
+    server.write("sys/policies/acl/p", json!({ "policy": rules("c"), "cas": 4 })).await;
+    assert_eq!(server.read("sys/policies/acl/p").await["data"]["expiration"], Value::Null);
+    let detailed = server.list("sys/policies/detailed/acl").await;
+    assert_eq!(detailed["data"]["key_info"]["p"]["policy"], rules("c"));
+}
+
+#[tokio::test]
+async fn the_older_path_of_policies_takes_their_older_name_and_says_so() {
+    let server = Server::start().await;
+    let rules = json!({ "rules": "path \"a\" { capabilities = [\"read\"] }" });
+    let written = server.write("sys/policy/p", rules.clone()).await;
+    assert_eq!(written["warnings"], json!(["'rules' is deprecated, please use 'policy' instead"]));
+    let refusal = server.refusal(Operation::Update, "sys/policies/acl/p", "root", rules).await;
+    assert_eq!(refusal, invalid("'policy' parameter not supplied or empty"));
+}
+
+#[tokio::test]
+async fn a_move_that_is_refused_takes_nothing_back() {
+    let server = Server::start().await;
+    for mount in ["a", "b"] {
+        server.write(&format!("sys/mounts/{mount}"), json!({ "type": "pki" })).await;
+    }
+    server.write("a/root/generate/internal", json!({ "common_name": "root", "key_type": "ec" })).await;
+    let role = json!({ "allow_any_name": true, "key_type": "ec", "generate_lease": true, "ttl": "1h" });
+    server.write("a/roles/web", role).await;
+    let issued = server.write("a/issue/web", json!({ "common_name": "a.example" })).await;
+    for (to, words) in [
+        ("b", "path already in use at \"b/\""),
+        ("a", "path already in use at \"a/\""),
+        ("sys/x", "cannot remount to destination sys/x/"),
+    ] {
+        let body = json!({ "from": "a", "to": to });
+        assert_eq!(server.refusal(Operation::Update, "sys/remount", "root", body).await, invalid(words));
+    }
+    let lease = json!({ "lease_id": issued["lease_id"] });
+    assert_eq!(server.write("sys/leases/lookup", lease).await["data"]["path"], "a/issue/web");
+}
+
+#[tokio::test]
+async fn settings_that_a_mount_cannot_have_are_refused() {
+    let server = Server::start().await;
+    server.write("sys/mounts/pki", json!({ "type": "pki" })).await;
+    for (body, words) in [
+        (json!({ "token_type": "batch" }), "'token_type' can only be modified on auth mounts"),
+        (
+            json!({ "user_lockout_config": { "lockout_threshold": "5" } }),
+            "tuning of user lockout configuration for auth type \"pki\" not allowed",
+        ),
+        (json!({ "plugin_version": "v1" }), "plugin not found in the catalog: pki, version=v1.0.0"),
+        (json!({ "max_lease_ttl": "nonsense" }), "time: invalid duration \"nonsense\""),
+        (
+            json!({ "default_lease_ttl": "10h", "max_lease_ttl": "5h" }),
+            "backend max lease TTL of 18000 would be less than backend default lease TTL of 36000",
+        ),
+    ] {
+        let refusal = server.refusal(Operation::Update, "sys/mounts/pki/tune", "root", body).await;
+        assert_eq!(refusal, invalid(words));
+    }
+    // Beyond the server's own limit it is only shortened when it is used.
+    server.write("sys/mounts/pki/tune", json!({ "default_lease_ttl": "100000h" })).await;
+    for kind in ["token", "system", "cubbyhole"] {
+        let refusal =
+            server.refusal(Operation::Update, "sys/mounts/x", "root", json!({ "type": kind })).await;
+        assert_eq!(refusal, invalid(&format!("mount type of {kind:?} is not mountable")));
+    }
+    let body = json!({ "type": "pki", "config": "nonsense" });
+    let (kind, message) = server.refusal(Operation::Update, "sys/mounts/x", "root", body).await;
+    assert_eq!(kind, Kind::InvalidRequest);
+    assert!(message.contains("field \"config\": '' expected type 'map[string]interface {}'"), "{message}");
 }
 
 #[tokio::test]

@@ -74,6 +74,10 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let certificates: Vec<_> = listeners.iter().filter_map(|listener| listener.tls().cloned()).collect();
     let secure = listeners.first().is_some_and(|listener| listener.tls().is_some());
 
+    // Before anything that measures itself is made.
+    let prometheus = !config.telemetry.prometheus_retention.is_zero();
+    let metrics = Metrics::install(&config.telemetry.metrics_prefix);
+
     let backend = backend(&config.storage)?;
     let seal: Option<Arc<dyn Seal>> = match &config.seal {
         SealConfig::Shamir => None,
@@ -86,8 +90,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
         core.unseal_automatically().await.map_err(StartError::Unseal)?;
     }
 
-    let prometheus = !config.telemetry.prometheus_retention.is_zero();
-    let metrics = Metrics::new(&config.telemetry.metrics_prefix, prometheus);
+    core.show_measurements(metrics.rendered(prometheus));
     let service = Arc::new(Service { core: Arc::clone(&core), metrics, ui: config.ui });
     let (stop, stopped) = watch::channel(false);
     let mut tasks: Vec<_> = listeners

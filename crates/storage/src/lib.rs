@@ -18,6 +18,7 @@ pub mod conformance;
 pub mod embedded;
 mod error;
 mod keyring;
+mod measures;
 pub mod memory;
 mod name;
 mod names;

@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 use crate::StorageError;
 use crate::backend::{Backend, Batch, Expect, Key};
 use crate::keyring::{KeyStatus, Keyring, OpenError, RootKey};
+use crate::measures::BarrierMeasures;
 use crate::view::View;
 
 /// Where the keyring is stored. Keys of records have at least 40 bytes, so no record is ever here.
@@ -20,6 +21,7 @@ pub(crate) const KEYRING_KEY: &str = "chancery/keyring";
 pub struct Unsealed {
     backend: Arc<dyn Backend>,
     keys: RwLock<Option<Keys>>,
+    pub(crate) measures: BarrierMeasures,
 }
 
 /// What sealing must forget.
@@ -30,7 +32,7 @@ pub(crate) struct Keys {
 
 impl Unsealed {
     pub(crate) fn new(backend: Arc<dyn Backend>, keys: Keys) -> Arc<Self> {
-        Arc::new(Self { backend, keys: RwLock::new(Some(keys)) })
+        Arc::new(Self { backend, keys: RwLock::new(Some(keys)), measures: BarrierMeasures::new() })
     }
 
     /// Encrypted storage under one scope, such as the UUID of a mount. Equal scopes share records.
@@ -106,6 +108,7 @@ impl Unsealed {
     /// Sends a batch that was encrypted with our keys, unless they were sealed away meanwhile.
     pub(crate) async fn commit(&self, batch: Batch) -> Result<(), StorageError> {
         self.with(|_| ())?;
+        let _timer = self.measures.commit(&batch);
         self.backend.commit(batch).await
     }
 

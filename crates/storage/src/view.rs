@@ -71,6 +71,7 @@ impl View {
     /// # Errors
     /// Sealed, corrupt, or the backend's own.
     pub async fn get(&self, collection: &str, name: &Name) -> Result<Option<Record>, StorageError> {
+        let _timer = self.unsealed.measures.get();
         let key = self.key(collection, name)?;
         match self.unsealed.backend().get(&key).await? {
             Some(sealed) => Ok(Some(self.open(collection, &key, sealed).await?)),
@@ -111,6 +112,7 @@ impl View {
         from: impl Into<Position<'_>>,
         limit: usize,
     ) -> Result<Vec<Name>, StorageError> {
+        let _timer = self.unsealed.measures.list();
         let from = from.into();
         let tag = self.tag(collection)?;
         let mut listing = Listing::new(from, limit);
@@ -153,6 +155,7 @@ impl View {
         from: impl Into<Position<'_>>,
         limit: usize,
     ) -> Result<Vec<(Name, Record)>, StorageError> {
+        let _timer = self.unsealed.measures.list();
         let tag = self.tag(collection)?;
         let mut cursor = match from.into() {
             Position::Start => None,

@@ -13,7 +13,7 @@ pub(super) fn needed(request: &Request) -> String {
         Method::Delete => vec!["delete"],
     };
     let path = request.path().trim_matches('/');
-    if needs_sudo(path) {
+    if needs_sudo(path) || (request.is_list() && path == "sys/leases/lookup") {
         capabilities.push("sudo");
     }
     let capabilities: Vec<String> = capabilities.iter().map(|word| format!("{word:?}")).collect();
@@ -27,9 +27,11 @@ fn needs_sudo(path: &str) -> bool {
         "auth/token/revoke-orphan",
         "pki/root",
         "sys/audit",
+        "sys/leases",
         "sys/remount",
         "sys/rotate",
         "sys/rotate/keyring",
+        "sys/rotate/root",
         "sys/seal",
         "sys/step-down",
         "sys/config/cors",
@@ -60,6 +62,14 @@ mod tests {
             (Request::read("a/b"), "path \"a/b\" {\n  capabilities = [\"read\"]\n}"),
             (Request::list("a"), "path \"a\" {\n  capabilities = [\"list\"]\n}"),
             (Request::scan("a"), "path \"a\" {\n  capabilities = [\"scan\"]\n}"),
+            (
+                Request::list("sys/leases/lookup"),
+                "path \"sys/leases/lookup\" {\n  capabilities = [\"list\", \"sudo\"]\n}",
+            ),
+            (
+                Request::new(Method::Put, "sys/leases/lookup"),
+                "path \"sys/leases/lookup\" {\n  capabilities = [\"create\", \"update\"]\n}",
+            ),
             (Request::delete("a"), "path \"a\" {\n  capabilities = [\"delete\"]\n}"),
             (
                 Request::new(Method::Post, "sys/remount"),

@@ -22,6 +22,7 @@ pub use headers::{AuditedHeader, AuditedHeaders, HeaderName};
 pub use record::{Outcome, Receipt, RequestRecord};
 
 use crate::error::{Error, Kind};
+use crate::measures::AuditMeasures;
 use crate::token::TokenStore;
 
 const COLLECTION: &str = "audit";
@@ -32,6 +33,7 @@ pub struct Audit {
     root: View,
     devices: RwLock<Arc<BTreeMap<String, Arc<Device>>>>,
     headers: RwLock<Arc<AuditedHeaders>>,
+    measures: AuditMeasures,
     /// Held while devices or headers change.
     changing: Mutex<()>,
 }
@@ -53,6 +55,7 @@ impl Audit {
             root,
             devices: RwLock::new(Arc::new(devices)),
             headers: RwLock::new(Arc::new(headers)),
+            measures: AuditMeasures::new(),
             changing: Mutex::new(()),
         })
     }
@@ -144,7 +147,7 @@ impl Audit {
             return Ok(Receipt::none());
         }
         let receipt = Receipt::of(&record, tokens, &self.headers());
-        write(&devices, |device| receipt.request_line(device, now))?;
+        self.measures.request(|| write(&devices, |device| receipt.request_line(device, now)))?;
         Ok(receipt)
     }
 
@@ -160,7 +163,7 @@ impl Audit {
         if devices.is_empty() || receipt.is_none() {
             return Ok(());
         }
-        write(&devices, |device| receipt.response_line(device, &outcome, now))
+        self.measures.response(|| write(&devices, |device| receipt.response_line(device, &outcome, now)))
     }
 
     fn update_headers(&self, change: impl FnOnce(&mut AuditedHeaders)) {

@@ -111,7 +111,10 @@ async fn read(engine: Arc<Cubbyhole>, call: Call, body: Entry) -> Result<Respons
 
 async fn write(engine: Arc<Cubbyhole>, call: Call, body: Entry) -> Result<Response, Error> {
     let owner = owner(&call)?;
-    if body.path.is_empty() || body.path.ends_with('/') {
+    if body.path.is_empty() {
+        return Err(missing("path"));
+    }
+    if body.path.ends_with('/') {
         return Err(Error::invalid("cannot write to a path ending in '/'"));
     }
     if body.fields.is_empty() {

@@ -223,6 +223,8 @@ pub trait AnyEngine: Send + Sync {
     fn dispatch(&self, matched: &Matched, call: Call) -> BoxFuture<Result<Response, Error>>;
     /// Every route, for help and OpenAPI.
     fn describe(&self) -> Vec<RouteSchema>;
+    /// The names that routes are counted under.
+    fn counted(&self) -> Vec<&'static str>;
     /// [`Engine::tick`].
     fn tick(&self, now: Timestamp) -> BoxFuture<Result<(), Error>>;
     /// [`Engine::revoke`].
@@ -255,6 +257,10 @@ impl<E: Engine> AnyEngine for Mounted<E> {
 
     fn describe(&self) -> Vec<RouteSchema> {
         E::routes().describe()
+    }
+
+    fn counted(&self) -> Vec<&'static str> {
+        E::routes().counted()
     }
 
     fn tick(&self, now: Timestamp) -> BoxFuture<Result<(), Error>> {

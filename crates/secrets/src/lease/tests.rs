@@ -37,6 +37,10 @@ impl AnyEngine for Taker {
         Box::pin(async { Ok(Response::empty()) })
     }
 
+    fn counted(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
+
     fn describe(&self) -> Vec<RouteSchema> {
         Vec::new()
     }

@@ -203,10 +203,12 @@ impl Acl {
     /// The names of the capabilities at every exact path, and at every pattern without the `*` at its end.
     #[must_use]
     pub fn rules(&self) -> (RuleNames, RuleNames) {
-        let exact = self.exact.iter().map(|(path, rule)| (path.to_string(), rule.capabilities.names()));
+        let names = |rule: &Permissions| rule.capabilities.names_by_age();
+        let exact = self.exact.iter().map(|(path, rule)| (path.to_string(), names(rule)));
         let patterns = self.heads.iter().flat_map(|head| &head.patterns);
-        let patterns =
-            patterns.map(|pattern| (pattern.text.to_string(), pattern.permissions.capabilities.names()));
+        // As the peer has it, for user interfaces that know no `+`.
+        let patterns = patterns.filter(|pattern| !pattern.text.contains('+'));
+        let patterns = patterns.map(|pattern| (pattern.text.to_string(), names(&pattern.permissions)));
         (exact.collect(), patterns.collect())
     }
 

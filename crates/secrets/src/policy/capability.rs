@@ -119,8 +119,18 @@ impl Capabilities {
     /// The names, in their order; `deny` if there are none.
     #[must_use]
     pub fn names(self) -> Vec<&'static str> {
-        let names: Vec<_> =
-            Capability::ALL.into_iter().filter(|one| self.has(*one)).map(Capability::name).collect();
+        self.among(Capability::ALL)
+    }
+
+    /// The names, those that came later to policies at the end, as the peer's resultant ACL has them.
+    #[must_use]
+    pub fn names_by_age(self) -> Vec<&'static str> {
+        use Capability::{Create, Delete, Deny, List, Patch, Read, Scan, Sudo, Update};
+        self.among([Deny, Create, Delete, List, Read, Sudo, Update, Patch, Scan])
+    }
+
+    fn among(self, all: [Capability; 9]) -> Vec<&'static str> {
+        let names: Vec<_> = all.into_iter().filter(|one| self.has(*one)).map(Capability::name).collect();
         if names.is_empty() { vec![Capability::Deny.name()] } else { names }
     }
 }

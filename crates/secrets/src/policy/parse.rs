@@ -144,20 +144,24 @@ impl PathRule {
         if path.contains("+*") {
             return Err(fail("invalid use of wildcards ('+*' is forbidden)".to_owned()));
         }
-        let (permissions, expiration) = permissions(body).map_err(fail)?;
+        let (permissions, expiration) = permissions(written, body).map_err(fail)?;
         Ok(Self { path, templated, expiration, permissions })
     }
 }
 
-/// The permissions of a block and when they end.
-fn permissions(body: &Body) -> Result<(Permissions, Option<Timestamp>), String> {
+/// The permissions of the block of a path, as it was written, and when they end.
+///
+/// The peer names the path twice where a word is unknown; scripts look for its sentences.
+fn permissions(path: &str, body: &Body) -> Result<(Permissions, Option<Timestamp>), String> {
     let mut capabilities = Capabilities::NONE;
     for text in strings(body, "capabilities")? {
-        let capability = Capability::named(&text).ok_or_else(|| format!("invalid capability \"{text}\""))?;
+        let capability = Capability::named(&text)
+            .ok_or_else(|| format!("path \"{path}\": invalid capability \"{text}\""))?;
         capabilities = capabilities.with(capability);
     }
     if let Some(old) = last_text(body, "policy")? {
-        capabilities = capabilities.union(old_form(old)?);
+        let old = old_form(old).ok_or_else(|| format!("path \"{path}\": invalid policy \"{old}\""))?;
+        capabilities = capabilities.union(old);
     }
     for method in strings(body, "mfa_methods")? {
         tracing::debug!(method, "mfa_methods in a policy have no effect");
@@ -201,16 +205,16 @@ fn permissions(body: &Body) -> Result<(Permissions, Option<Timestamp>), String> 
 }
 
 /// The form that came before `capabilities`.
-fn old_form(word: &str) -> Result<Capabilities, String> {
+fn old_form(word: &str) -> Option<Capabilities> {
     use Capability::{Create, Delete, Deny, List, Read, Sudo, Update};
-    match word {
-        "" => Ok(Capabilities::NONE),
-        "deny" => Ok([Deny].into_iter().collect()),
-        "read" => Ok([Read, List].into_iter().collect()),
-        "write" => Ok([Create, Read, Update, Delete, List].into_iter().collect()),
-        "sudo" => Ok([Create, Read, Update, Delete, List, Sudo].into_iter().collect()),
-        _ => Err(format!("invalid policy \"{word}\"")),
-    }
+    Some(match word {
+        "" => Capabilities::NONE,
+        "deny" => [Deny].into_iter().collect(),
+        "read" => [Read, List].into_iter().collect(),
+        "write" => [Create, Read, Update, Delete, List].into_iter().collect(),
+        "sudo" => [Create, Read, Update, Delete, List, Sudo].into_iter().collect(),
+        _ => return None,
+    })
 }
 
 fn keys_filter(body: &Body, capabilities: Capabilities) -> Result<Option<Arc<KeysFilter>>, String> {

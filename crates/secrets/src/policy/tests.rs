@@ -367,9 +367,9 @@ fn malformed_policies_are_refused_with_path_and_place() {
             "2 errors occurred:\n\t* invalid key \"x\" on line 1\n\t* invalid key \"y\" on line 2\n\n",
         ),
         ("PATH \"a\" {}", "1 error occurred:\n\t* invalid key \"PATH\" on line 1\n\n"),
-        ("path \"a\" { capabilities = [\"bogus\"] }", "path \"a\": invalid capability \"bogus\""),
-        ("path \"a\" { capabilities = [\"READ\"] }", "path \"a\": invalid capability \"READ\""),
-        ("path \"a\" { capabilities = [1] }", "path \"a\": invalid capability \"1\""),
+        ("path \"a\" { capabilities = [\"bogus\"] }", "path \"a\": path \"a\": invalid capability \"bogus\""),
+        ("path \"a\" { capabilities = [\"READ\"] }", "path \"a\": path \"a\": invalid capability \"READ\""),
+        ("path \"a\" { capabilities = [1] }", "path \"a\": path \"a\": invalid capability \"1\""),
         (
             "path \"a\" { capabilities = \"read\" }",
             "path \"a\": At 1:27: capabilities must be a list of strings",
@@ -378,7 +378,7 @@ fn malformed_policies_are_refused_with_path_and_place() {
             "path \"a\" { capabilities = [true] }",
             "path \"a\": At 1:28: capabilities must be a list of strings",
         ),
-        ("path \"a\" { policy = \"bogus\" }", "path \"a\": invalid policy \"bogus\""),
+        ("path \"a\" { policy = \"bogus\" }", "path \"a\": path \"a\": invalid policy \"bogus\""),
         ("path \"a\" { policy = [\"read\"] }", "path \"a\": At 1:21: policy must be a string"),
         ("path \"a/+*\" {}", "path \"a/+*\": invalid use of wildcards ('+*' is forbidden)"),
         (

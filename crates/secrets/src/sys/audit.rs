@@ -152,7 +152,7 @@ impl Sys {
             .active()?
             .audit
             .hash(&path, body.input.expose())
-            .ok_or_else(|| Error::invalid(format!("unknown audit backend: {path:?}")))?;
+            .ok_or_else(|| Error::invalid(format!("unknown audit backend {path:?}")))?;
         Ok(Response::data(&json!({ "hash": hash }))?.flattened())
     }
 

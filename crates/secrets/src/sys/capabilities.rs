@@ -57,11 +57,12 @@ fields! {
 impl Sys {
     async fn capabilities(self: Arc<Self>, call: Call, body: CapabilitiesRequest) -> Result<Response, Error> {
         if body.token.is_empty() {
-            return Err(Error::invalid("no token found"));
+            return Err(framed("no token found"));
         }
+        let paths = paths(body.paths, body.path)?;
         let token = self.active()?.tokens.lookup(&body.token, call.now).await?;
-        let token = token.ok_or_else(|| Error::invalid("invalid token"))?;
-        self.answer_capabilities(&call, &token, body.paths, body.path).await
+        let token = token.ok_or_else(|| framed("invalid token"))?;
+        self.answer_capabilities(&call, &token, &paths).await
     }
 
     async fn capabilities_self(
@@ -70,7 +71,7 @@ impl Sys {
         body: CapabilitiesRequest,
     ) -> Result<Response, Error> {
         let token = Arc::clone(call.token().ok_or_else(Error::denied)?);
-        self.answer_capabilities(&call, &token, body.paths, body.path).await
+        self.answer_capabilities(&call, &token, &paths(body.paths, body.path)?).await
     }
 
     async fn capabilities_accessor(
@@ -82,29 +83,41 @@ impl Sys {
             return Err(Error::invalid("missing accessor"));
         }
         let token = self.active()?.tokens.by_accessor(&body.accessor, call.now).await?;
-        let token = token.ok_or_else(|| Error::invalid("invalid accessor"))?;
-        self.answer_capabilities(&call, &token, body.paths, body.path).await
+        let token = token.ok_or_else(|| framed("invalid accessor"))?;
+        self.answer_capabilities(&call, &token, &paths(body.paths, body.path)?).await
     }
 
     async fn answer_capabilities(
         &self,
         call: &Call,
         token: &TokenEntry,
-        paths: Strings,
-        path: Strings,
+        paths: &[String],
     ) -> Result<Response, Error> {
-        let paths: Vec<String> = paths.non_empty().into_iter().chain(path.non_empty()).collect();
-        if paths.is_empty() {
-            return Err(Error::invalid("paths must be supplied"));
-        }
         let acl = self.active()?.policies.acl(token, call.now).await?;
         let mut answer = Map::new();
-        for path in &paths {
+        for path in paths {
             answer.insert(path.clone(), json!(acl.capabilities(path)));
         }
-        if let [path] = paths.as_slice() {
+        if let [path] = paths {
             answer.insert("capabilities".to_owned(), json!(acl.capabilities(path)));
         }
         Ok(Response::data(&Value::Object(answer))?.flattened())
     }
+}
+
+/// The paths that are asked about, under either name.
+fn paths(paths: Strings, path: Strings) -> Result<Vec<String>, Error> {
+    let paths: Vec<String> = paths.0.into_iter().chain(path.0).collect();
+    if paths.is_empty() {
+        return Err(Error::invalid("paths must be supplied"));
+    }
+    if paths.iter().any(String::is_empty) {
+        return Err(framed("missing path"));
+    }
+    Ok(paths)
+}
+
+/// 400 in the frame that the peer puts around these sentences.
+fn framed(message: &str) -> Error {
+    Error::invalid(format!("1 error occurred:\n\t* {message}\n\n"))
 }

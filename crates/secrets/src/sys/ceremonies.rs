@@ -22,6 +22,9 @@ use crate::response::Response;
 use crate::route::{Route, Routes};
 use crate::token::NewToken;
 
+/// No key has ever been given out in fewer bytes.
+const SHORTEST_SHARE: usize = 16;
+
 /// Ceremonies under way.
 #[derive(Default)]
 pub(super) struct Ceremonies {
@@ -386,6 +389,11 @@ impl Sys {
         let mut slot = self.ceremonies.root.lock().await;
         let root = slot.as_mut().ok_or_else(|| Error::invalid("no root generation in progress"))?;
         let share = decode_share(body.key.expose())?;
+        if share.len() < SHORTEST_SHARE {
+            return Err(Error::invalid(format!(
+                "1 error occurred:\n\t* invalid key: key is shorter than minimum {SHORTEST_SHARE} bytes\n\n"
+            )));
+        }
         if body.nonce != root.holders.nonce() {
             return Err(Error::invalid(format!(
                 "incorrect nonce supplied; nonce for this root generation operation is {:?}",

@@ -8,8 +8,9 @@ mod ceremonies;
 pub(crate) mod info;
 pub(crate) mod keys;
 mod leases;
+mod measurements;
 mod mounts;
-mod openapi;
+pub(crate) mod openapi;
 mod policies;
 mod seal;
 mod tools;
@@ -48,6 +49,7 @@ static ROUTES: LazyLock<Routes<Sys>> = LazyLock::new(|| {
     let routes = wrapping::routes(routes);
     let routes = audit::routes(routes);
     let routes = tools::routes(routes);
+    let routes = measurements::routes(routes);
     info::routes(routes)
 });
 

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use chancery_api::fields::NoFields;
-use chancery_api::{Json, KeyValues, Strings, Ttl, fields};
+use chancery_api::{KeyValues, Object, Strings, Ttl, fields};
 use serde_json::{Map, Value, json};
 
 use crate::engine::{Call, Class, Tuning};
 use crate::error::Error;
-use crate::mounts::{MountEntry, MountPoint, full_path};
+use crate::mounts::{MountEntry, MountPoint, full_path, is_provided};
 use crate::response::Response;
 use crate::route::Routes;
 use crate::sys::Sys;
@@ -72,7 +72,7 @@ fields! {
             /// For people.
             description: Option<String>,
             /// Lease limits and the like, when mounting.
-            config: Option<Json>,
+            config: Option<Object>,
             /// The engine's options.
             options: Option<KeyValues>,
             /// Accepted and shown; there is one node.
@@ -83,13 +83,13 @@ fields! {
             external_entropy_access: bool = false,
             /// The engine, under its other name.
             plugin_name: String = String::new(),
-            /// Accepted; engines are built in.
+            /// Engines are built in: when tuning, the server's own version and no other.
             plugin_version: String = String::new(),
             /// Tuning: first lifetime of leases and tokens.
             default_lease_ttl: Option<String>,
             /// Tuning: longest lifetime of leases and tokens.
             max_lease_ttl: Option<String>,
-            /// Tuning: accepted and shown.
+            /// Tuning: accepted, without effect.
             force_no_cache: Option<bool>,
             /// Tuning: whether a UI lists the mount to anybody.
             listing_visibility: Option<String>,
@@ -174,7 +174,13 @@ impl Sys {
             }
             return Ok(Response::data(&shown)?.flattened());
         }
-        let point = mounts.at(&full_path(class, path)).ok_or_else(|| {
+        let full = full_path(class, path);
+        // As the peer does, a path within a secrets engine leads to it.
+        let found = match class {
+            Class::Secret => mounts.find(&full).map(|(point, _)| point),
+            Class::Auth => mounts.at(&full),
+        };
+        let point = found.ok_or_else(|| {
             let path = path.trim_matches('/');
             Error::invalid(match class {
                 Class::Secret => format!("No secret engine mount at {path}/"),
@@ -209,7 +215,7 @@ impl Sys {
             return Err(Error::invalid("token credential backend cannot be instantiated"));
         }
         let mut tuning = Tuning::default();
-        if let Some(Json(Value::Object(config))) = &body.config {
+        if let Some(Object(config)) = &body.config {
             configure(&mut tuning, config)?;
         }
         tuning.description = body.description.unwrap_or_default();
@@ -218,6 +224,15 @@ impl Sys {
         }
         if !tuning.max_lease_ttl.is_zero() && tuning.default_lease_ttl > tuning.max_lease_ttl {
             return Err(Error::invalid("given default lease TTL greater than given max lease TTL"));
+        }
+        match (class, kind.as_str()) {
+            (Class::Secret, "system" | "cubbyhole" | "token" | "identity") => {
+                return Err(Error::invalid(format!("mount type of {kind:?} is not mountable")));
+            }
+            (Class::Auth, "token") => {
+                return Err(Error::invalid("token credential backend cannot be instantiated"));
+            }
+            _ => {}
         }
         let mounts = &self.active()?.mounts;
         let entry = MountEntry {
@@ -236,17 +251,36 @@ impl Sys {
         let point = mounts
             .at(path)
             .ok_or_else(|| Error::invalid(format!("tune of path {path:?} failed: no mount entry found")))?;
+        if !body.plugin_version.is_empty() && body.plugin_version != super::info::plugin_version() {
+            return Err(Error::invalid(format!(
+                "plugin not found in the catalog: {}, version={}",
+                point.entry.kind,
+                whole_version(&body.plugin_version)
+            )));
+        }
+        if point.entry.class == Class::Secret && body.token_type.is_some() {
+            return Err(Error::invalid("'token_type' can only be modified on auth mounts"));
+        }
+        if body.user_lockout_config.is_some() && point.entry.kind != "approle" {
+            return Err(Error::invalid(format!(
+                "tuning of user lockout configuration for auth type {:?} not allowed",
+                point.entry.kind
+            )));
+        }
         let mut tuning = (*point.mount.tuning()).clone();
+        // An empty duration means "leave it"; the command line sends them always.
+        if let Some(first) = body.default_lease_ttl.filter(|ttl| !ttl.is_empty()) {
+            tuning.default_lease_ttl = tuned_ttl(&first)?;
+        }
+        if let Some(longest) = body.max_lease_ttl.filter(|ttl| !ttl.is_empty()) {
+            tuning.max_lease_ttl = tuned_ttl(&longest)?;
+        }
         let mut config = Map::new();
         let mut give = |name: &str, value: Option<Value>| {
             if let Some(value) = value {
                 config.insert(name.to_owned(), value);
             }
         };
-        // An empty duration means "leave it"; the command line sends them always.
-        give("default_lease_ttl", body.default_lease_ttl.filter(|ttl| !ttl.is_empty()).map(Value::from));
-        give("max_lease_ttl", body.max_lease_ttl.filter(|ttl| !ttl.is_empty()).map(Value::from));
-        give("force_no_cache", body.force_no_cache.map(Value::from));
         give("listing_visibility", body.listing_visibility.map(Value::from));
         give("token_type", body.token_type.map(Value::from));
         for (name, list) in [
@@ -267,9 +301,9 @@ impl Sys {
         if let Some(KeyValues(lockout)) = body.user_lockout_config {
             configure_lockout(&mut tuning, lockout)?;
         }
-        let (first, longest) =
-            (tuning.default_lease_ttl, tuning.max_lease_ttl.or(point.mount.system.max_lease_ttl));
-        if first > longest {
+        // Beyond the server's own limit a first lifetime is only shortened.
+        let (first, longest) = (tuning.default_lease_ttl, tuning.max_lease_ttl);
+        if !longest.is_zero() && first > longest {
             return Err(Error::invalid(format!(
                 "backend max lease TTL of {} would be less than backend default lease TTL of {}",
                 longest.as_secs(),
@@ -313,10 +347,8 @@ impl Sys {
             return Err(Error::invalid(format!("cannot remount to destination {to}")));
         }
         let active = self.active()?;
-        let point = active
-            .mounts
-            .at(&from)
-            .ok_or_else(|| Error::invalid(format!("no matching mount at {from:?}")))?;
+        // Before anything is taken back.
+        let point = active.mounts.movable(&from, &to)?;
         // Leases name the path that made them; the ones from the old path end with it.
         active.revoke_mount(&point, call.now).await?;
         active.mounts.remount(&from, &to).await?;
@@ -339,6 +371,20 @@ impl Sys {
             "migration_info": { "source_mount": from, "target_mount": to, "status": "success" },
         }))
     }
+}
+
+/// A lifetime to tune; "system" is the way to take an earlier setting back.
+fn tuned_ttl(text: &str) -> Result<Ttl, Error> {
+    if text == "system" {
+        return Ok(Ttl::ZERO);
+    }
+    text.parse().map_err(|error| Error::invalid(format!("{error}")))
+}
+
+/// A version with three numbers, as the peer writes it: `v1` is `v1.0.0`.
+fn whole_version(text: &str) -> String {
+    let missing = 2_usize.saturating_sub(text.matches('.').count());
+    format!("v{}{}", text.trim_start_matches('v'), ".0".repeat(missing))
 }
 
 /// Takes over the settings that `config` names.
@@ -379,7 +425,7 @@ fn configure(tuning: &mut Tuning, config: &Map<String, Value>) -> Result<(), Err
     }
     if let Some(Value::String(kind)) = config.get("token_type") {
         if !matches!(kind.as_str(), "" | "default-service" | "default-batch" | "service" | "batch") {
-            return Err(Error::invalid(format!("invalid value for 'token_type': {kind}")));
+            return Err(Error::invalid("invalid value for 'token_type'"));
         }
         tuning.token_type.clone_from(kind);
     }
@@ -471,6 +517,9 @@ fn tuning_in_force(point: &MountPoint) -> Value {
         if !tuning.options.is_empty() {
             object.insert("options".to_owned(), json!(tuning.options));
         }
+        if point.entry.external_entropy_access {
+            object.insert("external_entropy_access".to_owned(), true.into());
+        }
     }
     shown
 }
@@ -483,7 +532,7 @@ pub(super) fn describe(point: &MountPoint) -> Value {
     if let (false, Some(config)) = (lockout.is_empty(), config.as_object_mut()) {
         config.insert("user_lockout_config".to_owned(), lockout.into());
     }
-    json!({
+    let mut shown = json!({
         "accessor": point.entry.accessor,
         "config": config,
         "deprecation_status": "supported",
@@ -497,5 +546,11 @@ pub(super) fn describe(point: &MountPoint) -> Value {
         "seal_wrap": point.entry.seal_wrap,
         "type": point.entry.kind,
         "uuid": point.entry.uuid,
-    })
+    });
+    if let (true, Some(shown)) = (is_provided(&point.entry.path), shown.as_object_mut()) {
+        // Nobody mounted them: they have no options, and are no plugins that could be given up.
+        shown.insert("options".to_owned(), Value::Null);
+        shown.remove("deprecation_status");
+    }
+    shown
 }

@@ -44,12 +44,23 @@ impl Sys {
             let provided = matches!(path.as_str(), "sys/" | "cubbyhole/" | "auth/token/");
             if provided || acl.as_ref().is_some_and(|acl| acl.reaches(&path)) {
                 let prefix = if body.generic_mount_paths && !provided { generic(&point) } else { path };
-                for route in point.engine.describe() {
-                    paths.insert(format!("/{prefix}{}", template(route.pattern)), describe(&point, &route));
-                }
+                add(&mut paths, &prefix, &point, &point.engine.describe());
             }
         }
         Response::data(&document(paths)).map(Response::bare)
+    }
+}
+
+/// The document of some routes of one mount.
+pub(crate) fn of(point: &MountPoint, routes: &[RouteSchema]) -> Value {
+    let mut paths = Map::new();
+    add(&mut paths, &point.entry.path, point, routes);
+    document(paths)
+}
+
+fn add(paths: &mut Map<String, Value>, prefix: &str, point: &MountPoint, routes: &[RouteSchema]) {
+    for route in routes {
+        paths.insert(format!("/{prefix}{}", template(route.pattern)), describe(point, route));
     }
 }
 

@@ -1,5 +1,6 @@
 //! Policies: `sys/policies/acl` and the older `sys/policy`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -23,7 +24,11 @@ pub(super) fn routes(routes: Routes<Sys>) -> Routes<Sys> {
         .route("policies/acl/{name:rest}", |r| {
             r.read(Sys::read_policy, "One policy.")
                 .update(Sys::write_policy, "Write a policy.")
+                .patch(Sys::patch_policy, "Change some fields of a policy.")
                 .delete(Sys::delete_policy, "Remove a policy.")
+        })
+        .route("policies/detailed/acl", |r| {
+            r.list(Sys::list_policies_in_detail, "The policies with their rules.")
         })
         .route("policy", |r| {
             r.read(Sys::list_policies_old, "The names of the policies.")
@@ -31,7 +36,7 @@ pub(super) fn routes(routes: Routes<Sys>) -> Routes<Sys> {
         })
         .route("policy/{name:rest}", |r| {
             r.read(Sys::read_policy_old, "One policy.")
-                .update(Sys::write_policy, "Write a policy.")
+                .update(Sys::write_policy_old, "Write a policy.")
                 .delete(Sys::delete_policy, "Remove a policy.")
         })
 }
@@ -57,9 +62,7 @@ fields! {
         }
         body {
             /// The rules, in HCL or JSON, as they are or in base64.
-            policy: String = String::new(),
-            /// The rules, under their older name.
-            rules: String = String::new(),
+            policy: Option<String>,
             /// The policy grants nothing from this instant on.
             expiration: Option<Timestamp>,
             /// The policy grants nothing after this time.
@@ -76,9 +79,38 @@ fields! {
     }
 }
 
+fields! {
+    /// A policy to write, by its older path.
+    #[derive(Debug)]
+    pub(super) struct WritePolicyOld {
+        path {
+            /// The policy's name; case does not matter.
+            name: String,
+        }
+        body {
+            /// The rules, in HCL or JSON, as they are or in base64.
+            policy: String = String::new(),
+            /// The rules, under their older name.
+            rules: String = String::new(),
+        }
+    }
+}
+
 impl Sys {
     async fn list_policies(self: Arc<Self>, _: Call, _: NoFields) -> Result<Response, Error> {
         Response::list(&self.active()?.policies.list().await?)
+    }
+
+    async fn list_policies_in_detail(self: Arc<Self>, _: Call, _: NoFields) -> Result<Response, Error> {
+        let policies = &self.active()?.policies;
+        let (mut names, mut info) = (policies.list().await?, BTreeMap::new());
+        for name in &names {
+            if let Some(record) = policies.read(name).await? {
+                info.insert(name.clone(), describe(&record, "policy"));
+            }
+        }
+        names.retain(|name| info.contains_key(name));
+        Response::list_with_info(&names, &info)
     }
 
     async fn list_policies_old(self: Arc<Self>, _: Call, _: NoFields) -> Result<Response, Error> {
@@ -97,53 +129,97 @@ impl Sys {
     }
 
     async fn write_policy(self: Arc<Self>, call: Call, body: WritePolicy) -> Result<Response, Error> {
-        let name = normal_name(&body.name);
-        if name.is_empty() {
-            return Err(Error::invalid("policy name must be provided in the URL"));
-        }
-        may_be_written(&name).map_err(Error::invalid)?;
-        let given = if body.policy.is_empty() { body.rules } else { body.policy };
-        let text = BASE64_STANDARD
-            .decode(given.trim())
-            .ok()
-            .and_then(|bytes| String::from_utf8(bytes).ok())
-            .filter(|text| !text.is_empty())
-            .unwrap_or(given);
-        if text.is_empty() {
-            return Err(Error::invalid("'policy' parameter not supplied or empty"));
-        }
-        Policy::parse(&name, &text).map_err(|error| Error::invalid(error.to_string()))?;
+        let name = writable(&body.name)?;
+        let text = rules(body.policy.as_deref().unwrap_or_default())?;
+        let known = self.active()?.policies.read(&name).await?.unwrap_or_default();
+        let fresh = PolicyRecord { name, text, expiration: None, ..known.clone() };
+        self.store_policy(&call, known, fresh, &body).await?;
+        Ok(Response::empty())
+    }
 
-        let policies = &self.active()?.policies;
-        let known = policies.read(&name).await?.unwrap_or_default();
-        if known.cas_required && body.cas.is_none() {
-            return Err(Error::invalid("check-and-set parameter required for this call"));
-        }
-        if body.cas.is_some_and(|cas| u64::try_from(cas) != Ok(known.version)) {
-            return Err(Error::invalid("check-and-set parameter did not match the current version"));
+    async fn write_policy_old(self: Arc<Self>, call: Call, body: WritePolicyOld) -> Result<Response, Error> {
+        let WritePolicyOld { name, policy, rules } = body;
+        let deprecated = policy.is_empty() && !rules.is_empty();
+        let policy = Some(if deprecated { rules } else { policy });
+        let body = WritePolicy {
+            name,
+            policy,
+            expiration: None,
+            ttl: None,
+            cas: None,
+            cas_required: None,
+            allow_slashes_in_identity_templates: None,
+            allow_wildcards_in_identity_templates: None,
+        };
+        let written = self.write_policy(call, body).await?;
+        Ok(if deprecated {
+            written.warn("'rules' is deprecated, please use 'policy' instead")
+        } else {
+            written
+        })
+    }
+
+    async fn patch_policy(self: Arc<Self>, call: Call, body: WritePolicy) -> Result<Response, Error> {
+        let name = writable(&body.name)?;
+        let known = self.active()?.policies.read(&name).await?;
+        let known = known.ok_or_else(|| Error::invalid("policy not found"))?;
+        let text = match &body.policy {
+            Some(given) => rules(given)?,
+            None => known.text.clone(),
+        };
+        let fresh = PolicyRecord { text, ..known.clone() };
+        self.store_policy(&call, known, fresh, &body).await?;
+        // The peer answers a whole envelope with nothing in it.
+        Response::data(&Value::Null)
+    }
+
+    /// Writes `fresh` in place of `known`, with the other fields of the request.
+    async fn store_policy(
+        &self,
+        call: &Call,
+        known: PolicyRecord,
+        fresh: PolicyRecord,
+        body: &WritePolicy,
+    ) -> Result<(), Error> {
+        let parsed = Policy::parse(&fresh.name, &fresh.text);
+        parsed.map_err(|error| Error::invalid(error.to_string()))?;
+        let cas_required = body.cas_required.unwrap_or(known.cas_required);
+        match body.cas {
+            None if cas_required => {
+                return Err(Error::invalid("check-and-set parameter required for this call"));
+            }
+            Some(cas) if u64::try_from(cas) != Ok(known.version) => {
+                return Err(Error::invalid(format!(
+                    "check-and-set parameter {cas} did not match the current version {}",
+                    known.version
+                )));
+            }
+            _ => {}
         }
         let expiration = match (body.expiration, body.ttl) {
             (Some(_), Some(_)) => return Err(Error::invalid("cannot specify both expiration and ttl")),
+            (Some(expiration), None) if expiration <= call.now => {
+                return Err(Error::invalid(
+                    "refusing to update policy as expiration time has already elapsed",
+                ));
+            }
             (Some(expiration), None) => Some(expiration),
             (None, Some(ttl)) if !ttl.is_zero() => call.now.checked_add(ttl.0).ok(),
-            (None, _) => None,
+            (None, _) => fresh.expiration,
         };
+        let slashes = body.allow_slashes_in_identity_templates;
+        let wildcards = body.allow_wildcards_in_identity_templates;
         let record = PolicyRecord {
-            name,
-            text,
             version: known.version + 1,
-            cas_required: body.cas_required.unwrap_or(known.cas_required),
+            cas_required,
             modified: Some(call.now),
             expiration,
-            allow_slashes_in_identity_templates: body
-                .allow_slashes_in_identity_templates
-                .unwrap_or(known.allow_slashes_in_identity_templates),
-            allow_wildcards_in_identity_templates: body
-                .allow_wildcards_in_identity_templates
+            allow_slashes_in_identity_templates: slashes.unwrap_or(known.allow_slashes_in_identity_templates),
+            allow_wildcards_in_identity_templates: wildcards
                 .unwrap_or(known.allow_wildcards_in_identity_templates),
+            ..fresh
         };
-        policies.write(&record).await?;
-        Ok(Response::empty())
+        self.active()?.policies.write(&record).await
     }
 
     async fn delete_policy(self: Arc<Self>, _: Call, body: PolicyName) -> Result<Response, Error> {
@@ -152,6 +228,26 @@ impl Sys {
         self.active()?.policies.delete(&name).await?;
         Ok(Response::empty())
     }
+}
+
+/// The name of a policy that may be written.
+fn writable(name: &str) -> Result<String, Error> {
+    let name = normal_name(name);
+    if name.is_empty() {
+        return Err(Error::invalid("policy name must be provided in the URL"));
+    }
+    may_be_written(&name).map_err(Error::invalid)?;
+    Ok(name)
+}
+
+/// The rules as they were meant: some clients send them in base64.
+fn rules(given: &str) -> Result<String, Error> {
+    let decoded = BASE64_STANDARD.decode(given.trim()).ok().and_then(|bytes| String::from_utf8(bytes).ok());
+    let text = decoded.filter(|text| !text.is_empty()).unwrap_or_else(|| given.to_owned());
+    if text.is_empty() {
+        return Err(Error::invalid("'policy' parameter not supplied or empty"));
+    }
+    Ok(text)
 }
 
 /// A policy as the API shows it; the text stands under `text_field`.

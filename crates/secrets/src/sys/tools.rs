@@ -181,9 +181,10 @@ fn random(bytes: i64, format: &str, source: &str) -> Result<Response, Error> {
 }
 
 fn hash(input: &str, algorithm: &str, format: &str) -> Result<Response, Error> {
-    let input = BASE64
-        .decode(input.as_bytes())
-        .map_err(|error| Error::invalid(format!("unable to decode input as base64: {error}")))?;
+    let input = BASE64.decode(input.as_bytes()).map_err(|error| {
+        let place = error.position;
+        Error::invalid(format!("unable to decode input as base64: illegal base64 data at input byte {place}"))
+    })?;
     let algorithm = match algorithm {
         "sha2-224" => &digest::SHA224,
         "sha2-256" => &digest::SHA256,

@@ -147,9 +147,13 @@ impl Engine for TokenEngine {
                         "An accessor leads to its token's properties and can revoke it, but cannot be used as the token.",
                     )
                 })
-                .route("create", |r| r.update(create::child, "Make a token"))
-                .route("create/{role_name}", |r| r.update(create::by_role, "Make a token as a role says"))
-                .route("create-orphan", |r| r.update(create::orphan, "Make a token without a parent"))
+                .route("create", |r| r.update(create::child, "Make a token").counted("token.create"))
+                .route("create/{role_name}", |r| {
+                    r.update(create::by_role, "Make a token as a role says").counted("token.create")
+                })
+                .route("create-orphan", |r| {
+                    r.update(create::orphan, "Make a token without a parent").counted("token.create")
+                })
                 .route("lookup", |r| {
                     r.read(lookup, "Show a token's properties").update(lookup, "Show a token's properties")
                 })

@@ -36,6 +36,13 @@ pub(crate) fn response(
     response
 }
 
+/// A response without a body, and so without a type.
+pub(super) fn empty(status: StatusCode) -> HttpResponse {
+    let mut response = response(status, JSON, Bytes::new());
+    response.headers_mut().remove(CONTENT_TYPE);
+    response
+}
+
 /// `{"errors": […]}`.
 pub(crate) fn errors<T: AsRef<str>>(status: StatusCode, messages: &[T]) -> HttpResponse {
     with_warnings(status, messages, &[])
@@ -80,8 +87,7 @@ impl Refused {
 
 /// The client shall ask elsewhere, in the same way.
 pub(super) fn redirect(location: &str) -> HttpResponse {
-    let plain = HeaderValue::from_static("text/plain");
-    let mut response = response(StatusCode::TEMPORARY_REDIRECT, plain, Bytes::new());
+    let mut response = empty(StatusCode::TEMPORARY_REDIRECT);
     match HeaderValue::from_str(location) {
         Ok(location) => {
             response.headers_mut().insert(LOCATION, location);

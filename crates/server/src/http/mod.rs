@@ -8,15 +8,14 @@ mod path;
 mod vault;
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Bytes;
 use chancery_secrets::core::Core;
-use chancery_secrets::{Connection, Kind, Operation, Request};
+use chancery_secrets::{Connection, Operation, Request};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
-use hyper::header::HeaderMap;
-use hyper::{Method, StatusCode};
+use hyper::header::{HOST, HeaderMap};
+use hyper::{Method, StatusCode, Version};
 
 use crate::config::ListenerConfig;
 use crate::metrics::Metrics;
@@ -39,14 +38,13 @@ impl Service {
         connection: Connection,
         listener: Arc<ListenerConfig>,
     ) -> HttpResponse {
-        let start = Instant::now();
         let in_flight = self.metrics.in_flight();
         let response = match self.route(request, connection, &listener).await {
             Ok(response) => response,
             Err(refused) => refused.response(),
         };
         drop(in_flight);
-        self.metrics.answered(response.status(), start.elapsed());
+        self.metrics.answered(response.status());
         response
     }
 
@@ -57,6 +55,16 @@ impl Service {
         listener: &ListenerConfig,
     ) -> Result<HttpResponse, Refused> {
         let (head, body) = request.into_parts();
+        let hosts = head.headers.get_all(HOST).iter().count();
+        if head.version == Version::HTTP_11 && hosts != 1 {
+            // RFC 9112, 3.2: none or several must be refused.
+            return Err(Refused::bad_request(format!("a request has one Host header, not {hosts}")));
+        }
+        if head.method == Method::OPTIONS && head.uri.path() == "*" {
+            // RFC 9110, 9.3.7: whether anybody is there at all.
+            return Ok(answer::empty(StatusCode::OK));
+        }
+        connection.open_measurements = listener.unauthenticated_metrics;
         if let Some(rules) = &listener.forwarded {
             connection.address =
                 forwarded::caller(rules, connection.address, &head.headers).map_err(Refused::bad_request)?;
@@ -78,9 +86,6 @@ impl Service {
             let body = read(body, listener).await?;
             request.body = vault::body_as_json(&head.headers, body);
         }
-        if request.path == "sys/metrics" && head.method == Method::GET {
-            return Ok(self.measured(request, listener.unauthenticated_metrics).await);
-        }
         Ok(self.ask(request, &head.headers).await)
     }
 
@@ -89,19 +94,6 @@ impl Service {
             Ok(answer) => answer::answer(&answer, headers),
             Err(error) => answer::refusal(&error),
         }
-    }
-
-    /// The measurements, which are the front end's; whether the token may see them is for the pipeline
-    /// to say, which knows the path only as one that policies speak of.
-    async fn measured(&self, request: Request, open: bool) -> HttpResponse {
-        let format = request.query.iter().find(|(name, _)| name == "format").map(|(_, value)| value.clone());
-        if !open {
-            match self.core.handle(request).await {
-                Err(error) if error.kind != Kind::NotFound => return answer::refusal(&error),
-                _ => {}
-            }
-        }
-        self.metrics.render(format.as_deref().unwrap_or(""))
     }
 }
 

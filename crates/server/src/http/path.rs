@@ -23,6 +23,10 @@ pub(super) fn target(raw: &str) -> Target {
         return Target::Root;
     }
     let Some(rest) = raw.strip_prefix("/v1/") else { return Target::Nothing };
+    if rest == "sys" {
+        // The server's own paths are a folder, as the peer has it.
+        return Target::Redirect(format!("{raw}/"));
+    }
     if !is_clean(rest) {
         return Target::Redirect(clean(raw));
     }
@@ -112,6 +116,7 @@ mod tests {
             ("/v1/a/../a/b", "/v1/a/b"),
             ("/v1/a/./b", "/v1/a/b"),
             ("/v1/a//b//", "/v1/a/b/"),
+            ("/v1/sys", "/v1/sys/"),
             ("/v1/../../x", "/x"),
             ("/v1/../..", "/"),
         ] {

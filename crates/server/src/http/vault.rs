@@ -4,7 +4,7 @@ use bytes::Bytes;
 use chancery_api::{Secret, Ttl};
 use chancery_secrets::audit::{AuditedHeaders, HeaderName};
 use chancery_secrets::{Operation, Request};
-use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap};
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 use serde_json::{Map, Value};
@@ -33,7 +33,17 @@ pub(super) fn request(head: &Parts, path: String) -> Result<Request, Refused> {
     if !matches!(operation, Operation::Update | Operation::Patch) {
         request.query = query;
     }
+    if request.path == "sys/metrics" && wants_open_metrics(&head.headers) {
+        // Scrapers name the format in a header. What the query says comes first.
+        request.query.push(("format".to_owned(), "prometheus".to_owned()));
+    }
     Ok(request)
+}
+
+/// OpenMetrics is what Prometheus asks for; its own text format will do.
+fn wants_open_metrics(headers: &HeaderMap) -> bool {
+    let accepted = headers.get(ACCEPT).map(|value| value.as_bytes()).unwrap_or_default();
+    accepted.starts_with(b"application/openmetrics-text")
 }
 
 /// The operation; its own parameters are taken out of the query.
@@ -255,6 +265,19 @@ mod tests {
     fn the_query_of_a_write_says_nothing() {
         let request = ask("POST", "/v1/a?x=1", &[]).expect("valid");
         assert_eq!(request.query, []);
+    }
+
+    #[test]
+    fn scrapers_name_their_format_in_a_header() {
+        let format = |uri: &str, accept: &str| {
+            let request = ask("GET", uri, &[("accept", accept)]).expect("valid");
+            request.query.into_iter().map(|(_, value)| value).collect::<Vec<_>>()
+        };
+        let scraper = "application/openmetrics-text; version=1.0.0,text/plain;q=0.5";
+        assert_eq!(format("/v1/sys/metrics", scraper), ["prometheus"]);
+        assert!(format("/v1/sys/metrics", "*/*").is_empty());
+        assert!(format("/v1/sys/mounts", scraper).is_empty());
+        assert_eq!(format("/v1/sys/metrics?format=x", scraper)[0], "x");
     }
 
     #[test]

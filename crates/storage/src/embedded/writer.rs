@@ -7,6 +7,7 @@ use super::folder::Folder;
 use super::queue::{Company, Queue, Request};
 use crate::StorageError;
 use crate::backend::{Batch, Change, Expect};
+use crate::measures::WriterMeasures;
 
 /// A transaction ends at this size even if more waits, so that the first in the group do not wait for
 /// the last. Measured in bytes because that is what an fsync is paid in.
@@ -15,6 +16,7 @@ const LARGEST_GROUP: usize = 4 << 20;
 /// Writes until the queue is closed and empty, or the disk cannot be trusted any more.
 pub(super) fn run(connection: &Connection, queue: &Queue, folder: &Folder, checkpointer: &Checkpointer) {
     let _leaving = Leaving { queue, checkpointer };
+    let measures = WriterMeasures::new();
     let mut waiting = Vec::new();
     let mut company = Company::default();
     while queue.take(&mut waiting, &mut company) {
@@ -28,7 +30,7 @@ pub(super) fn run(connection: &Connection, queue: &Queue, folder: &Folder, check
                 size = size.saturating_add(request.batch.size());
                 group.push(request);
             }
-            if let Err(stopped) = write(connection, folder, group) {
+            if let Err(stopped) = write(connection, folder, &measures, group) {
                 // Memory and disk may differ now, and a later fsync could succeed without having written
                 // what this one lost. Only reading the log anew, on the next start, tells what is there.
                 tracing::error!(error = %stopped, "storage stopped: the outcome of a commit is unknown");
@@ -56,8 +58,16 @@ fn refuse(requests: impl Iterator<Item = Request>, stopped: &StorageError) {
 }
 
 /// Writes a group and answers each of its members. `Err` if the outcome is unknown.
-fn write(connection: &Connection, folder: &Folder, group: Vec<Request>) -> Result<(), StorageError> {
-    let outcome = transact(connection, &group);
+fn write(
+    connection: &Connection,
+    folder: &Folder,
+    measures: &WriterMeasures,
+    group: Vec<Request>,
+) -> Result<(), StorageError> {
+    let outcome = {
+        let _timer = measures.commit(group.len());
+        transact(connection, &group)
+    };
     match outcome {
         Ok(conflicts) => {
             for (request, conflict) in group.into_iter().zip(conflicts) {
@@ -69,7 +79,9 @@ fn write(connection: &Connection, folder: &Folder, group: Vec<Request>) -> Resul
             let mut group = group;
             if group.len() > 1 {
                 // One of them may be at fault, such as one that is too large for the disk: each for itself.
-                return group.drain(..).try_for_each(|request| write(connection, folder, vec![request]));
+                return group
+                    .drain(..)
+                    .try_for_each(|request| write(connection, folder, measures, vec![request]));
             }
             let error = folder.explain("writing", error);
             tracing::warn!(%error, "a storage commit was refused");

@@ -79,29 +79,38 @@ fn leaf_routes(routes: Routes<Pki>) -> Routes<Pki> {
                 .help("What may be issued under this name.")
         })
         .route("sign/{role}", |r| {
-            r.update(Pki::sign, "Signs a CSR under a role").help("Certificates for keys made elsewhere.")
+            r.update(Pki::sign, "Signs a CSR under a role")
+                .counted("pki.sign")
+                .help("Certificates for keys made elsewhere.")
         })
         .route("issuer/{issuer_ref}/sign/{role}", |r| {
             r.update(Pki::issuer_sign, "Signs a CSR under a role with a given issuer")
+                .counted("pki.sign")
                 .help("Certificates for keys made elsewhere.")
         })
         .route("issue/{role}", |r| {
             r.update(Pki::issue, "Makes a key and a certificate under a role")
+                .counted("pki.issue")
                 .help("Certificates with their keys. The keys are not stored.")
         })
         .route("issuer/{issuer_ref}/issue/{role}", |r| {
             r.update(Pki::issuer_issue, "Makes a key and a certificate under a role with a given issuer")
+                .counted("pki.issue")
                 .help("Certificates with their keys. The keys are not stored.")
         })
         .route("sign-verbatim", |r| {
-            r.update(Pki::sign_verbatim, "Signs a CSR as it is").help("Certificates without a role's rules.")
+            r.update(Pki::sign_verbatim, "Signs a CSR as it is")
+                .counted("pki.sign-verbatim")
+                .help("Certificates without a role's rules.")
         })
         .route("sign-verbatim/{role}", |r| {
             r.update(Pki::role_sign_verbatim, "Signs a CSR as it is, with a role's lifetime and issuer")
+                .counted("pki.sign-verbatim")
                 .help("Certificates without a role's rules.")
         })
         .route("issuer/{issuer_ref}/sign-verbatim", |r| {
             r.update(Pki::issuer_sign_verbatim, "Signs a CSR as it is with a given issuer")
+                .counted("pki.sign-verbatim")
                 .help("Certificates without a role's rules.")
         })
         .route("issuer/{issuer_ref}/sign-verbatim/{role}", |r| {
@@ -109,6 +118,7 @@ fn leaf_routes(routes: Routes<Pki>) -> Routes<Pki> {
                 Pki::issuer_role_sign_verbatim,
                 "Signs a CSR as it is with a given issuer and a role's lifetime",
             )
+            .counted("pki.sign-verbatim")
             .help("Certificates without a role's rules.")
         })
         .route("certs", |r| {
@@ -154,9 +164,12 @@ fn issuer_routes(routes: Routes<Pki>) -> Routes<Pki> {
         .route("issuers/generate/root/{exported}", |r| {
             r.update(Pki::generate_root, "Makes a self-signed root")
         })
-        .route("root/sign-intermediate", |r| r.update(Pki::sign_intermediate, "Signs an intermediate"))
+        .route("root/sign-intermediate", |r| {
+            r.update(Pki::sign_intermediate, "Signs an intermediate").counted("pki.sign-intermediate")
+        })
         .route("issuer/{issuer_ref}/sign-intermediate", |r| {
             r.update(Pki::issuer_sign_intermediate, "Signs an intermediate with a given issuer")
+                .counted("pki.sign-intermediate")
         })
         .route("root/sign-self-issued", |r| {
             r.update(Pki::sign_self_issued, "Signs another authority's self-issued certificate anew").sudo()
