@@ -30,7 +30,8 @@ struct Waiting {
     requests: Vec<Request>,
     /// Whether the writer sleeps: nobody else needs to be woken.
     idle: bool,
-    closed: bool,
+    /// What is answered to those who come too late.
+    closed: Option<StorageError>,
 }
 
 impl Queue {
@@ -44,12 +45,12 @@ impl Queue {
 
     /// Hands a batch to the writer and waits until it is durable, or refused.
     pub(super) async fn commit(&self, batch: Batch) -> Result<(), StorageError> {
-        let place = self.places.acquire().await.map_err(closed)?;
+        let Ok(place) = self.places.acquire().await else { return Err(self.reason()) };
         let (answer, answered) = oneshot::channel();
         let idle = {
             let mut waiting = self.waiting();
-            if waiting.closed {
-                return Err(closed("the writer has stopped"));
+            if let Some(reason) = &waiting.closed {
+                return Err(reason.clone());
             }
             waiting.requests.push(Request { batch, answer });
             std::mem::take(&mut waiting.idle)
@@ -70,7 +71,7 @@ impl Queue {
     pub(super) fn take(&self, group: &mut Vec<Request>) -> bool {
         let mut waiting = self.waiting();
         while waiting.requests.is_empty() {
-            if waiting.closed {
+            if waiting.closed.is_some() {
                 return false;
             }
             waiting.idle = true;
@@ -83,9 +84,9 @@ impl Queue {
         true
     }
 
-    /// Accepts nothing more; what was accepted is still written.
-    pub(super) fn close(&self) {
-        self.waiting().closed = true;
+    /// Accepts nothing more, for the first reason that was given; what was accepted is still written.
+    pub(super) fn close(&self, reason: StorageError) {
+        self.waiting().closed.get_or_insert(reason);
         self.places.close();
         self.arrived.notify_one();
     }
@@ -95,11 +96,16 @@ impl Queue {
         self.waiting().requests.clear();
     }
 
+    fn reason(&self) -> StorageError {
+        self.waiting().closed.clone().unwrap_or_else(|| closed("the writer has stopped"))
+    }
+
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn closed(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StorageError {
-    StorageError::unavailable("the store is closed", error)
+/// The reason where nothing is wrong.
+pub(super) fn closed(why: &str) -> StorageError {
+    StorageError::unavailable("the store is closed", why)
 }
