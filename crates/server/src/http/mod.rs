@@ -16,13 +16,50 @@ use chancery_secrets::{Connection, Kind, Operation, Request};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::header::HeaderMap;
+use hyper::http::request::Parts;
 use hyper::{Method, StatusCode};
 
 use crate::config::ListenerConfig;
 use crate::metrics::Metrics;
 pub(crate) use answer::HttpResponse;
-use answer::Refused;
+pub use answer::Refused;
 use path::Target;
+pub use vault::body_as_json;
+
+/// What the head of an HTTP request asks for.
+#[derive(Debug)]
+pub enum Asked {
+    /// Something of the pipeline; the body is still missing.
+    Pipeline(Request),
+    /// An unclean path: the same in a cleaner form, where the client shall ask.
+    Elsewhere(String),
+    /// `/`.
+    FrontDoor,
+}
+
+/// Reads the head of an HTTP request that came over `connection`, under the rules of its listener.
+///
+/// # Errors
+/// A head that means nothing, or that its sender may not send.
+pub fn asked(head: &Parts, mut connection: Connection, listener: &ListenerConfig) -> Result<Asked, Refused> {
+    if let Some(rules) = &listener.forwarded {
+        connection.address =
+            forwarded::caller(rules, connection.address, &head.headers).map_err(Refused::bad_request)?;
+    }
+    let path = match path::target(head.uri.path()) {
+        Target::Api(path) => path,
+        Target::Redirect(clean) => {
+            let query = head.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+            return Ok(Asked::Elsewhere(format!("{clean}{query}")));
+        }
+        Target::Root => return Ok(Asked::FrontDoor),
+        Target::Nothing => return Err(Refused::new(StatusCode::NOT_FOUND, "")),
+        Target::Refused(reason) => return Err(Refused::bad_request(reason)),
+    };
+    let mut request = vault::request(head, path)?;
+    request.connection = connection;
+    Ok(Asked::Pipeline(request))
+}
 
 /// All that is needed to answer a request.
 pub(crate) struct Service {
@@ -53,29 +90,19 @@ impl Service {
     async fn route(
         &self,
         request: hyper::Request<Incoming>,
-        mut connection: Connection,
+        connection: Connection,
         listener: &ListenerConfig,
     ) -> Result<HttpResponse, Refused> {
         let (head, body) = request.into_parts();
-        if let Some(rules) = &listener.forwarded {
-            connection.address =
-                forwarded::caller(rules, connection.address, &head.headers).map_err(Refused::bad_request)?;
-        }
-        let path = match path::target(head.uri.path()) {
-            Target::Api(path) => path,
-            Target::Redirect(clean) => {
-                let query = head.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-                return Ok(answer::redirect(&format!("{clean}{query}")));
-            }
-            Target::Root if self.ui => return Ok(answer::redirect("/ui/")),
-            Target::Root | Target::Nothing => return Err(Refused::new(StatusCode::NOT_FOUND, "")),
-            Target::Refused(reason) => return Err(Refused::bad_request(reason)),
+        let mut request = match asked(&head, connection, listener)? {
+            Asked::Pipeline(request) => request,
+            Asked::Elsewhere(location) => return Ok(answer::redirect(&location)),
+            Asked::FrontDoor if self.ui => return Ok(answer::redirect("/ui/")),
+            Asked::FrontDoor => return Err(Refused::new(StatusCode::NOT_FOUND, "")),
         };
-        let mut request = vault::request(&head, path)?;
-        request.connection = connection;
         if matches!(request.operation, Operation::Update | Operation::Patch) {
             let body = read(body, listener).await?;
-            request.body = vault::body_as_json(&head.headers, body);
+            request.body = body_as_json(&head.headers, body);
         }
         if request.path == "sys/metrics" && head.method == Method::GET {
             return Ok(self.measured(request, listener.unauthenticated_metrics).await);
