@@ -98,7 +98,7 @@ impl Client {
             builder = builder.resolve_to_addrs(name, &resolved);
             renamed = Some(address);
         }
-        let http = builder.build().map_err(|error| ConfigError::Http(chain(&error)))?;
+        let http = builder.build().map_err(|error| unusable(&config, &error))?;
         let token = RwLock::new(config.token.clone());
         let pace = tokio::sync::Mutex::new(None);
         Ok(Self { shared: Arc::new(Shared { config, http, renamed, token, pace }) })
@@ -438,6 +438,18 @@ fn chain(error: &reqwest::Error) -> String {
         source = cause.source();
     }
     text
+}
+
+/// Settings that each can be read, but do not go together.
+fn unusable(config: &Config, error: &reqwest::Error) -> ConfigError {
+    let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
+    while let Some(one) = cause {
+        if let (Some(rustls::Error::InconsistentKeys(_)), Some(key)) = (tls_error(one), &config.client_key) {
+            return unreadable(key, "tls: private key does not match public key");
+        }
+        cause = one.source();
+    }
+    ConfigError::Http(chain(error))
 }
 
 fn unreadable(path: &Path, reason: impl fmt::Display) -> ConfigError {
