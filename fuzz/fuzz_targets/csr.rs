@@ -1,6 +1,4 @@
-//! A CSR in PEM, whatever the key.
+//! A certificate request in PEM or DER, whatever the key.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|text: &str| {
-    let _ = chancery_issuance::VerifiedCsr::from_pem(text, &chancery_issuance::KeyPolicy::any());
-});
+libfuzzer_sys::fuzz_target!(|input: &[u8]| chancery_testkit::parsers::csr(input));

@@ -1,6 +1,4 @@
 //! Certificates and keys in one text.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|text: &str| {
-    let _ = chancery_issuance::ImportedBundle::from_pem(text);
-});
+libfuzzer_sys::fuzz_target!(|input: &[u8]| chancery_testkit::parsers::pem_bundle(input));

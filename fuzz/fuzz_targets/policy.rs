@@ -1,6 +1,4 @@
 //! The text of a policy.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|text: &str| {
-    let _ = chancery_secrets::policy::Policy::parse("fuzz", text);
-});
+libfuzzer_sys::fuzz_target!(|input: &[u8]| chancery_testkit::parsers::policy(input));

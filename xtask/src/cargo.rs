@@ -1,5 +1,6 @@
 //! The checks and tests that Cargo runs, with their results counted.
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
 
@@ -7,8 +8,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::report::{Step, heading};
 use crate::tally::{Tally, counts};
-use crate::tools::succeeds;
-use crate::{compat, layers, root};
+use crate::tools::{must, succeeds};
+use crate::{compat, layers, root, target_dir};
 
 /// What to run before a push. Under two minutes once everything is built.
 pub(crate) fn check() -> Result<Tally> {
@@ -44,41 +45,81 @@ pub(crate) fn generate() -> Result<Tally> {
     counted("cargo test (writing)", &mut command)
 }
 
-/// Runs every fuzz target for a while; says so where cargo-fuzz or a nightly compiler is missing.
+/// Runs fuzz targets, each for a while: all, or those that are named. Says so where there is no nightly compiler.
 pub(crate) fn fuzz(arguments: &[String]) -> Result<Tally> {
-    let time: u32 = match arguments {
-        [] => 10,
-        [time] => time.trim_end_matches('s').parse().context("the argument is a number of seconds")?,
-        _ => bail!("fuzz takes one argument, the seconds for each target"),
+    let is_number = |argument: &&String| argument.starts_with(|c: char| c.is_ascii_digit());
+    let time: u32 = match arguments.iter().find(is_number) {
+        Some(time) => time.trim_end_matches('s').parse().context("seconds are a whole number")?,
+        None => 10,
     };
-    let mut tally = Tally::default();
-    if !succeeds(Command::new("cargo").args(["+nightly", "fuzz", "--version"])) {
-        tally.skip("fuzz: needs a nightly compiler and cargo-fuzz (cargo install cargo-fuzz)");
-        return Ok(tally);
-    }
     let mut names: Vec<String> = std::fs::read_dir(root().join("fuzz/fuzz_targets"))
         .context("listing fuzz/fuzz_targets")?
         .filter_map(|entry| entry.ok()?.path().file_stem()?.to_str().map(str::to_owned))
         .collect();
     names.sort();
+    let wanted: Vec<&String> = arguments.iter().filter(|argument| !is_number(argument)).collect();
+    if let Some(unknown) = wanted.iter().find(|name| !names.contains(name)) {
+        bail!("there is no fuzz target {unknown}; there are {}", names.join(", "));
+    }
+    names.retain(|name| wanted.is_empty() || wanted.contains(&name));
+
+    heading("fuzz targets");
+    let mut tally = Tally::default();
+    if !succeeds(Command::new("cargo").args(["+nightly", "--version"])) {
+        tally.skip("fuzz: needs a nightly compiler (rustup toolchain install nightly)");
+        return Ok(tally);
+    }
+    let path = install_cargo_fuzz()?;
+    // Without unsafe code of ours, a sanitizer would find little and cost half the speed.
+    let cargo_fuzz = |action: &str| {
+        let mut command = Command::new("cargo");
+        command.args(["+nightly", "fuzz", action, "--sanitizer", "none", "--target-dir"]);
+        command.arg(target_dir().join("fuzz")).current_dir(root()).env("PATH", &path);
+        command
+    };
+    let step = Step::begin("building");
+    must(&mut cargo_fuzz("build"), "building the fuzz targets")?;
+    step.end("ok", "");
     for name in names {
-        let step = Step::begin(format!("fuzz {name} for {time} s"));
-        let limit = format!("-max_total_time={time}");
-        let run = Command::new("cargo")
-            .args(["+nightly", "fuzz", "run", &name, "--", &limit, "-rss_limit_mb=2048"])
-            .current_dir(root())
+        let step = Step::begin(format!("{name} for {time} s"));
+        // Finds are kept in the first folder, so that the next run begins where this one ends.
+        let corpus = root().join("fuzz/corpus").join(&name);
+        std::fs::create_dir_all(&corpus).with_context(|| format!("creating {}", corpus.display()))?;
+        let run = cargo_fuzz("run")
+            .arg(&name)
+            .arg(corpus)
+            .arg(root().join("fuzz/seeds").join(&name))
+            .args(["--", &format!("-max_total_time={time}"), "-rss_limit_mb=2048", "-timeout=60"])
             .output()
             .context("starting cargo fuzz")?;
+        let said = String::from_utf8_lossy(&run.stderr);
         if run.status.success() {
             tally.pass();
-            step.end("ok", "");
+            let done = said.lines().rev().find(|line| line.starts_with("Done "));
+            step.end("ok", done.unwrap_or_default());
         } else {
             step.end("FAIL", "");
-            println!("{}", String::from_utf8_lossy(&run.stderr));
+            println!("{said}");
             tally.fail(format!("fuzz {name}"));
         }
     }
     Ok(tally)
+}
+
+/// Installs cargo-fuzz under the target folder, once, and returns the `PATH` on which it is found.
+fn install_cargo_fuzz() -> Result<OsString> {
+    const VERSION: &str = "0.13.2";
+    let tools = target_dir().join("tools");
+    let folder = tools.join("bin");
+    if !folder.join("cargo-fuzz").exists() {
+        let step = Step::begin(format!("installing cargo-fuzz {VERSION}"));
+        let arguments = ["install", "cargo-fuzz", "--version", VERSION, "--locked", "--quiet", "--root"];
+        must(cargo(&arguments).arg(&tools), "installing cargo-fuzz")?;
+        step.end("ok", "");
+    }
+    let others = std::env::var_os("PATH").unwrap_or_default();
+    let all = std::iter::once(folder).chain(std::env::split_paths(&others));
+    std::env::join_paths(all).context("the target folder's name cannot stand in PATH")
 }
 
 /// Builds our binary in the given profile and returns nothing: its place is [`compat::binary`].

@@ -26,8 +26,8 @@ use crate::{root, target_dir};
 /// The exit status of a step that cannot run here.
 const SKIPPED: i32 = 77;
 
-/// No step may take longer.
-const STEP_LIMIT: Duration = Duration::from_secs(600);
+/// No step may take longer, unless `--minutes` says so.
+const MINUTES: u64 = 10;
 
 /// What the command line asked for.
 struct Options {
@@ -38,6 +38,8 @@ struct Options {
     profile: &'static str,
     /// Leave the temporary folders behind.
     keep: bool,
+    /// No step may take longer.
+    minutes: u64,
 }
 
 /// Runs the named suites, or all.
@@ -64,7 +66,13 @@ pub(crate) fn binary(profile: &str) -> PathBuf {
 }
 
 fn options(arguments: &[String]) -> Result<Options> {
-    let mut options = Options { suites: Vec::new(), kind: Kind::Chancery, profile: "release", keep: false };
+    let mut options = Options {
+        suites: Vec::new(),
+        kind: Kind::Chancery,
+        profile: "release",
+        keep: false,
+        minutes: MINUTES,
+    };
     let mut arguments = arguments.iter();
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
@@ -75,6 +83,10 @@ fn options(arguments: &[String]) -> Result<Options> {
             "--against=peer" => options.kind = Kind::OpenBao,
             "--dev" => options.profile = "dev",
             "--keep" => options.keep = true,
+            "--minutes" => {
+                let minutes = arguments.next().and_then(|minutes| minutes.parse().ok());
+                options.minutes = minutes.context("--minutes takes a number")?;
+            }
             flag if flag.starts_with('-') => bail!("unknown flag {flag}"),
             suite => options.suites.push(suite.to_owned()),
         }
@@ -161,7 +173,8 @@ fn run_suite(suite: &Suite, options: &Options, tools: &Tools, ours: &Path) -> Re
         let log = folder.path().join(format!("{}.out", name_of(path)));
         let mut command = command(path);
         environment(&mut command, suite, options, tools, ours, folder.path(), &servers);
-        let status = bounded(command.current_dir(folder.path()), &log)?;
+        let limit = Duration::from_secs(60 * options.minutes);
+        let status = bounded(command.current_dir(folder.path()), &log, limit)?;
         let output =
             fs::read(&log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
         let last = output.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
@@ -169,7 +182,10 @@ fn run_suite(suite: &Suite, options: &Options, tools: &Tools, ours: &Path) -> Re
         match status.and_then(|status| status.code()) {
             Some(0) => step.end("ok", if counted.is_some() { last } else { "" }),
             Some(SKIPPED) => step.end("skip", last),
-            _ => step.end("FAIL", if status.is_none() { "took longer than ten minutes" } else { "" }),
+            _ if status.is_none() => {
+                step.end("FAIL", &format!("took longer than {} minutes", options.minutes));
+            }
+            _ => step.end("FAIL", ""),
         }
         match (status.and_then(|status| status.code()), counted) {
             (Some(SKIPPED), _) => {
@@ -261,7 +277,7 @@ fn environment(
 }
 
 /// Runs the command with its output in `log`. `None` means that it took too long and was ended.
-fn bounded(command: &mut Command, log: &Path) -> Result<Option<ExitStatus>> {
+fn bounded(command: &mut Command, log: &Path, limit: Duration) -> Result<Option<ExitStatus>> {
     let file = File::create(log).with_context(|| format!("creating {}", log.display()))?;
     let mut child = command
         .stdin(Stdio::null())
@@ -274,7 +290,7 @@ fn bounded(command: &mut Command, log: &Path) -> Result<Option<ExitStatus>> {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status));
         }
-        if start.elapsed() > STEP_LIMIT {
+        if start.elapsed() > limit {
             child.kill()?;
             child.wait()?;
             return Ok(None);

@@ -50,7 +50,7 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "compat",
-        arguments: "[suite…] [--against peer] [--dev] [--keep]",
+        arguments: "[suite…] [--against peer] [--dev] [--keep] [--minutes N]",
         purpose: "other people's clients against our release binary (or against the peer)",
         run: compat::run,
     },
@@ -74,7 +74,7 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "fuzz",
-        arguments: "[seconds]",
+        arguments: "[seconds] [target…]",
         purpose: "each fuzz target for so many seconds (10)",
         run: cargo::fuzz,
     },
@@ -91,7 +91,7 @@ fn main() -> ExitCode {
     let Some((name, rest)) = arguments.split_first() else {
         println!("cargo xtask TASK\n");
         for task in TASKS {
-            println!("  {:7} {:53} {}", task.name, task.arguments, task.purpose);
+            println!("  {:7} {:57} {}", task.name, task.arguments, task.purpose);
         }
         return ExitCode::SUCCESS;
     };

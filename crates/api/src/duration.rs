@@ -130,10 +130,10 @@ pub fn parse(text: &str) -> Result<Duration, ParseError> {
         return Ok(Duration::ZERO);
     }
     if let Some(positive) = trimmed.strip_prefix('-') {
-        let unsigned = !positive.is_empty() && !positive.starts_with(['-', '+']);
-        let seconds =
-            parse(positive).ok().filter(|_| unsigned).and_then(|length| i64::try_from(length.as_secs()).ok());
-        return match seconds {
+        // One sign, or each further one would be another call on the stack.
+        let unsigned = positive.starts_with(|c: char| c.is_ascii_digit() || c == '.');
+        let length = if unsigned { parse(positive).ok() } else { None };
+        return match length.and_then(|length| i64::try_from(length.as_secs()).ok()) {
             // Less than a second below zero is none at all.
             Some(0) => Ok(Duration::ZERO),
             Some(seconds) => Err(ParseError::Negative(-seconds)),
@@ -231,6 +231,15 @@ mod tests {
         ] {
             assert_eq!(parse(text).map_err(|e| e.to_string()), Err(message.to_owned()));
         }
+    }
+
+    #[test]
+    fn a_text_of_nothing_but_signs_is_refused_and_not_followed() {
+        let signs = "-".repeat(1 << 20);
+        assert!(matches!(parse(&signs), Err(ParseError::Invalid(_))));
+        assert!(matches!(parse(&format!("{signs}1h")), Err(ParseError::Invalid(_))));
+        // Blanks between them hide nothing.
+        assert!(matches!(parse(&"- ".repeat(1 << 20)), Err(ParseError::Invalid(_))));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use url::Url;
+use url::{Host, Url};
 
 /// What stands in a path unencoded, as Go's clients have it.
 const PATH: AsciiSet = NON_ALPHANUMERIC
@@ -81,6 +81,17 @@ impl Address {
     /// The port in the URL, or the scheme's own.
     pub fn port(&self) -> u16 {
         self.base.port_or_known_default().unwrap_or(8200)
+    }
+
+    /// Whether the server is on this machine: a socket, `localhost` or a loopback address.
+    pub fn is_local(&self) -> bool {
+        self.socket.is_some()
+            || match self.base.host() {
+                Some(Host::Domain(name)) => name == "localhost",
+                Some(Host::Ipv4(address)) => address.is_loopback(),
+                Some(Host::Ipv6(address)) => address.is_loopback(),
+                None => false,
+            }
     }
 
     /// The same address under another host name, for TLS names that differ from the host.

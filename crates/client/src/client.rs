@@ -1,6 +1,6 @@
 //! The one place that opens a socket.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::fmt;
 use std::io::ErrorKind;
@@ -16,6 +16,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 use zeroize::Zeroizing;
 
+use crate::session::jitter;
 use crate::{Answer, Config, ConfigError, Error, Loss, Method, Prepared, Request};
 
 /// The longest answer a client reads: a CRL of a million entries and some.
@@ -65,7 +66,6 @@ impl Client {
         drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
         let mut builder = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
-            .timeout(config.timeout)
             .user_agent(concat!("chancery/", env!("CARGO_PKG_VERSION")))
             .tls_backend_rustls();
         let roots = trusted(&config)?;
@@ -81,6 +81,9 @@ impl Client {
         if let Some(proxy) = &config.proxy {
             let proxy = reqwest::Proxy::all(proxy).map_err(|error| ConfigError::Http(chain(&error)))?;
             builder = builder.proxy(proxy);
+        } else if config.address.is_local() {
+            // HTTP_PROXY and its like are about other machines, as Go's clients have it.
+            builder = builder.no_proxy();
         }
         if let Some(socket) = config.address.socket() {
             builder = builder.unix_socket(socket);
@@ -95,7 +98,7 @@ impl Client {
             builder = builder.resolve_to_addrs(name, &resolved);
             renamed = Some(address);
         }
-        let http = builder.build().map_err(|error| ConfigError::Http(chain(&error)))?;
+        let http = builder.build().map_err(|error| unusable(&config, &error))?;
         let token = RwLock::new(config.token.clone());
         let pace = tokio::sync::Mutex::new(None);
         Ok(Self { shared: Arc::new(Shared { config, http, renamed, token, pace }) })
@@ -123,22 +126,32 @@ impl Client {
 
     /// Sends a request, with repetitions as configured.
     ///
-    /// A 412 or 5xx is repeated after a second or so (or what `Retry-After` says), a lost connection at
-    /// once. A write whose answer was lost is not repeated: it may have worked.
+    /// A 412, 429 or 5xx and a lost connection are repeated after growing pauses of a second or so, or
+    /// after what `Retry-After` says. A write whose answer was lost is not repeated: it may have worked.
+    /// All of this together takes no longer than the configured timeout.
     ///
     /// # Errors
     /// The server refused (4xx, 5xx), or there is no answer.
     pub async fn send(&self, request: &Request) -> Result<Response, Error> {
         let prepared = self.prepare(request);
+        let limit = self.shared.config.timeout;
+        if limit.is_zero() {
+            return self.repeat(request, &prepared).await;
+        }
+        let ended = tokio::time::timeout(limit, self.repeat(request, &prepared)).await;
+        ended.unwrap_or_else(|_| Err(lost(&prepared, "context deadline exceeded".to_owned(), Loss::Timeout)))
+    }
+
+    async fn repeat(&self, request: &Request, prepared: &Prepared) -> Result<Response, Error> {
         let mut attempts = 0;
         loop {
             self.pace().await;
-            let result = self.exchange(&prepared).await;
+            let result = self.exchange(prepared).await;
             let pause = match &result {
-                Ok(response) if is_worth_repeating(response.status) => backoff(response, attempts),
-                Err(Error::Transport { kind: Loss::Connect, .. }) => Duration::from_millis(200),
-                Err(Error::Transport { kind: Loss::Other | Loss::Timeout, .. }) if request.is_read() => {
-                    Duration::from_millis(200)
+                Ok(response) if is_worth_repeating(response.status) => backoff(Some(response), attempts),
+                Err(Error::Transport { kind: Loss::Connect, .. }) => backoff(None, attempts),
+                Err(Error::Transport { kind: Loss::Other, .. }) if request.is_read() => {
+                    backoff(None, attempts)
                 }
                 _ => return result.and_then(Response::accepted),
             };
@@ -330,16 +343,18 @@ fn nothing_there(request: &Request, error: Error) -> Result<Option<Answer>, Erro
 }
 
 fn is_worth_repeating(status: u16) -> bool {
-    status == 412 || (status >= 500 && status != 501)
+    matches!(status, 412 | 429) || (status >= 500 && status != 501)
 }
 
-/// One to one and a half seconds, or what the server asks for, at most a minute.
-fn backoff(response: &Response, attempt: u32) -> Duration {
-    let asked = response.headers.get(http::header::RETRY_AFTER).and_then(|value| value.to_str().ok());
-    if let Some(seconds) = asked.and_then(|text| text.trim().parse::<u64>().ok()) {
+/// What the server asks for, at most a minute; else one to one and a half seconds for each attempt so far,
+/// at random, so that clients who lost the same server do not all come back at once.
+fn backoff(response: Option<&Response>, attempt: u32) -> Duration {
+    let asked = response.and_then(|response| response.headers.get(http::header::RETRY_AFTER));
+    let asked = asked.and_then(|value| value.to_str().ok()?.trim().parse::<u64>().ok());
+    if let Some(seconds) = asked {
         return Duration::from_secs(seconds.min(60));
     }
-    Duration::from_millis(1000 + 250 * u64::from(attempt.min(2)))
+    Duration::from_secs_f64(1.0 + 0.5 * jitter()).saturating_mul(attempt.saturating_add(1))
 }
 
 fn lost(prepared: &Prepared, reason: String, kind: Loss) -> Error {
@@ -357,9 +372,7 @@ fn classify(prepared: &Prepared, error: &reqwest::Error) -> Error {
     while let Some(cause) = source {
         reason = cause.to_string();
         let io = cause.downcast_ref::<std::io::Error>();
-        let inner = io.and_then(std::io::Error::get_ref);
-        let tls = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>());
-        if let Some(tls) = tls.or_else(|| cause.downcast_ref()) {
+        if let Some(tls) = tls_error(cause) {
             (reason, kind) = explain_tls(tls);
             break;
         }
@@ -380,11 +393,13 @@ fn classify(prepared: &Prepared, error: &reqwest::Error) -> Error {
         }
         source = cause.source();
     }
-    if error.is_timeout() && kind != Loss::Tls {
-        kind = Loss::Timeout;
-        reason = "context deadline exceeded".to_owned();
-    }
     lost(prepared, reason, kind)
+}
+
+/// The TLS layer's own error, in however many errors of input and output it is wrapped: their `source` skips
+/// what they hold.
+fn tls_error<'a>(cause: &'a (dyn StdError + 'static)) -> Option<&'a rustls::Error> {
+    cause.downcast_ref().or_else(|| tls_error(cause.downcast_ref::<std::io::Error>()?.get_ref()?))
 }
 
 const PLAIN_HTTP: &str = "http: server gave HTTP response to HTTPS client";
@@ -400,6 +415,12 @@ fn explain_tls(error: &rustls::Error) -> (String, Loss) {
                 Certificate::UnknownIssuer => "x509: certificate signed by unknown authority".to_owned(),
                 Certificate::Expired | Certificate::ExpiredContext { .. } => {
                     "x509: certificate has expired or is not yet valid".to_owned()
+                }
+                Certificate::NotValidForNameContext { expected, presented } => {
+                    // Each is written with its kind: `DnsName("a.example")`.
+                    let name = |text: &'_ str| text.split('"').nth(1).unwrap_or(text).to_owned();
+                    let names: Vec<String> = presented.iter().map(|text| name(text)).collect();
+                    format!("x509: certificate is valid for {}, not {}", names.join(", "), expected.to_str())
                 }
                 other => format!("x509: {other}"),
             };
@@ -419,41 +440,66 @@ fn chain(error: &reqwest::Error) -> String {
     text
 }
 
+/// Settings that each can be read, but do not go together.
+fn unusable(config: &Config, error: &reqwest::Error) -> ConfigError {
+    let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
+    while let Some(one) = cause {
+        if let (Some(rustls::Error::InconsistentKeys(_)), Some(key)) = (tls_error(one), &config.client_key) {
+            return unreadable(key, "tls: private key does not match public key");
+        }
+        cause = one.source();
+    }
+    ConfigError::Http(chain(error))
+}
+
 fn unreadable(path: &Path, reason: impl fmt::Display) -> ConfigError {
     ConfigError::File { path: path.to_owned(), reason: reason.to_string() }
 }
 
 /// The certificates named by the settings; none means the system's own.
 fn trusted(config: &Config) -> Result<Vec<reqwest::Certificate>, ConfigError> {
-    let parse = |path: &Path, pem: &[u8]| {
-        let certificates = reqwest::Certificate::from_pem_bundle(pem);
-        let certificates = certificates.map_err(|error| unreadable(path, chain(&error)))?;
-        if certificates.is_empty() {
-            return Err(unreadable(path, "holds no certificate in PEM"));
-        }
-        Ok(certificates)
-    };
     if let Some(pem) = &config.ca_cert_pem {
-        return parse(Path::new("VAULT_CACERT_BYTES"), pem.as_bytes());
+        let place = Path::new("VAULT_CACERT_BYTES");
+        return some(certificates(place, pem.as_bytes())?, place);
     }
+    // As the peer has it, a file and a folder together are all that is trusted.
+    let mut all = Vec::new();
     if let Some(path) = &config.ca_cert {
         let pem = std::fs::read(path).map_err(|error| unreadable(path, error))?;
-        return parse(path, &pem);
+        all.extend(some(certificates(path, &pem)?, path)?);
     }
-    let Some(folder) = &config.ca_path else { return Ok(Vec::new()) };
+    if let Some(folder) = &config.ca_path {
+        let mut found = Vec::new();
+        collect(folder, &mut found)?;
+        all.extend(some(found, folder)?);
+    }
+    Ok(all)
+}
+
+fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<reqwest::Certificate>, ConfigError> {
+    reqwest::Certificate::from_pem_bundle(pem).map_err(|error| unreadable(path, chain(&error)))
+}
+
+/// The certificates, if there are any: who names a file wants it to count.
+fn some(found: Vec<reqwest::Certificate>, place: &Path) -> Result<Vec<reqwest::Certificate>, ConfigError> {
+    if found.is_empty() { Err(unreadable(place, "holds no certificate in PEM")) } else { Ok(found) }
+}
+
+/// The certificates of all files below a folder; other files may lie among them.
+fn collect(folder: &Path, found: &mut Vec<reqwest::Certificate>) -> Result<(), ConfigError> {
     let entries = std::fs::read_dir(folder).map_err(|error| unreadable(folder, error))?;
-    let paths: Result<BTreeSet<_>, _> = entries.map(|entry| entry.map(|entry| entry.path())).collect();
-    let mut certificates = Vec::new();
-    for path in paths.map_err(|error| unreadable(folder, error))? {
-        if path.is_file() {
+    let entries: Result<BTreeMap<_, _>, _> =
+        entries.map(|entry| entry.and_then(|entry| Ok((entry.path(), entry.file_type()?)))).collect();
+    for (path, kind) in entries.map_err(|error| unreadable(folder, error))? {
+        // Links to files are usual in such folders; links to folders could lead in a circle.
+        if kind.is_dir() {
+            collect(&path, found)?;
+        } else if path.is_file() {
             let pem = std::fs::read(&path).map_err(|error| unreadable(&path, error))?;
-            certificates.extend(parse(&path, &pem)?);
+            found.extend(certificates(&path, &pem)?);
         }
     }
-    if certificates.is_empty() {
-        return Err(unreadable(folder, "holds no certificate in PEM"));
-    }
-    Ok(certificates)
+    Ok(())
 }
 
 fn identity(config: &Config) -> Result<Option<reqwest::Identity>, ConfigError> {

@@ -20,11 +20,12 @@ pub struct Config {
     pub token: Option<Secret>,
     /// The namespace to send, if any.
     pub namespace: Option<String>,
-    /// A file of PEM certificates, which are then the only ones trusted.
+    /// A file of PEM certificates, which with those of `ca_path` are then the only ones trusted.
     pub ca_cert: Option<PathBuf>,
-    /// The same certificates as text; before `ca_cert`.
+    /// Certificates as PEM text, which are then the only ones trusted.
     pub ca_cert_pem: Option<String>,
-    /// A folder of files of PEM certificates, which are then the only ones trusted.
+    /// A folder of files of PEM certificates, at any depth, which with those of `ca_cert` are then the only
+    /// ones trusted.
     pub ca_path: Option<PathBuf>,
     /// A PEM certificate to show the server, with its chain.
     pub client_cert: Option<PathBuf>,
@@ -34,9 +35,9 @@ pub struct Config {
     pub tls_server_name: Option<String>,
     /// Trust any certificate. For development.
     pub danger_skip_verify: bool,
-    /// How long one attempt may take. Default one minute.
+    /// How long a request may take, with all its repetitions; zero is without limit. Default one minute.
     pub timeout: Duration,
-    /// How often a request is repeated after 412, 5xx or a lost connection. Default 2.
+    /// How often a request is repeated after 412, 429, 5xx or a lost connection. Default 2.
     pub max_retries: u32,
     /// How long a wrapped answer is kept; `None` asks for plain answers.
     pub wrap_ttl: Option<Duration>,
@@ -44,7 +45,8 @@ pub struct Config {
     pub disable_redirects: bool,
     /// Requests a second, and how many may come at once.
     pub rate_limit: Option<(f64, u32)>,
-    /// A proxy for all requests.
+    /// A proxy for all requests. Without one, `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` count, but not for
+    /// a server on this machine.
     pub proxy: Option<String>,
     /// Further headers for every request.
     pub headers: BTreeMap<String, String>,

@@ -79,6 +79,8 @@ impl fmt::Display for Error {
                 let errors: Vec<String> = errors.iter().map(|error| format!("* {error}")).collect();
                 f.write_str(&errors.join("\n"))
             }
+            // The limit may have run out between two attempts; Go names no request then.
+            Self::Transport { reason, kind: Loss::Timeout, .. } => f.write_str(reason),
             Self::Transport { method, url, reason, .. } => {
                 let mut verb = method.to_lowercase();
                 if let Some(first) = verb.get_mut(..1) {

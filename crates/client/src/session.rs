@@ -209,7 +209,7 @@ fn is_final(error: &SessionError) -> bool {
 }
 
 /// A number from 0 to 1.
-fn jitter() -> f64 {
+pub(crate) fn jitter() -> f64 {
     let mut byte = [0];
     // Without randomness there is no jitter, which harms nobody.
     if rand::fill(&mut byte).is_err() {

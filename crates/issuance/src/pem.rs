@@ -41,7 +41,12 @@ pub(crate) fn blocks(text: &str) -> impl Iterator<Item = Block<'_>> {
     })
 }
 
+const DASHES: &str = "-----";
+
 /// The first `-----BEGIN label-----` at the start of a line, and what follows its line.
+///
+/// Neither this nor [`block_body`] looks further than the next dashes, so that reading takes time in proportion
+/// to the text, whatever it is.
 fn next_begin(text: &str) -> Option<(&str, &str)> {
     const BEGIN: &str = "-----BEGIN ";
     let mut from = 0;
@@ -49,18 +54,22 @@ fn next_begin(text: &str) -> Option<(&str, &str)> {
         let at = from + text.get(from..)?.find(BEGIN)?;
         let at_line_start = at == 0 || text.get(..at).is_some_and(|before| before.ends_with(['\n', '\r']));
         let after = text.get(at + BEGIN.len()..)?;
-        let (line, body) = after.split_once('\n').unwrap_or((after, ""));
-        if at_line_start && let Some(label) = line.trim_end().strip_suffix("-----") {
-            return Some((label, body));
+        if at_line_start && let Some((label, tail)) = after.split_once(DASHES) {
+            let tail = tail.trim_start_matches([' ', '\t', '\r']);
+            if tail.is_empty() {
+                return Some((label, tail));
+            }
+            if let Some(body) = tail.strip_prefix('\n') {
+                return Some((label, body));
+            }
         }
         from = at + BEGIN.len();
     }
 }
 
 fn block_body<'a>(label: &'a str, body: &'a str) -> Option<(Block<'a>, &'a str)> {
-    let end = body.find("-----END ")?;
-    let (content, tail) = body.split_at_checked(end)?;
-    let after = tail.strip_prefix("-----END ")?.strip_prefix(label)?.strip_prefix("-----")?;
+    let (content, tail) = body.split_once(DASHES)?;
+    let after = tail.strip_prefix("END ")?.strip_prefix(label)?.strip_prefix(DASHES)?;
 
     let mut headers = Vec::new();
     let mut base64 = Vec::with_capacity(content.len());
@@ -145,6 +154,20 @@ mod tests {
     fn a_block_that_does_not_decode_is_skipped() {
         let text = format!("-----BEGIN A-----\n!!!!\n-----END A-----\n{}", encode("B", b"two"));
         assert_eq!(blocks(&text).map(|block| block.label.to_owned()).collect::<Vec<_>>(), ["B"]);
+    }
+
+    #[test]
+    fn a_text_of_beginnings_takes_time_in_proportion() {
+        let block = encode("B", b"two");
+        for beginning in
+            ["-----BEGIN A-----\n", "-----BEGIN A\r", "-----BEGIN ", "-----BEGIN A-----\nx: y\nAAAA\n"]
+        {
+            let text = format!("{}\n{block}", beginning.repeat((4 << 20) / beginning.len()));
+            let begin = std::time::Instant::now();
+            assert_eq!(blocks(&text).map(|block| block.label.to_owned()).collect::<Vec<_>>(), ["B"]);
+            // Hours if each looked for an end of its own; far less than this limit otherwise.
+            assert!(begin.elapsed() < std::time::Duration::from_secs(20), "{beginning:?}");
+        }
     }
 
     #[test]

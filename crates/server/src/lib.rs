@@ -9,7 +9,7 @@
 
 pub mod config;
 mod dev;
-mod http;
+pub mod http;
 pub mod listener;
 pub mod logging;
 mod metrics;

@@ -1,1 +1,12 @@
-//! Fixed keys and clock, harness and fixtures; for tests only.
+//! For tests only: everything that reads input of strangers, under one signature.
+//!
+//! [`parsers::ALL`] names each parser. `fuzz/fuzz_targets` holds a target for each, which cargo-fuzz
+//! steers by coverage; `tests/mutated_input.rs` throws [`mutate`]d seeds at each on the stable
+//! compiler, in every run of the test suite. Both start from `fuzz/seeds/NAME`. The fixed keys are in
+//! `testdata`.
+
+#![allow(clippy::expect_used, reason = "a helper of tests fails as tests do")]
+
+pub mod mutate;
+pub mod parsers;
+mod pipeline;

@@ -23,7 +23,7 @@ use crate::request::Operation;
 ///    among those a pattern without a `*` at the end, then fewer `+`, then the longer, then the greater
 ///    text; for a listing without any match the same without the slash at the end.
 ///
-/// The order is the peer's; `tests::priority_table` holds its answers.
+/// The order is the peer's; `tests::priority::priority_table` holds its answers.
 #[derive(Debug, Default)]
 pub struct Acl {
     root: bool,

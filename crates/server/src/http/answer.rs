@@ -63,7 +63,7 @@ fn with_warnings<T: AsRef<str>>(status: StatusCode, messages: &[T], warnings: &[
 
 /// A request that means nothing; the pipeline is never asked.
 #[derive(Debug)]
-pub(super) struct Refused {
+pub struct Refused {
     status: StatusCode,
     /// Empty where the peer gives none.
     message: Cow<'static, str>,

@@ -15,13 +15,61 @@ use chancery_secrets::{Connection, Operation, Request};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use hyper::header::{HOST, HeaderMap};
+use hyper::http::request::Parts;
 use hyper::{Method, StatusCode, Version};
 
 use crate::config::ListenerConfig;
 use crate::metrics::Metrics;
 pub(crate) use answer::HttpResponse;
-use answer::Refused;
+pub use answer::Refused;
 use path::Target;
+pub use vault::body_as_json;
+
+/// What the head of an HTTP request asks for.
+#[derive(Debug)]
+pub enum Asked {
+    /// Something of the pipeline; the body is still missing.
+    Pipeline(Request),
+    /// An unclean path: the same in a cleaner form, where the client shall ask.
+    Elsewhere(String),
+    /// `/`.
+    FrontDoor,
+    /// Whether anybody is there at all (RFC 9110, 9.3.7).
+    Presence,
+}
+
+/// Reads the head of an HTTP request that came over `connection`, under the rules of its listener.
+///
+/// # Errors
+/// A head that means nothing, or that its sender may not send.
+pub fn asked(head: &Parts, mut connection: Connection, listener: &ListenerConfig) -> Result<Asked, Refused> {
+    let hosts = head.headers.get_all(HOST).iter().count();
+    if head.version == Version::HTTP_11 && hosts != 1 {
+        // RFC 9112, 3.2: none or several must be refused.
+        return Err(Refused::bad_request(format!("a request has one Host header, not {hosts}")));
+    }
+    if head.method == Method::OPTIONS && head.uri.path() == "*" {
+        return Ok(Asked::Presence);
+    }
+    connection.open_measurements = listener.unauthenticated_metrics;
+    if let Some(rules) = &listener.forwarded {
+        connection.address =
+            forwarded::caller(rules, connection.address, &head.headers).map_err(Refused::bad_request)?;
+    }
+    let path = match path::target(head.uri.path()) {
+        Target::Api(path) => path,
+        Target::Redirect(clean) => {
+            let query = head.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+            return Ok(Asked::Elsewhere(format!("{clean}{query}")));
+        }
+        Target::Root => return Ok(Asked::FrontDoor),
+        Target::Nothing => return Err(Refused::new(StatusCode::NOT_FOUND, "")),
+        Target::Refused(reason) => return Err(Refused::bad_request(reason)),
+    };
+    let mut request = vault::request(head, path)?;
+    request.connection = connection;
+    Ok(Asked::Pipeline(request))
+}
 
 /// All that is needed to answer a request.
 pub(crate) struct Service {
@@ -51,40 +99,21 @@ impl Service {
     async fn route(
         &self,
         request: hyper::Request<Incoming>,
-        mut connection: Connection,
+        connection: Connection,
         listener: &ListenerConfig,
     ) -> Result<HttpResponse, Refused> {
         let (head, body) = request.into_parts();
-        let hosts = head.headers.get_all(HOST).iter().count();
-        if head.version == Version::HTTP_11 && hosts != 1 {
-            // RFC 9112, 3.2: none or several must be refused.
-            return Err(Refused::bad_request(format!("a request has one Host header, not {hosts}")));
-        }
-        if head.method == Method::OPTIONS && head.uri.path() == "*" {
-            // RFC 9110, 9.3.7: whether anybody is there at all.
-            return Ok(answer::empty(StatusCode::OK));
-        }
-        connection.open_measurements = listener.unauthenticated_metrics;
-        if let Some(rules) = &listener.forwarded {
-            connection.address =
-                forwarded::caller(rules, connection.address, &head.headers).map_err(Refused::bad_request)?;
-        }
-        let path = match path::target(head.uri.path()) {
-            Target::Api(path) => path,
-            Target::Redirect(clean) => {
-                let query = head.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
-                return Ok(answer::redirect(&format!("{clean}{query}")));
-            }
-            Target::Root if self.ui => return Ok(answer::redirect("/ui/")),
-            Target::Root | Target::Nothing => return Err(Refused::new(StatusCode::NOT_FOUND, "")),
-            Target::Refused(reason) => return Err(Refused::bad_request(reason)),
+        let mut request = match asked(&head, connection, listener)? {
+            Asked::Pipeline(request) => request,
+            Asked::Elsewhere(location) => return Ok(answer::redirect(&location)),
+            Asked::FrontDoor if self.ui => return Ok(answer::redirect("/ui/")),
+            Asked::FrontDoor => return Err(Refused::new(StatusCode::NOT_FOUND, "")),
+            Asked::Presence => return Ok(answer::empty(StatusCode::OK)),
         };
-        let mut request = vault::request(&head, path)?;
-        request.connection = connection;
         request.headers = vault::audited_headers(&head, &self.core.audited_headers());
         if matches!(request.operation, Operation::Update | Operation::Patch) {
             let body = read(body, listener).await?;
-            request.body = vault::body_as_json(&head.headers, body);
+            request.body = body_as_json(&head.headers, body);
         }
         Ok(self.ask(request, &head.headers).await)
     }

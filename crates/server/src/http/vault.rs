@@ -166,7 +166,7 @@ pub(super) fn audited_headers(head: &Parts, audited: &AuditedHeaders) -> Vec<(St
 
 /// The body as the pipeline wants it: JSON, whatever the content type says, except that a form becomes
 /// an object of strings. `curl --data` sends JSON under a form's name.
-pub(super) fn body_as_json(headers: &HeaderMap, body: Bytes) -> Bytes {
+pub fn body_as_json(headers: &HeaderMap, body: Bytes) -> Bytes {
     let content_type = headers.get(CONTENT_TYPE).map(|value| value.as_bytes()).unwrap_or_default();
     if !content_type.starts_with(b"application/x-www-form-urlencoded") || body.first() == Some(&b'{') {
         return body;

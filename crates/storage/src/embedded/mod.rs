@@ -183,7 +183,7 @@ type RangeQuery<T> = fn(&Connection, &[u8], Option<&[u8]>, i64) -> rusqlite::Res
 
 impl Drop for Embedded {
     fn drop(&mut self) {
-        self.queue.close();
+        self.queue.close(queue::closed("its owner has gone"));
         // The writer leaves when the queue is empty, and tells the checkpointer to.
         for thread in self.threads.drain(..) {
             if thread.join().is_err() {

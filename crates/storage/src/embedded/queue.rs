@@ -38,7 +38,8 @@ struct Waiting {
     requests: Vec<Request>,
     /// How many must wait before the writer, which sleeps, is to be woken. 0 while it works.
     wanted: usize,
-    closed: bool,
+    /// What is answered to those who come too late.
+    closed: Option<StorageError>,
 }
 
 /// How many came together of late.
@@ -69,12 +70,12 @@ impl Queue {
 
     /// Hands a batch to the writer and waits until it is durable, or refused.
     pub(super) async fn commit(&self, batch: Batch) -> Result<(), StorageError> {
-        let place = self.places.acquire().await.map_err(closed)?;
+        let Ok(place) = self.places.acquire().await else { return Err(self.reason()) };
         let (answer, answered) = oneshot::channel();
         let wake = {
             let mut waiting = self.waiting();
-            if waiting.closed {
-                return Err(closed("the writer has stopped"));
+            if let Some(reason) = &waiting.closed {
+                return Err(reason.clone());
             }
             waiting.requests.push(Request { batch, answer });
             let wake = waiting.wanted > 0 && waiting.requests.len() >= waiting.wanted;
@@ -99,7 +100,7 @@ impl Queue {
     pub(super) fn take(&self, group: &mut Vec<Request>, company: &mut Company) -> bool {
         let mut waiting = self.waiting();
         while waiting.requests.is_empty() {
-            if waiting.closed {
+            if waiting.closed.is_some() {
                 return false;
             }
             waiting.wanted = 1;
@@ -107,7 +108,7 @@ impl Queue {
         }
         if waiting.requests.len() < company.usual {
             let deadline = Instant::now() + GATHERING;
-            while waiting.requests.len() < company.usual && !waiting.closed {
+            while waiting.requests.len() < company.usual && waiting.closed.is_none() {
                 let left = deadline.saturating_duration_since(Instant::now());
                 if left.is_zero() {
                     break;
@@ -125,9 +126,9 @@ impl Queue {
         true
     }
 
-    /// Accepts nothing more; what was accepted is still written.
-    pub(super) fn close(&self) {
-        self.waiting().closed = true;
+    /// Accepts nothing more, for the first reason that was given; what was accepted is still written.
+    pub(super) fn close(&self, reason: StorageError) {
+        self.waiting().closed.get_or_insert(reason);
         self.places.close();
         self.arrived.notify_one();
     }
@@ -137,13 +138,18 @@ impl Queue {
         self.waiting().requests.clear();
     }
 
+    fn reason(&self) -> StorageError {
+        self.waiting().closed.clone().unwrap_or_else(|| closed("the writer has stopped"))
+    }
+
     fn waiting(&self) -> MutexGuard<'_, Waiting> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn closed(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StorageError {
-    StorageError::unavailable("the store is closed", error)
+/// The reason where nothing is wrong.
+pub(super) fn closed(why: &str) -> StorageError {
+    StorageError::unavailable("the store is closed", why)
 }
 
 #[cfg(test)]

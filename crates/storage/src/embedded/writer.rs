@@ -34,10 +34,14 @@ pub(super) fn run(connection: &Connection, queue: &Queue, folder: &Folder, check
                 // Memory and disk may differ now, and a later fsync could succeed without having written
                 // what this one lost. Only reading the log anew, on the next start, tells what is there.
                 tracing::error!(error = %stopped, "storage stopped: the outcome of a commit is unknown");
-                queue.close();
-                refuse(requests, &stopped);
+                let refusal = StorageError::unavailable(
+                    "an earlier commit had an unknown outcome; restart the server to read the store anew",
+                    stopped,
+                );
+                queue.close(refusal.clone());
+                refuse(requests, &refusal);
                 while queue.take(&mut waiting, &mut company) {
-                    refuse(waiting.drain(..), &stopped);
+                    refuse(waiting.drain(..), &refusal);
                 }
                 return;
             }
@@ -47,14 +51,8 @@ pub(super) fn run(connection: &Connection, queue: &Queue, folder: &Folder, check
 }
 
 /// Refuses what was not begun.
-fn refuse(requests: impl Iterator<Item = Request>, stopped: &StorageError) {
-    for request in requests {
-        let error = StorageError::unavailable(
-            "an earlier commit had an unknown outcome; restart the server to read the store anew",
-            stopped.clone(),
-        );
-        answer(request, Err(error));
-    }
+fn refuse(requests: impl Iterator<Item = Request>, refusal: &StorageError) {
+    requests.for_each(|request| answer(request, Err(refusal.clone())));
 }
 
 /// Writes a group and answers each of its members. `Err` if the outcome is unknown.
@@ -224,7 +222,7 @@ struct Leaving<'a> {
 
 impl Drop for Leaving<'_> {
     fn drop(&mut self) {
-        self.queue.close();
+        self.queue.close(super::queue::closed("the writer has stopped"));
         self.queue.abandon();
         self.checkpointer.stop();
     }

@@ -1,0 +1,277 @@
+//! Each parser of strangers' input as a function of bytes that only has to return.
+//!
+//! Where a law holds for whatever was taken, the function checks it too and panics if it does not.
+
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use chancery_api::{Input, Secret, Strings, Ttl, duration, hcl};
+use chancery_issuance::{
+    Certificate, ImportedBundle, KeyForm, KeyPolicy, PrivateKey, SerialNumber, SpiffeId, Time, TrustDomain,
+    VerifiedCsr, build_chains,
+};
+use chancery_secrets::policy::Policy;
+use chancery_secrets::{Connection, Request};
+use chancery_server::Config;
+use chancery_server::config::{Bind, Forwarded, ListenerConfig};
+use chancery_server::http::{Asked, asked, body_as_json};
+use chancery_storage::seal::combine;
+use http::Uri;
+use http::header::{HOST, HeaderValue};
+
+use crate::pipeline::{with_sealed_server, with_server};
+
+/// A parser, and how much a short test may ask of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Parser {
+    /// Also the name of its fuzz target and of its folder of seeds.
+    pub name: &'static str,
+    /// Takes anything, and must return.
+    pub parse: fn(&[u8]),
+    /// How many mutated inputs take about a quarter of a second in a debug build.
+    pub rounds: usize,
+}
+
+/// All of them.
+pub const ALL: &[Parser] = &[
+    Parser { name: "certificate", parse: certificate, rounds: 10_000 },
+    Parser { name: "config", parse: config, rounds: 8_000 },
+    Parser { name: "csr", parse: csr, rounds: 10_000 },
+    Parser { name: "duration", parse: duration, rounds: 100_000 },
+    Parser { name: "forwarded", parse: forwarded, rounds: 20_000 },
+    Parser { name: "hcl", parse: hcl, rounds: 5_000 },
+    Parser { name: "http_request", parse: http_request, rounds: 15_000 },
+    Parser { name: "json_fields", parse: json_fields, rounds: 30_000 },
+    Parser { name: "names", parse: names, rounds: 40_000 },
+    Parser { name: "path", parse: path, rounds: 30_000 },
+    Parser { name: "pem_bundle", parse: pem_bundle, rounds: 5_000 },
+    Parser { name: "pipeline", parse: pipeline, rounds: 2_000 },
+    Parser { name: "policy", parse: policy, rounds: 8_000 },
+    Parser { name: "private_key", parse: private_key, rounds: 3_000 },
+    Parser { name: "serial", parse: serial, rounds: 60_000 },
+    Parser { name: "shares", parse: shares, rounds: 30_000 },
+    Parser { name: "token", parse: token, rounds: 1_000 },
+    Parser { name: "unseal_key", parse: unseal_key, rounds: 4_000 },
+];
+
+fn text(bytes: &[u8]) -> Option<&str> {
+    std::str::from_utf8(bytes).ok()
+}
+
+/// PEM texts begin with their dashes; anything else is DER, which a fuzzer gets further with.
+fn pem(bytes: &[u8]) -> Option<&str> {
+    text(bytes).filter(|text| text.starts_with("-----"))
+}
+
+/// A certificate, as importing an issuer reads it.
+pub fn certificate(bytes: &[u8]) {
+    let read = match pem(bytes) {
+        Some(text) => Certificate::all_from_pem(text),
+        None => Certificate::from_der(bytes).map(|one| vec![one]),
+    };
+    let Ok(certificates) = read else { return };
+    for one in &certificates {
+        let _ = (one.serial_number(), one.common_name(), one.sans(), one.issuer_name(), one.is_self_signed());
+        let again = Certificate::from_der(one.der()).expect("what was read must be readable");
+        assert_eq!(again.serial_number(), one.serial_number());
+    }
+    let chains = build_chains(&certificates.iter().collect::<Vec<_>>());
+    assert!(chains.iter().all(|chain| chain.len() <= certificates.len()));
+}
+
+/// A certificate request.
+pub fn csr(bytes: &[u8]) {
+    let keys = KeyPolicy::any();
+    let _ = match pem(bytes) {
+        Some(text) => VerifiedCsr::from_pem(text, &keys),
+        None => VerifiedCsr::from_der(bytes, &keys),
+    };
+}
+
+/// Certificates and keys in one text, as `config/ca` and `issuers/import/bundle` take them.
+pub fn pem_bundle(bytes: &[u8]) {
+    let Some(Ok(bundle)) = text(bytes).map(ImportedBundle::from_pem) else { return };
+    for certificate in &bundle.certificates {
+        let _ = bundle.key_of(certificate);
+    }
+    let _ = build_chains(&bundle.certificates.iter().collect::<Vec<_>>());
+}
+
+/// A private key in PKCS#8, PKCS#1 or SEC 1. Whatever is taken is written and read again.
+pub fn private_key(bytes: &[u8]) {
+    let read = match pem(bytes) {
+        Some(text) => PrivateKey::from_pem(text),
+        None => PrivateKey::from_der(bytes),
+    };
+    let Ok(key) = read else { return };
+    let again = PrivateKey::from_der(&key.to_der(KeyForm::Pkcs8)).expect("what was written must be readable");
+    assert_eq!(again.spec(), key.spec());
+}
+
+/// A serial number as clients write it. Its own text leads back to it.
+pub fn serial(bytes: &[u8]) {
+    let Some(Ok(serial)) = text(bytes).map(str::parse::<SerialNumber>) else { return };
+    assert_eq!(serial.to_string().parse(), Ok(serial));
+}
+
+/// SPIFFE ids, trust domains and dates.
+pub fn names(bytes: &[u8]) {
+    let Some(text) = text(bytes) else { return };
+    if let Ok(id) = SpiffeId::parse(text) {
+        assert_eq!(SpiffeId::parse(id.as_str()).as_ref(), Ok(&id));
+    }
+    let _ = (text.parse::<TrustDomain>(), Time::parse(text));
+}
+
+/// A duration in the words that clients use.
+pub fn duration(bytes: &[u8]) {
+    let _ = text(bytes).map(duration::parse);
+}
+
+/// HCL version 1 or JSON. What was formatted means the same.
+pub fn hcl(bytes: &[u8]) {
+    let Some(text) = text(bytes) else { return };
+    let meaning = |body: &hcl::Body| -> Vec<(Vec<String>, serde_json::Value)> {
+        let names = |item: &hcl::Item| item.keys.iter().map(|key| key.name.clone()).collect();
+        body.items.iter().map(|item| (names(item), item.value.to_json())).collect()
+    };
+    let Ok(body) = hcl::parse(text) else { return };
+    let Ok(formatted) = hcl::format(text) else { return };
+    let again = hcl::parse(&formatted).expect("what was formatted must be readable");
+    assert_eq!(meaning(&again), meaning(&body), "{formatted}");
+}
+
+/// The text of a policy.
+pub fn policy(bytes: &[u8]) {
+    let _ = text(bytes).map(|text| Policy::parse("fuzz", text));
+}
+
+/// A server's configuration.
+pub fn config(bytes: &[u8]) {
+    let _ = text(bytes).map(|text| Config::parse(&[(PathBuf::from("server.hcl"), text.to_owned())]));
+}
+
+/// A request's body: its names first, then fields of every type.
+pub fn json_fields(bytes: &[u8]) {
+    let Ok(mut input) = Input::from_body(bytes) else { return };
+    let _ = input.take::<Ttl>("ttl");
+    let _ = input.take::<i64>("number");
+    let _ = input.take::<bool>("flag");
+    let _ = input.take::<Strings>("names");
+    let _ = input.take::<Secret>("token");
+    let _ = input.take::<String>("text");
+    let _ = input.take::<chancery_api::KeyValues>("meta");
+    let _ = input.take::<jiff::Timestamp>("time");
+    let _ = (input.unknown(), input.rest());
+}
+
+/// Key shares: the first byte is their length.
+pub fn shares(bytes: &[u8]) {
+    let Some((&length, rest)) = bytes.split_first() else { return };
+    let shares: Vec<&[u8]> = rest.chunks(usize::from(length).max(1)).collect();
+    if let Ok(secret) = combine(&shares) {
+        assert_eq!(secret.len() + 1, usize::from(length));
+    }
+}
+
+/// A listener that believes a proxy, as strictly as can be configured.
+fn listener(hop_skips: usize) -> ListenerConfig {
+    let authorized = "127.0.0.0/8".parse().into_iter().collect();
+    let forwarded =
+        Forwarded { authorized, hop_skips, reject_not_present: false, reject_not_authorized: true };
+    ListenerConfig { forwarded: Some(forwarded), ..ListenerConfig::new(Bind::Tcp("127.0.0.1:0".to_owned())) }
+}
+
+fn connection() -> Connection {
+    Connection { address: Some([127, 0, 0, 1].into()), ..Connection::default() }
+}
+
+/// Without a `Host` header nothing else of a request is looked at.
+const A_HOST: HeaderValue = HeaderValue::from_static("ca.example");
+
+fn get<T: TryInto<Uri, Error: Into<http::Error>>>(uri: T) -> http::request::Builder {
+    http::Request::get(uri).header(HOST, A_HOST)
+}
+
+/// What `head` asks of the pipeline. A path that is sent elsewhere must be at home there.
+fn request(head: &http::request::Parts, hop_skips: usize) -> Option<Request> {
+    match asked(head, connection(), &listener(hop_skips)).ok()? {
+        Asked::Pipeline(request) => {
+            let sound = |segment: &str| segment != ".." && !segment.contains(char::is_control);
+            assert!(request.path.split('/').all(sound), "{:?}", request.path);
+            Some(request)
+        }
+        Asked::Elsewhere(location) => {
+            let (parts, ()) = get(location.as_str()).body(()).ok()?.into_parts();
+            let again = asked(&parts, connection(), &listener(0));
+            assert!(!matches!(again, Ok(Asked::Elsewhere(_))), "{location:?} must not lead elsewhere");
+            None
+        }
+        Asked::FrontDoor | Asked::Presence => None,
+    }
+}
+
+/// The path of a URL, as it stands in the first line of a request.
+pub fn path(bytes: &[u8]) {
+    let Ok(head) = get(bytes).body(()) else { return };
+    let _ = request(&head.into_parts().0, 0);
+}
+
+/// `X-Forwarded-For`, one header a line; the first byte says how many hops to pass over.
+pub fn forwarded(bytes: &[u8]) {
+    let Some((&skips, rest)) = bytes.split_first() else { return };
+    let mut head = get("/v1/sys/health");
+    for line in rest.split(|byte| *byte == b'\n') {
+        head = head.header("x-forwarded-for", line);
+    }
+    let Ok(head) = head.body(()) else { return };
+    let _ = request(&head.into_parts().0, usize::from(skips));
+}
+
+/// Head and body of an HTTP/1.1 request; the framing below them is hyper's.
+pub(crate) fn read_http(bytes: &[u8]) -> Option<Request> {
+    let end = bytes.windows(2).position(|pair| pair == b"\n\n");
+    let (head, body) = bytes.split_at(end.unwrap_or(bytes.len()));
+    let mut lines = head.split(|byte| *byte == b'\n');
+    let mut first = lines.next()?.splitn(2, |byte| *byte == b' ');
+    let mut head = http::Request::builder().method(first.next()?).uri(first.next()?);
+    for line in lines.filter(|line| !line.is_empty()) {
+        let colon = line.iter().position(|byte| *byte == b':')?;
+        let (name, value) = line.split_at(colon);
+        head = head.header(name, value.get(1..)?.trim_ascii());
+    }
+    let (mut head, ()) = head.body(()).ok()?.into_parts();
+    head.headers.entry(HOST).or_insert(A_HOST);
+    let mut request = request(&head, 0)?;
+    request.body = body_as_json(&head.headers, Bytes::copy_from_slice(body.trim_ascii_start()));
+    Some(request)
+}
+
+/// An HTTP request up to the pipeline.
+pub fn http_request(bytes: &[u8]) {
+    let _ = read_http(bytes);
+}
+
+/// An HTTP request through the pipeline of a server with a PKI and an AppRole mount, as root unless it
+/// brings a token.
+pub fn pipeline(bytes: &[u8]) {
+    let Some(mut request) = read_http(bytes) else { return };
+    // A device writes to files, wherever the request says.
+    if request.path.starts_with("sys/audit") {
+        return;
+    }
+    request.token.get_or_insert_with(|| Secret::new("root"));
+    with_server(|server| server.ask(request));
+}
+
+/// A token, accessor, lease id or serial number, everywhere that one is looked up.
+pub fn token(bytes: &[u8]) {
+    let Some(text) = text(bytes) else { return };
+    with_server(|server| server.look_up(text));
+}
+
+/// A key share in hexadecimal or base64, given to a sealed server.
+pub fn unseal_key(bytes: &[u8]) {
+    let Some(text) = text(bytes) else { return };
+    with_sealed_server(|server| server.unseal(text));
+}

@@ -1,0 +1,4 @@
+//! The path of a URL.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| chancery_testkit::parsers::path(input));

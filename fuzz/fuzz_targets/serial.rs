@@ -1,0 +1,4 @@
+//! A serial number.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| chancery_testkit::parsers::serial(input));

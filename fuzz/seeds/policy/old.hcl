@@ -1,0 +1,2 @@
+name = "x"
+path "*" { policy = "sudo" comment = "c" }
