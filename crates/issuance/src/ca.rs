@@ -116,9 +116,13 @@ impl CaRequest {
         if digits.is_empty() {
             return Ok(key.subject_key_id().to_vec());
         }
-        data_encoding::HEXLOWER_PERMISSIVE
-            .decode(digits.as_bytes())
-            .map_err(|error| Refusal::MalformedSubjectKeyId { reason: error.to_string() })
+        if let Some(other) = digits.bytes().find(|byte| !byte.is_ascii_hexdigit()) {
+            let reason = format!("encoding/hex: invalid byte: U+{other:04X} '{}'", char::from(other));
+            return Err(Refusal::MalformedSubjectKeyId { reason });
+        }
+        data_encoding::HEXLOWER_PERMISSIVE.decode(digits.as_bytes()).map_err(|_| {
+            Refusal::MalformedSubjectKeyId { reason: "encoding/hex: odd length hex string".into() }
+        })
     }
 }
 
@@ -205,6 +209,8 @@ pub fn prepare_intermediate<'a>(
 ) -> Result<Prepared<'a>, Refusal> {
     let profile = request.profile(request.names.common_name.is_empty())?;
     let mut names = request.issuance_request(Some(csr), &profile)?;
+    // As on the peer: user ids are for leaves, so a CSR's are not passed on.
+    names.drop_user_ids();
     if request.use_csr_values {
         names.take_csr_values(csr);
     }
