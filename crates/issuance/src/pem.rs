@@ -28,6 +28,24 @@ pub(crate) fn blocks(text: &str) -> impl Iterator<Item = Block<'_>> {
     })
 }
 
+/// The well-formed blocks of a text, and what stands behind the last of them.
+pub(crate) fn blocks_and_rest(text: &str) -> (Vec<Block<'_>>, &str) {
+    let mut found = Vec::new();
+    let mut rest = text;
+    let mut ahead = text;
+    while let Some((label, body)) = next_begin(ahead) {
+        ahead = match block_body(label, body) {
+            Some((block, after)) => {
+                found.push(block);
+                rest = after;
+                after
+            }
+            None => body,
+        };
+    }
+    (found, rest)
+}
+
 /// The first `-----BEGIN label-----` at the start of a line, and what follows its line.
 fn next_begin(text: &str) -> Option<(&str, &str)> {
     const BEGIN: &str = "-----BEGIN ";
@@ -117,6 +135,17 @@ mod tests {
     fn a_block_that_does_not_decode_is_skipped() {
         let text = format!("-----BEGIN A-----\n!!!!\n-----END A-----\n{}", encode("B", b"two"));
         assert_eq!(blocks(&text).map(|block| block.label.to_owned()).collect::<Vec<_>>(), ["B"]);
+    }
+
+    #[test]
+    fn what_stands_behind_the_last_block_is_told() {
+        let text = format!("before\n{}between\n{} after", encode("A", b"one"), encode("B", b"two"));
+        let (blocks, rest) = blocks_and_rest(&text);
+        assert_eq!(blocks.iter().map(|block| block.label).collect::<Vec<_>>(), ["A", "B"]);
+        assert_eq!(rest.trim(), "after");
+        assert_eq!(blocks_and_rest("nothing").1, "nothing");
+        let cut_off = format!("{}-----BEGIN B-----\nAAAA", encode("A", b"one"));
+        assert!(blocks_and_rest(&cut_off).1.contains("BEGIN B"));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! here a `create` or an `update`.
 //!
 //! A pattern is a path with captures: `{name}` takes one segment that is a name (letters, digits,
-//! `_`, with `.`, `-` and `@` inside), `{name:any}` one segment of any text, `{name:rest}` all that
+//! `_`, with `.` and `-` inside), `{name:any}` one segment of any text, `{name:rest}` all that
 //! is left, which may be nothing. Literal segments win over captures.
 
 use std::collections::BTreeMap;
@@ -274,12 +274,12 @@ impl<E: Send + Sync + 'static> Route<E> {
 /// The captures of a matched path, in order.
 pub type Captures = Vec<(&'static str, String)>;
 
-/// Letters, digits and `_`, with `.`, `-` and `@` between them.
+/// Letters, digits and `_`, with `.` and `-` between them.
 fn is_name(text: &str) -> bool {
     let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     let bytes = text.as_bytes();
     let (Some(first), Some(last)) = (bytes.first(), bytes.last()) else { return false };
-    word(*first) && word(*last) && bytes.iter().all(|byte| word(*byte) || matches!(byte, b'.' | b'-' | b'@'))
+    word(*first) && word(*last) && bytes.iter().all(|byte| word(*byte) || matches!(byte, b'.' | b'-'))
 }
 
 /// The body, the query and the captures of `call` as a `B`, and what to warn about.

@@ -117,7 +117,7 @@ impl WantedKey {
     /// The kind of a key to be made.
     pub(super) fn spec(&self) -> Result<KeySpec, Error> {
         if self.key_type == "any" {
-            return Err(Error::invalid("unknown key type any"));
+            return Err(Error::invalid("unknown key type: any"));
         }
         let bits = key_bits(&self.key_type, self.key_bits)?;
         KeySpec::new(&self.key_type, u32::try_from(bits).unwrap_or(u32::MAX))

@@ -118,7 +118,8 @@ impl Pki {
     }
 }
 
-/// Everything goes; only lifetimes are the role's, if one is named.
+/// Everything goes; only lifetimes are the role's, if one is named, and basic constraints unless the
+/// request says what they shall be.
 fn verbatim_profile(verbatim: Verbatim, role: Option<&Role>) -> ProfileConfig {
     let Verbatim {
         key_usage,
@@ -136,7 +137,7 @@ fn verbatim_profile(verbatim: Verbatim, role: Option<&Role>) -> ProfileConfig {
         ext_key_usage_oids,
         signature_bits: u32::try_from(signature_bits).unwrap_or(0),
         use_pss,
-        basic_constraints_valid_for_non_ca,
+        basic_constraints_valid_for_non_ca: basic_constraints_valid_for_non_ca.unwrap_or_default(),
         ..ProfileConfig::verbatim()
     };
     if let Some(Role { record, .. }) = role {
@@ -144,6 +145,9 @@ fn verbatim_profile(verbatim: Verbatim, role: Option<&Role>) -> ProfileConfig {
         config.max_ttl = record.max_ttl.0;
         if !record.not_before_duration.is_zero() {
             config.not_before_duration = record.not_before_duration.0;
+        }
+        if basic_constraints_valid_for_non_ca.is_none() {
+            config.basic_constraints_valid_for_non_ca = record.basic_constraints_valid_for_non_ca;
         }
     }
     config
