@@ -12,7 +12,7 @@ PATTERNS = [
     (re.compile(r"\b(?:[0-9a-f]{2}:){17,19}[0-9a-f]{2}\b"), "<serial>"),
     (re.compile(r"\b(?:[0-9a-f]{2}-){17,19}[0-9a-f]{2}\b"), "<serial-with-hyphens>"),
     (re.compile(r"\b(pki|approle|token|cubbyhole|auth_\w+|kv|system|identity|ns_\w+)_[0-9a-f]{8}\b"), r"\1_<accessor>"),
-    (re.compile(r"(?<=/)[A-Za-z0-9]{24}(?:[A-Za-z0-9]{6})?(?![A-Za-z0-9])"), "<lease>"),
+    (re.compile(r"(?<=/)[A-Za-z0-9]{24}(?:[A-Za-z0-9]{4}|[A-Za-z0-9]{6})?(?![A-Za-z0-9])"), "<lease>"),
     (re.compile(r"127\.0\.0\.1:\d+"), "<address>"),
 ]
 # The peer's and ours (docs/divergences.md: texts of tokens, accessors, lease ids).
