@@ -445,7 +445,7 @@ pub enum CertificateError {
     #[error("no certificate found in the PEM given")]
     Missing,
     /// The certificate is not an authority's.
-    #[error("certificate is not a CA certificate")]
+    #[error("given certificate is not a CA certificate")]
     NotACa,
     /// The same, where it was to be imported.
     #[error("Refusing to import non-CA certificate")]

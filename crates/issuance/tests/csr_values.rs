@@ -98,6 +98,19 @@ fn a_request_made_here_is_read_here_as_it_was_meant() {
 }
 
 #[test]
+fn an_authority_carries_the_extended_key_usages_it_is_given() {
+    let server_auth = [0x2b, 6, 1, 5, 5, 7, 3, 1];
+    for (usages, expected) in [(vec![], false), (list(&["ServerAuth", "nonsense"]), true)] {
+        let request = CaRequest { ext_key_usage: usages, ..CaRequest::new("sub", LIMITS) };
+        let csr = csr("no_subject_and_no_attributes");
+        let issuer = issuer("ed25519");
+        let prepared = prepare_intermediate(&request, &csr, &issuer, serial(2), now()).unwrap();
+        let signed = prepared.sign().unwrap();
+        assert_eq!(signed.der.windows(8).any(|part| part == server_auth), expected);
+    }
+}
+
+#[test]
 fn an_intermediate_takes_no_user_ids_from_its_csr() {
     let names = RequestedNames { user_ids: list(&["jane"]), ..RequestedNames::default() };
     let csr = create_csr(&CsrRequest { names, ..CsrRequest::default() }, key("p256").as_ref()).unwrap();

@@ -221,8 +221,7 @@ impl Pki {
         };
         for (name, url) in [("path", &config.path), ("aia_path", &config.aia_path)] {
             if !url.is_empty() && !is_url(url) {
-                let label = if name == "path" { "API path" } else { "aia_path" };
-                return Err(one_error(&format_args!("invalid, non-URL {label} given to cluster: {url}")));
+                return Err(one_error(&format_args!("invalid, non-URL {name} given to cluster: {url}")));
             }
         }
         change.put_cluster_config(&config)?;

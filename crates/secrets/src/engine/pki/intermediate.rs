@@ -48,8 +48,8 @@ impl Pki {
         add_basic_constraints: bool,
     ) -> Result<Response, Error> {
         let format = wanted.format()?;
+        let request = wanted.csr(add_basic_constraints).map_err(refused)?;
         let key = self.authority_key(home, key).await?;
-        let request = wanted.csr(add_basic_constraints);
         let signer = Arc::clone(&key.key);
         let csr =
             heavy::sign(signer.spec(), move || create_csr(&request, &*signer)).await?.map_err(|error| {

@@ -398,18 +398,23 @@ fn algorithm(word: &str, issuer: &Authority) -> Result<String, Error> {
     })?;
     let key_type = issuer.certificate.public_key().map(|key| key.spec().key_type());
     if key_type != Some(algorithm.key_type()) {
-        let family = match key_type {
-            Some(KeyType::Rsa) => "RSA",
-            Some(KeyType::Ec) => "ECDSA",
-            Some(KeyType::Ed25519) => "Ed25519",
-            None => "unknown",
-        };
         return Err(one_error(&format_args!(
-            "unable to use issuer of type {family} to sign with {} key type",
+            "unable to use issuer of type {} to sign with {} key type",
+            family(key_type),
             algorithm.title()
         )));
     }
     Ok(algorithm.name().to_owned())
+}
+
+/// A kind of key as the peer's messages name it.
+pub(super) fn family(key_type: Option<KeyType>) -> &'static str {
+    match key_type {
+        Some(KeyType::Rsa) => "RSA",
+        Some(KeyType::Ec) => "ECDSA",
+        Some(KeyType::Ed25519) => "Ed25519",
+        None => "unknown",
+    }
 }
 
 fn every_usage() -> Strings {

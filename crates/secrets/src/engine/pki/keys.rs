@@ -229,11 +229,22 @@ impl Pki {
     pub(super) async fn update_key(self: Arc<Self>, _: Call, body: UpdateKey) -> Result<Response, Error> {
         let mut change = self.store.change().await;
         let held = Arc::clone(find(&change.before, &body.key_ref)?);
+        if !is_name(&body.key_name) {
+            return Err(Error::invalid("new key name outside of valid character limits"));
+        }
         check_key_name(&body.key_name, &change.before, Some(held.record.id))?;
         let record = KeyRecord { name: body.key_name, ..held.record.clone() };
         change.put_key(&record)?;
         change.commit().await?;
-        shown_key(&record)
+        let response = shown_key(&record)?;
+        Ok(if record.name.is_empty() {
+            response.warn(format!(
+                "Name successfully deleted, you will now need to reference this key by it's Id: {}",
+                record.id
+            ))
+        } else {
+            response
+        })
     }
 
     /// DELETE `key/{key_ref}`
@@ -333,11 +344,18 @@ pub(super) fn check_name(what: &str, name: &str) -> Result<(), Error> {
     if name == DEFAULT {
         return Err(Error::invalid(format!("reserved keyword 'default' can not be used as {what} name")));
     }
+    if is_name(name) {
+        Ok(())
+    } else {
+        Err(Error::invalid(format!("{what} name contained invalid characters")))
+    }
+}
+
+/// Letters, digits and `_`, with `.` and `-` between them; or nothing, which is no name.
+fn is_name(name: &str) -> bool {
     let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let inside = |c: char| word(c) || matches!(c, '.' | '-');
-    let fine =
-        name.is_empty() || (name.chars().all(inside) && name.starts_with(word) && name.ends_with(word));
-    if fine { Ok(()) } else { Err(Error::invalid(format!("{what} name contained invalid characters"))) }
+    name.is_empty() || (name.chars().all(inside) && name.starts_with(word) && name.ends_with(word))
 }
 
 fn find<'a>(authorities: &'a Authorities, reference: &str) -> Result<&'a Arc<HeldKey>, Error> {

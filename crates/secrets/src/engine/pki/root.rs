@@ -7,8 +7,9 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use chancery_api::fields;
 use chancery_api::fields::NoFields;
 use chancery_issuance::{
-    AiaUrls, Certificate, IssuedCertificate, KeyForm, KeyPolicy, Prepared, SignatureAlgorithm, Signer,
-    VerifiedCsr, Warning, prepare_intermediate, prepare_root, prepare_self_issued,
+    AiaUrls, Certificate, CertificateError, IssuedCertificate, KeyForm, KeyPolicy, Prepared,
+    SignatureAlgorithm, Signer, VerifiedCsr, Warning, prepare_intermediate, prepare_root,
+    prepare_self_issued,
 };
 use chancery_storage::Name;
 use serde::Serialize;
@@ -21,6 +22,7 @@ use super::authority::{
 };
 use super::heavy;
 use super::import::{Fates, adopt_issuer, check_issuer_name, new_issuer, rechain};
+use super::issuers::family;
 use super::keys::{adopt_key, key_text};
 use super::leaf::{Format, fresh_serial, refused};
 use super::records::{IssuersConfig, KeysConfig};
@@ -115,6 +117,7 @@ impl Pki {
             max_path_length: body.max_path_length,
             permitted_dns_domains: std::mem::take(&mut body.permitted_dns_domains),
             key_usage: std::mem::take(&mut body.key_usage),
+            ext_key_usage: std::mem::take(&mut body.ext_key_usage),
             use_csr_values: false,
             skid: String::new(),
         };
@@ -226,6 +229,12 @@ impl Pki {
         let request = wanted.certificate(constraints, self.limits());
         let issuer = authority.issuer()?;
         let serial = fresh_serial(call.now)?;
+        if constraints.max_path_length.is_some_and(|length| length < -1) {
+            return Err(one_error(
+                &"error signing cert: unable to create certificate: x509: invalid MaxPathLen, must be greater or \
+                  equal to -1",
+            ));
+        }
         let prepared = prepare_intermediate(&request, &csr, issuer, serial, call.now).map_err(refused)?;
         let issued = self.sign_authority(prepared, call.now).await?;
         let certificate = issued.certificate().map_err(|error| Error::internal("internal error", error))?;
@@ -289,17 +298,30 @@ impl Pki {
         pem: &str,
         same_kind: bool,
     ) -> Result<Response, Error> {
-        let certificate = Certificate::from_pem(pem)
-            .map_err(|error| Error::invalid(format!("error parsing certificate: {error}")))?;
+        let certificate = Certificate::from_pem(pem).map_err(|error| match error {
+            CertificateError::Missing => Error::invalid("certificate could not be PEM-decoded"),
+            error => Error::invalid(format!("error parsing certificate: {error}")),
+        })?;
+        for (fine, error) in [
+            (certificate.is_ca(), CertificateError::NotACa),
+            (certificate.is_self_issued(), CertificateError::NotSelfIssued),
+        ] {
+            if !fine {
+                return Err(Error::invalid(error.to_string()));
+            }
+        }
         let authorities = self.store.authorities();
         let authority = authorities.find_signing(issuer_ref)?;
         let issuer = authority.issuer()?;
         let theirs = certificate.public_key().map(|key| key.spec().key_type());
         let ours = issuer.signer().public_key().spec().key_type();
         if same_kind && theirs != Some(ours) {
-            return Err(Error::invalid(
-                "the certificate's key and the issuer's are of different kinds, and require_matching_certificate_algorithms is set",
-            ));
+            return Err(Error::invalid(format!(
+                "signing certificate's public key algorithm ({}) does not match submitted certificate's ({}), and \
+                 require_matching_certificate_algorithms is true",
+                family(Some(ours)),
+                family(theirs),
+            )));
         }
         let prepared = prepare_self_issued(&certificate, issuer).map_err(refused)?;
         let issued = self.sign_authority(prepared, call.now).await?;

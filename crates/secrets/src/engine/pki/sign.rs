@@ -58,7 +58,8 @@ impl Pki {
         mut body: SignVerbatimRequest,
     ) -> Result<Response, Error> {
         let (leaf, verbatim) = (body.leaf(), body.verbatim());
-        self.sign_as_is(&call, None, &body.issuer_ref, leaf, verbatim, body.csr).await
+        let response = self.sign_as_is(&call, None, &body.issuer_ref, leaf, verbatim, body.csr).await?;
+        Ok(warn_of_role(response, &body.role))
     }
 
     /// `sign-verbatim/{role}`
@@ -79,7 +80,8 @@ impl Pki {
         mut body: IssuerSignVerbatimRequest,
     ) -> Result<Response, Error> {
         let (leaf, verbatim) = (body.leaf(), body.verbatim());
-        self.sign_as_is(&call, None, &body.issuer_ref, leaf, verbatim, body.csr).await
+        let response = self.sign_as_is(&call, None, &body.issuer_ref, leaf, verbatim, body.csr).await?;
+        Ok(warn_of_role(response, &body.role))
     }
 
     /// `issuer/{issuer_ref}/sign-verbatim/{role}`
@@ -116,6 +118,16 @@ impl Pki {
     pub(super) async fn known_role(&self, name: &str) -> Result<Arc<Role>, Error> {
         self.store.role(name).await?.ok_or_else(|| Error::invalid(format!("unknown role: {name}")))
     }
+}
+
+/// A role is named in the path, so one in the body is not looked at.
+fn warn_of_role(response: Response, role: &str) -> Response {
+    if role.is_empty() {
+        return response;
+    }
+    response.warn(
+        "Endpoint replaced the value of these parameters with the values captured from the endpoint's path: [role]",
+    )
 }
 
 /// Everything goes; only lifetimes are the role's, if one is named, and basic constraints unless the

@@ -95,14 +95,18 @@ fn filled_in(
     if is_url(&filled) { Ok(filled) } else { Err(UrlError::NotAUrl { field, url: filled }) }
 }
 
-/// A scheme, `://`, a host; no spaces.
+/// A scheme, `://`, a host; no spaces, and no template that should have been filled in.
 pub(super) fn is_url(text: &str) -> bool {
     let Some((scheme, rest)) = text.split_once("://") else { return false };
+    let templates = ["{{issuer_id}}", "{{cluster_path}}", "{{cluster_aia_path}}"];
+    let encoded = |part: &str| part.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
     let scheme_fine = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
         && scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'));
     let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
     scheme_fine
-        && (!host.is_empty() || scheme == "ldap")
+        && !host.is_empty()
+        && rest.split('%').skip(1).all(encoded)
+        && !templates.iter().any(|template| text.contains(template))
         && !text.contains(|c: char| c.is_whitespace() || c.is_control())
 }
 
@@ -130,6 +134,29 @@ mod tests {
             ),
         ] {
             assert_eq!(urls(url).filled_in(&cluster, issuer), Err(error), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_url_has_a_scheme_and_a_host() {
+        for url in
+            ["http://x", "HTTPS://x:80/y?z#a", "ldap://x/cn=a", "http://[::1]/%20", "http://x/{{other}}"]
+        {
+            assert!(is_url(url), "{url}");
+        }
+        for no_url in [
+            "",
+            "x",
+            "x.y/z",
+            "://x",
+            "ldap:///x",
+            "http:///x",
+            "http://x/a b",
+            "http://x/%zz",
+            "http://x/%2",
+            "http://x/{{issuer_id}}",
+        ] {
+            assert!(!is_url(no_url), "{no_url}");
         }
     }
 

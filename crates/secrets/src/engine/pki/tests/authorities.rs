@@ -194,6 +194,24 @@ async fn imports_are_refused_in_the_peers_words() {
 }
 
 #[tokio::test]
+async fn a_key_gets_another_name_or_none() {
+    let bed = Bed::empty().await;
+    let key =
+        data(&bed.write("keys/generate/internal", json!({"key_type": "ec", "key_name": "k"})).await.unwrap());
+    let id = text(&key, "key_id").to_owned();
+    let refused = bed.write("key/k", json!({"key_name": "a b"})).await.unwrap_err();
+    assert_eq!(refused.message(), "new key name outside of valid character limits");
+    assert!(bed.write("key/k", json!({"key_name": "l"})).await.unwrap().warnings.is_empty());
+    let cleared = bed.write("key/l", json!({})).await.unwrap();
+    let sentence = "Name successfully deleted, you will now need to reference this key by it's Id: ";
+    assert_eq!(cleared.warnings, [format!("{sentence}{id}")]);
+    for gone in ["key/l", "key/default", "key/default"] {
+        bed.ask(Operation::Delete, gone, json!({})).await.unwrap();
+    }
+    assert!(bed.keys("keys", json!({})).await.is_empty());
+}
+
+#[tokio::test]
 async fn a_manual_chain_begins_with_the_issuer_itself() {
     let bed = Bed::new().await;
     let id = bed.default_issuer().await;
@@ -341,6 +359,65 @@ async fn authorities_with_large_keys_sign_off_the_worker_thread() {
     let root = data(&bed.write("root/generate/existing", body.clone()).await.unwrap());
     assert!(Certificate::from_pem(text(&root, "certificate")).unwrap().is_self_signed());
     bed.write("intermediate/generate/existing", body).await.unwrap();
+}
+
+#[tokio::test]
+async fn another_authoritys_certificate_is_signed_anew_or_refused_in_the_peers_words() {
+    let bed = Bed::new().await;
+    let stranger = Stranger::new("stranger");
+    let answer =
+        bed.write("root/sign-self-issued", json!({"certificate": stranger.certificate})).await.unwrap();
+    let signed = Certificate::from_pem(text(&data(&answer), "certificate")).unwrap();
+    assert_eq!(signed.common_name(), Some("stranger"));
+    assert!(signed.is_signed_by(&Certificate::from_pem(text(&data(&answer), "issuing_ca")).unwrap()));
+
+    let rsa = Bed::empty().await;
+    rsa.add_root("rsa", KeySpec::Rsa(2048)).await;
+    bed.role("web", json!({"allow_any_name": true, "key_type": "ec"})).await;
+    let leaf = data(&bed.write("issue/web", json!({"common_name": "a.com"})).await.unwrap());
+    let sub = data(&bed.write("root/sign-intermediate", json!({"csr": csr("sub", &[])})).await.unwrap());
+    for (certificate, sentence) in [
+        ("nonsense", "certificate could not be PEM-decoded"),
+        (text(&leaf, "certificate"), "given certificate is not a CA certificate"),
+        (text(&sub, "certificate"), "given certificate is not self-issued"),
+        (
+            &stranger.certificate,
+            "signing certificate's public key algorithm (RSA) does not match submitted certificate's (ECDSA), and require_matching_certificate_algorithms is true",
+        ),
+    ] {
+        let body = json!({"certificate": certificate, "require_matching_certificate_algorithms": true});
+        assert_eq!(rsa.write("root/sign-self-issued", body).await.unwrap_err().message(), sentence);
+    }
+}
+
+#[tokio::test]
+async fn a_lifetime_that_makes_no_sense_is_refused_for_a_csr_too() {
+    let bed = Bed::empty().await;
+    for (body, sentence) in [
+        (json!({"not_after": "nonsense"}), "parsing time \"nonsense\" as"),
+        (
+            json!({"not_after": "2030-01-01T00:00:00Z", "ttl": "1h"}),
+            "Either ttl or not_after should be provided.",
+        ),
+    ] {
+        let error = bed.write("intermediate/generate/internal", body).await.unwrap_err().message();
+        assert!(error.starts_with(sentence), "{error}");
+    }
+    assert!(bed.keys("keys", json!({})).await.is_empty(), "nothing is left behind");
+}
+
+#[tokio::test]
+async fn a_role_in_the_body_of_sign_verbatim_is_said_to_be_passed_over() {
+    let bed = Bed::new().await;
+    for path in ["sign-verbatim", "issuer/root/sign-verbatim"] {
+        let answer = bed.write(path, json!({"csr": csr("a.com", &[]), "role": "x"})).await.unwrap();
+        assert_eq!(
+            answer.warnings,
+            [
+                "Endpoint replaced the value of these parameters with the values captured from the endpoint's path: [role]"
+            ]
+        );
+    }
 }
 
 #[tokio::test]
