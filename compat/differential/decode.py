@@ -68,6 +68,7 @@ def x509(command, label, der):
             moment = calendar.timegm(time.strptime(line.split(":", 1)[1].strip(), "%b %d %H:%M:%S %Y %Z"))
             result["not_before" if "Before" in line else "not_after"] = moment
             continue
+        line = re.sub(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "<uuid>", line)
         lines.append(re.sub(r"(?:keyid:)?((?:[0-9A-F]{2}:){19}[0-9A-F]{2})", lambda m: identifier(m.group(1), own), line))
     result["says"] = [line.strip() for line in lines if line.strip() and "Signature Value" not in line]
     return result

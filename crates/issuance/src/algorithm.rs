@@ -173,6 +173,58 @@ impl SignatureAlgorithm {
     }
 }
 
+impl SignatureAlgorithm {
+    /// All of them, with the API's name and that of the peer's messages.
+    const NAMES: [(Self, &'static str, &'static str); 10] = [
+        (Self::RsaPkcs1(Hash::Sha256), "SHA256WithRSA", "SHA256-RSA"),
+        (Self::RsaPkcs1(Hash::Sha384), "SHA384WithRSA", "SHA384-RSA"),
+        (Self::RsaPkcs1(Hash::Sha512), "SHA512WithRSA", "SHA512-RSA"),
+        (Self::RsaPss(Hash::Sha256), "SHA256WithRSAPSS", "SHA256-RSAPSS"),
+        (Self::RsaPss(Hash::Sha384), "SHA384WithRSAPSS", "SHA384-RSAPSS"),
+        (Self::RsaPss(Hash::Sha512), "SHA512WithRSAPSS", "SHA512-RSAPSS"),
+        (Self::Ecdsa(Hash::Sha256), "ECDSAWithSHA256", "ECDSA-SHA256"),
+        (Self::Ecdsa(Hash::Sha384), "ECDSAWithSHA384", "ECDSA-SHA384"),
+        (Self::Ecdsa(Hash::Sha512), "ECDSAWithSHA512", "ECDSA-SHA512"),
+        (Self::Ed25519, "Ed25519", "Ed25519"),
+    ];
+
+    /// Every name of the API.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        Self::NAMES.into_iter().map(|(_, name, _)| name)
+    }
+
+    /// By the API's name, in any case.
+    pub fn from_name(name: &str) -> Option<Self> {
+        let name = if name.eq_ignore_ascii_case("PureEd25519") { "Ed25519" } else { name };
+        let known = Self::NAMES.into_iter().find(|(_, known, _)| known.eq_ignore_ascii_case(name));
+        known.map(|(algorithm, _, _)| algorithm)
+    }
+
+    /// The API's name.
+    pub fn name(self) -> &'static str {
+        self.both_names().0
+    }
+
+    /// The name in messages.
+    pub fn title(self) -> &'static str {
+        self.both_names().1
+    }
+
+    fn both_names(self) -> (&'static str, &'static str) {
+        let known = Self::NAMES.into_iter().find(|(algorithm, _, _)| *algorithm == self);
+        known.map_or(("", ""), |(_, name, title)| (name, title))
+    }
+
+    /// The family of keys that sign so.
+    pub fn key_type(self) -> KeyType {
+        match self {
+            Self::RsaPkcs1(_) | Self::RsaPss(_) => KeyType::Rsa,
+            Self::Ecdsa(_) => KeyType::Ec,
+            Self::Ed25519 => KeyType::Ed25519,
+        }
+    }
+}
+
 /// Object identifiers, as the content of their DER.
 pub(crate) mod oid {
     use super::Curve;
@@ -370,5 +422,25 @@ pub(crate) mod identifier {
             _ => return None,
         };
         plain.then_some(Verification::Ecdsa(hash))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_signature_algorithm_is_found_by_its_name() {
+        for name in SignatureAlgorithm::names() {
+            for spelled in [name.to_owned(), name.to_lowercase(), name.to_uppercase()] {
+                assert_eq!(SignatureAlgorithm::from_name(&spelled).unwrap().name(), name);
+            }
+        }
+        assert_eq!(SignatureAlgorithm::from_name("pureed25519"), Some(SignatureAlgorithm::Ed25519));
+        assert_eq!(SignatureAlgorithm::from_name("SHA1WithRSA"), None);
+        let every_ec_key = KeySpec::Ec(Curve::P521);
+        let chosen = SignatureAlgorithm::choose(every_ec_key, 256, true).unwrap();
+        assert_eq!((chosen.name(), chosen.title()), ("ECDSAWithSHA512", "ECDSA-SHA512"));
+        assert_eq!(chosen.key_type(), KeyType::Ec);
     }
 }

@@ -37,9 +37,11 @@ pub struct CaRequest {
     pub max_path_length: Option<i64>,
     /// `permitted_dns_domains`
     pub permitted_dns_domains: Vec<String>,
-    /// Key usages by the API's names, beside keyCertSign and cRLSign. (Extended key usages are
-    /// not here: the peer takes the parameter and writes none into authorities' certificates.)
+    /// Key usages by the API's names, beside keyCertSign and cRLSign.
     pub key_usage: Vec<String>,
+    /// Extended key usages by the API's names. They bind what stands below (RFC 5280, 4.2.1.12
+    /// leaves that open, verifiers do it).
+    pub ext_key_usage: Vec<String>,
     /// 0, 256, 384 or 512; matters only to RSA signing keys.
     pub signature_bits: u32,
     /// RSA keys sign with PSS.
@@ -64,6 +66,7 @@ impl CaRequest {
             max_path_length: None,
             permitted_dns_domains: Vec::new(),
             key_usage: Vec::new(),
+            ext_key_usage: Vec::new(),
             signature_bits: 0,
             use_pss: false,
             use_csr_values: false,
@@ -88,6 +91,7 @@ impl CaRequest {
             street_address: subject.street_address.clone(),
             postal_code: subject.postal_code.clone(),
             not_before_duration: self.not_before_duration,
+            ext_key_usage: self.ext_key_usage.clone(),
             use_csr_common_name,
             ..authority_profile()
         })
@@ -116,9 +120,13 @@ impl CaRequest {
         if digits.is_empty() {
             return Ok(key.subject_key_id().to_vec());
         }
-        data_encoding::HEXLOWER_PERMISSIVE
-            .decode(digits.as_bytes())
-            .map_err(|error| Refusal::MalformedSubjectKeyId { reason: error.to_string() })
+        if let Some(other) = digits.bytes().find(|byte| !byte.is_ascii_hexdigit()) {
+            let reason = format!("encoding/hex: invalid byte: U+{other:04X} '{}'", char::from(other));
+            return Err(Refusal::MalformedSubjectKeyId { reason });
+        }
+        data_encoding::HEXLOWER_PERMISSIVE.decode(digits.as_bytes()).map_err(|_| {
+            Refusal::MalformedSubjectKeyId { reason: "encoding/hex: odd length hex string".into() }
+        })
     }
 }
 
@@ -175,6 +183,7 @@ pub fn prepare_root(
         not_after: lifetime.not_after,
         extensions: Extensions {
             key_usage: &extension::key_usage(request.key_usage()),
+            ext_key_usage: &profile.ext_key_usage_extension,
             basic_constraints: &extension::basic_constraints(true, path_length),
             subject_key_id: &key_id,
             authority_key_id: &extension::authority_key_id(&key_id),
@@ -205,10 +214,13 @@ pub fn prepare_intermediate<'a>(
 ) -> Result<Prepared<'a>, Refusal> {
     let profile = request.profile(request.names.common_name.is_empty())?;
     let mut names = request.issuance_request(Some(csr), &profile)?;
+    // As on the peer: user ids are for leaves, so a CSR's are not passed on.
+    names.drop_user_ids();
+    check_names(&names, &profile)?;
     if request.use_csr_values {
         names.take_csr_values(csr);
+        check_names(&names, &profile)?;
     }
-    check_names(&names, &profile)?;
     let mut capped = Vec::new();
     let lifetime = lifetime(&names, &profile, None, now.into(), &mut capped)?;
 
@@ -248,6 +260,7 @@ pub fn prepare_intermediate<'a>(
         not_after: lifetime.not_after,
         extensions: Extensions {
             key_usage: &extension::key_usage(request.key_usage()),
+            ext_key_usage: &profile.ext_key_usage_extension,
             basic_constraints: &extension::basic_constraints(true, path_length),
             subject_key_id: &key_id,
             authority_key_id: &issuer.authority_key_id,

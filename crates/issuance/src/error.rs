@@ -72,7 +72,7 @@ pub enum Refusal {
         name: String,
     },
     /// The name has no form in ASCII (IDNA).
-    #[error("idna: invalid label {name:?}")]
+    #[error("idna: invalid label {}", quoted(name))]
     NotAHostname {
         /// The name.
         name: String,
@@ -102,7 +102,7 @@ pub enum Refusal {
         address: String,
     },
     /// Not an IP address.
-    #[error("the value {value:?} is not a valid IP address")]
+    #[error("the value {} is not a valid IP address", quoted(value))]
     NotAnIpAddress {
         /// What was given.
         value: String,
@@ -126,7 +126,7 @@ pub enum Refusal {
         uri: String,
     },
     /// Not a URI.
-    #[error("the provided URI Subject Alternative Name {value:?} is not a valid URI")]
+    #[error("the provided URI Subject Alternative Name {} is not a valid URI", quoted(value))]
     NotAUri {
         /// What was given.
         value: String,
@@ -152,7 +152,7 @@ pub enum Refusal {
         value: String,
     },
     /// A value that cannot stand in a certificate: too long, NUL, not of the field's alphabet.
-    #[error("{field} {value:?} cannot be encoded in a certificate")]
+    #[error("{field} {} cannot be encoded in a certificate", quoted(value))]
     Unencodable {
         /// The field.
         field: &'static str,
@@ -160,7 +160,7 @@ pub enum Refusal {
         value: String,
     },
     /// A time that is not RFC 3339; the sentence names it.
-    #[error("parsing time {value:?}{reason}")]
+    #[error("parsing time {}{reason}", quoted(value))]
     NotATime {
         /// What was given.
         value: String,
@@ -393,6 +393,21 @@ pub enum KeyError {
     /// The text holds no key.
     #[error("no private key found in the PEM given")]
     Missing,
+    /// Something stands behind the last PEM block that is none.
+    #[error("error when parsing block {block}: invalid PEM data")]
+    NotPem {
+        /// Its number, from one.
+        block: usize,
+    },
+    /// Several PEM blocks where one key was to be.
+    #[error("only a single key can be present within the pem_bundle for importing")]
+    NotOne,
+    /// A PEM block that holds no key.
+    #[error("failed to parse PEM block: {reason}")]
+    NotAKey {
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The key is encrypted with a passphrase.
     #[error("encrypted private keys are not supported: decrypt the key first")]
     Encrypted,
@@ -430,8 +445,16 @@ pub enum CertificateError {
     #[error("no certificate found in the PEM given")]
     Missing,
     /// The certificate is not an authority's.
-    #[error("certificate is not a CA certificate")]
+    #[error("given certificate is not a CA certificate")]
     NotACa,
+    /// The same, where it was to be imported.
+    #[error("Refusing to import non-CA certificate")]
+    NotAnAuthority,
+    /// Its key is of a kind that nobody can use here.
+    #[error(
+        "Refusing to import CA certificate with empty PublicKey. This usually means the SubjectPublicKeyInfo field has an OID not recognized, such as 1.2.840.113549.1.1.10 for rsaPSS."
+    )]
+    UnknownPublicKey,
     /// The key does not belong to the certificate.
     #[error("public key of the certificate does not match the private key")]
     KeyMismatch,
@@ -459,4 +482,47 @@ pub enum SignError {
         /// The first difference.
         field: &'static str,
     },
+}
+
+/// A text in double quotes with what cannot be printed escaped in the peer's way (Go's `%q`).
+fn quoted(text: &str) -> String {
+    let mut quoted = String::with_capacity(text.len() + 2);
+    quoted.push('"');
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => quoted.extend(['\\', character]),
+            '\x07' => quoted.push_str("\\a"),
+            '\x08' => quoted.push_str("\\b"),
+            '\t' => quoted.push_str("\\t"),
+            '\n' => quoted.push_str("\\n"),
+            '\x0b' => quoted.push_str("\\v"),
+            '\x0c' => quoted.push_str("\\f"),
+            '\r' => quoted.push_str("\\r"),
+            '\0'..='\x1f' | '\x7f' => quoted.push_str(&format!("\\x{:02x}", u32::from(character))),
+            character if character.is_control() => {
+                quoted.push_str(&format!("\\u{:04x}", u32::from(character)));
+            }
+            character => quoted.push(character),
+        }
+    }
+    quoted.push('"');
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_printed_is_escaped_as_the_peer_does() {
+        for (text, expected) in [
+            ("plain", r#""plain""#),
+            ("a\0b", r#""a\x00b""#),
+            ("\"\\\n\t\r", r#""\"\\\n\t\r""#),
+            ("\x07\x08\x0b\x0c\x1b\x7f", r#""\a\b\v\f\x1b\x7f""#),
+            ("ü\u{85}", r#""ü\u0085""#),
+        ] {
+            assert_eq!(quoted(text), expected);
+        }
+    }
 }

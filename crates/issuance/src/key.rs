@@ -198,6 +198,17 @@ fn rsa_bits(key: &[u8]) -> Result<u32, Malformed> {
     let modulus = numbers.expect(tag::INTEGER)?.content;
     numbers.expect(tag::INTEGER)?;
     numbers.end()?;
+    modulus_bits(modulus)
+}
+
+/// The size of an RSAPrivateKey (RFC 8017, A.1.2): its modulus follows the version.
+fn pkcs1_bits(key: &[u8]) -> Result<u32, Malformed> {
+    let mut numbers = Reader::new(key).expect(tag::SEQUENCE)?.reader();
+    numbers.expect(tag::INTEGER)?;
+    modulus_bits(numbers.expect(tag::INTEGER)?.content)
+}
+
+fn modulus_bits(modulus: &[u8]) -> Result<u32, Malformed> {
     let significant = match modulus {
         [0, rest @ ..] => rest,
         [first, ..] if first & 0x80 != 0 => return Err(Malformed("a negative RSA modulus")),
@@ -322,6 +333,22 @@ impl PrivateKey {
         pem::blocks(text).find_map(|block| Self::from_block(&block)).unwrap_or(Err(KeyError::Missing))
     }
 
+    /// The private key in a PEM text that must hold nothing else.
+    ///
+    /// # Errors
+    /// Something behind the last block that is none, several blocks, or not a key of a supported kind.
+    pub fn only_one_from_pem(text: &str) -> Result<Self, KeyError> {
+        let (blocks, rest) = pem::blocks_and_rest(text);
+        if !rest.trim_ascii().is_empty() {
+            return Err(KeyError::NotPem { block: blocks.len() + 1 });
+        }
+        let [block] = blocks.as_slice() else { return Err(KeyError::NotOne) };
+        Self::from_block(block).unwrap_or(Err(KeyError::Missing)).map_err(|error| match error {
+            KeyError::Missing | KeyError::Malformed { .. } => KeyError::NotAKey { reason: error.to_string() },
+            other => other,
+        })
+    }
+
     /// `None` if the block is not a private key's at all.
     pub(crate) fn from_block(block: &pem::Block<'_>) -> Option<Result<Self, KeyError>> {
         if !block.label.ends_with("PRIVATE KEY") {
@@ -349,6 +376,11 @@ impl PrivateKey {
     }
 
     fn from_pkcs1(der: &[u8]) -> Result<Self, KeyError> {
+        match pkcs1_bits(der) {
+            Ok(bits) if bits < 2048 => return Err(KeyError::WeakRsa { bits }),
+            // The library says what is wrong with what does not parse.
+            _ => {}
+        }
         Self::from_rsa_pair(RsaKeyPair::from_der(der).map_err(malformed)?)
     }
 

@@ -41,6 +41,24 @@ pub(crate) fn blocks(text: &str) -> impl Iterator<Item = Block<'_>> {
     })
 }
 
+/// The well-formed blocks of a text, and what stands behind the last of them.
+pub(crate) fn blocks_and_rest(text: &str) -> (Vec<Block<'_>>, &str) {
+    let mut found = Vec::new();
+    let mut rest = text;
+    let mut ahead = text;
+    while let Some((label, body)) = next_begin(ahead) {
+        ahead = match block_body(label, body) {
+            Some((block, after)) => {
+                found.push(block);
+                rest = after;
+                after
+            }
+            None => body,
+        };
+    }
+    (found, rest)
+}
+
 const DASHES: &str = "-----";
 
 /// The first `-----BEGIN label-----` at the start of a line, and what follows its line.
@@ -168,6 +186,17 @@ mod tests {
             // Hours if each looked for an end of its own; far less than this limit otherwise.
             assert!(begin.elapsed() < std::time::Duration::from_secs(20), "{beginning:?}");
         }
+    }
+
+    #[test]
+    fn what_stands_behind_the_last_block_is_told() {
+        let text = format!("before\n{}between\n{} after", encode("A", b"one"), encode("B", b"two"));
+        let (blocks, rest) = blocks_and_rest(&text);
+        assert_eq!(blocks.iter().map(|block| block.label).collect::<Vec<_>>(), ["A", "B"]);
+        assert_eq!(rest.trim(), "after");
+        assert_eq!(blocks_and_rest("nothing").1, "nothing");
+        let cut_off = format!("{}-----BEGIN B-----\nAAAA", encode("A", b"one"));
+        assert!(blocks_and_rest(&cut_off).1.contains("BEGIN B"));
     }
 
     #[test]

@@ -164,6 +164,10 @@ impl IssuanceRequest {
         self.csr_values.as_ref()
     }
 
+    pub(crate) fn drop_user_ids(&mut self) {
+        self.subject.user_ids.clear();
+    }
+
     /// Replaces subject and names by the CSR's own; otherNames of the body are kept beside them.
     pub(crate) fn take_csr_values(&mut self, csr: &VerifiedCsr) {
         let mut other = std::mem::take(&mut self.sans.other);
@@ -491,6 +495,15 @@ pub(crate) enum SigningKey<'a> {
     Itself(Arc<dyn Signer>),
 }
 
+impl SigningKey<'_> {
+    fn signer(&self) -> &Arc<dyn Signer> {
+        match self {
+            Self::Issuer(issuer) => issuer.signer(),
+            Self::Itself(signer) => signer,
+        }
+    }
+}
+
 /// The exact bytes that will be signed, and by whom. Can be signed once.
 #[derive(Debug)]
 #[must_use]
@@ -533,6 +546,18 @@ impl<'a> Prepared<'a> {
         &self.warnings
     }
 
+    /// The same on its own, so that it can be signed on another thread.
+    pub fn detached(self) -> Prepared<'static> {
+        let Self { tbs, algorithm, key, expected, warnings } = self;
+        let key = SigningKey::Itself(Arc::clone(key.signer()));
+        Prepared { tbs, algorithm, key, expected, warnings }
+    }
+
+    /// Who signs it.
+    pub fn signer(&self) -> &Arc<dyn Signer> {
+        self.key.signer()
+    }
+
     /// The serial number it will have.
     pub fn serial_number(&self) -> SerialNumber {
         self.expected.serial
@@ -544,10 +569,7 @@ impl<'a> Prepared<'a> {
     /// # Errors
     /// The key refused, or the result differs; nothing is released then.
     pub fn sign(self) -> Result<IssuedCertificate, SignError> {
-        let signer: &dyn Signer = match &self.key {
-            SigningKey::Issuer(issuer) => issuer.signer().as_ref(),
-            SigningKey::Itself(signer) => signer.as_ref(),
-        };
+        let signer: &dyn Signer = self.key.signer().as_ref();
         let signature = signer.sign(self.algorithm, &self.tbs)?;
         let der = tbs::signed(&self.tbs, self.algorithm, &signature);
         self.expected.compare(&der)?;

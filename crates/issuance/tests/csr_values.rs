@@ -96,3 +96,44 @@ fn a_request_made_here_is_read_here_as_it_was_meant() {
         assert_eq!(read.subject().common_name, "host.example.com");
     }
 }
+
+#[test]
+fn an_authority_carries_the_extended_key_usages_it_is_given() {
+    let server_auth = [0x2b, 6, 1, 5, 5, 7, 3, 1];
+    for (usages, expected) in [(vec![], false), (list(&["ServerAuth", "nonsense"]), true)] {
+        let request = CaRequest { ext_key_usage: usages, ..CaRequest::new("sub", LIMITS) };
+        let csr = csr("no_subject_and_no_attributes");
+        let issuer = issuer("ed25519");
+        let prepared = prepare_intermediate(&request, &csr, &issuer, serial(2), now()).unwrap();
+        let signed = prepared.sign().unwrap();
+        assert_eq!(signed.der.windows(8).any(|part| part == server_auth), expected);
+    }
+}
+
+#[test]
+fn an_intermediate_takes_no_user_ids_from_its_csr() {
+    let names = RequestedNames { user_ids: list(&["jane"]), ..RequestedNames::default() };
+    let csr = create_csr(&CsrRequest { names, ..CsrRequest::default() }, key("p256").as_ref()).unwrap();
+    let csr = VerifiedCsr::from_pem(&csr.pem, &KeyPolicy::any()).unwrap();
+    assert_eq!(csr.subject().user_ids, ["jane"]);
+    let request = CaRequest { ttl: hours(1), ..CaRequest::new("sub", LIMITS) };
+    let issuer = issuer("ed25519");
+    let prepared = prepare_intermediate(&request, &csr, &issuer, serial(2), now()).unwrap();
+    let signed = prepared.detached().sign().unwrap();
+    assert!(!signed.der.windows(4).any(|part| part == b"jane"));
+}
+
+#[test]
+fn a_subject_key_id_that_is_not_hexadecimal_is_refused_in_the_peers_words() {
+    let csr = csr("no_subject_and_no_attributes");
+    let issuer = issuer("ed25519");
+    for (skid, reason) in [
+        ("nonsense", "encoding/hex: invalid byte: U+006E 'n'"),
+        ("ab:cd-ef 0", "encoding/hex: odd length hex string"),
+        ("abü", "encoding/hex: invalid byte: U+00C3 'Ã'"),
+    ] {
+        let request = CaRequest { skid: skid.to_owned(), ..CaRequest::new("sub", LIMITS) };
+        let refused = prepare_intermediate(&request, &csr, &issuer, serial(2), now()).unwrap_err();
+        assert_eq!(refused.to_string(), format!("cannot parse requested SKID value as hex: {reason}"));
+    }
+}

@@ -33,7 +33,7 @@ fn a_bundle_comes_apart_in_any_order() {
     let parts = [root.pem.clone(), key_pem("p256"), intermediate.pem.clone(), key_pem("ed25519")];
     for order in [[0, 1, 2, 3], [3, 2, 1, 0], [1, 3, 0, 2]] {
         let text: String = order.iter().map(|index| format!("some text\n{}", parts[*index])).collect();
-        let bundle = ImportedBundle::from_pem(&text).unwrap();
+        let bundle = ImportedBundle::from_pem(&text, true).unwrap();
         assert_eq!((bundle.certificates.len(), bundle.keys.len()), (2, 2));
         for certificate in &bundle.certificates {
             let key = bundle.key_of(certificate).unwrap();
@@ -45,13 +45,37 @@ fn a_bundle_comes_apart_in_any_order() {
 
 #[test]
 fn a_bundle_with_an_encrypted_key_or_a_broken_certificate_is_refused() {
-    let encrypted = ImportedBundle::from_pem(&key_pem("p256.encrypted")).unwrap_err();
-    assert_eq!(encrypted, BundleError::Key(KeyError::Encrypted));
+    let encrypted = ImportedBundle::from_pem(&key_pem("p256.encrypted"), true).unwrap_err();
+    assert_eq!(encrypted, BundleError::Key { index: 0, error: KeyError::Encrypted });
     let broken = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n";
-    assert!(matches!(
-        ImportedBundle::from_pem(broken),
-        Err(BundleError::Certificate(CertificateError::Malformed { .. }))
-    ));
+    let refused = ImportedBundle::from_pem(&format!("{}{broken}", root("ed25519").pem), true).unwrap_err();
+    let sentence = refused.to_string();
+    assert!(sentence.starts_with("Error parsing issuer 1: certificate could not be parsed"), "{sentence}");
+    assert!(sentence.ends_with(broken), "{sentence}");
+}
+
+#[test]
+fn a_bundle_is_refused_for_what_is_not_to_be_imported() {
+    let (certificate, key) = (root("ed25519").pem, key_pem("p256"));
+    let with_key = format!("{key}{certificate}");
+    assert_eq!(ImportedBundle::from_pem(&with_key, false).unwrap_err(), BundleError::KeysNotAllowed);
+    assert_eq!(ImportedBundle::from_pem(&certificate, false).unwrap().certificates.len(), 1);
+    for (text, block) in [
+        (format!("{certificate}trailing"), 2),
+        (format!("{certificate}-----BEGIN CERTIFICATE-----\nMAA="), 2),
+        ("no PEM at all".to_owned(), 1),
+    ] {
+        assert_eq!(ImportedBundle::from_pem(&text, true).unwrap_err(), BundleError::NotPem { block });
+    }
+    // What is neither a certificate nor a revocation list counts as a key.
+    let request = "-----BEGIN CERTIFICATE REQUEST-----\nMAA=\n-----END CERTIFICATE REQUEST-----\n";
+    assert_eq!(ImportedBundle::from_pem(request, false).unwrap_err(), BundleError::KeysNotAllowed);
+    assert_eq!(
+        ImportedBundle::from_pem(request, true).unwrap_err(),
+        BundleError::Key { index: 0, error: KeyError::Missing }
+    );
+    let skipped = format!("-----BEGIN X509 CRL-----\nMAA=\n-----END X509 CRL-----\n{certificate}\n \n");
+    assert_eq!(ImportedBundle::from_pem(&skipped, false).unwrap().certificates.len(), 1);
 }
 
 #[test]

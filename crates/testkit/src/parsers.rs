@@ -90,7 +90,7 @@ pub fn csr(bytes: &[u8]) {
 
 /// Certificates and keys in one text, as `config/ca` and `issuers/import/bundle` take them.
 pub fn pem_bundle(bytes: &[u8]) {
-    let Some(Ok(bundle)) = text(bytes).map(ImportedBundle::from_pem) else { return };
+    let Some(Ok(bundle)) = text(bytes).map(|text| ImportedBundle::from_pem(text, true)) else { return };
     for certificate in &bundle.certificates {
         let _ = bundle.key_of(certificate);
     }

@@ -13,6 +13,7 @@ use super::records::{
     ClusterConfig, IssuerId, IssuerRecord, IssuerUsage, IssuersConfig, KeyId, KeyRecord, KeysConfig, Urls,
 };
 use super::store::{collection, config, load_all};
+use super::urls::UrlError;
 use crate::error::{Error, Kind};
 
 /// Issuers, keys and the settings they depend on. Immutable: a change makes another.
@@ -250,7 +251,8 @@ impl Authority {
         let chain = if record.manual_chain.is_empty() { &record.chain } else { &record.manual_chain };
         let chain: Vec<Certificate> = chain.iter().filter_map(|id| certificates.get(id).cloned()).collect();
         let wire = WireChain::new(&certificate, &chain)?;
-        let urls = record.urls.as_ref().unwrap_or(urls).clone();
+        // As the peer has it, an issuer has URLs of its own or the mount's, never some of each.
+        let urls = record.urls.as_ref().filter(|own| !own.say_nothing()).unwrap_or(urls).clone();
         Ok(Self {
             record,
             version,
@@ -277,7 +279,11 @@ impl Authority {
             ))
         })?;
         let options = IssuerOptions {
-            urls: self.aia_urls()?,
+            urls: self.aia_urls().map_err(|error| {
+                one_error(&format_args!(
+                    "error fetching CA certificate: unable to fetch AIA URL information: {error}"
+                ))
+            })?,
             leaf_not_after: self.record.leaf_not_after_behavior.into(),
         };
         let signer = Arc::clone(key.private_key()?);
@@ -287,44 +293,8 @@ impl Authority {
     }
 
     /// The URLs that its leaves carry, with the templates filled in.
-    pub(super) fn aia_urls(&self) -> Result<AiaUrls, Error> {
-        let Urls {
-            issuing_certificates,
-            crl_distribution_points,
-            delta_crl_distribution_points,
-            ocsp_servers,
-            enable_templating,
-        } = &self.urls;
-        let fill = |urls: &Vec<String>| -> Result<Vec<String>, Error> {
-            if !enable_templating {
-                return Ok(urls.clone());
-            }
-            urls.iter().map(|url| self.fill_in(url)).collect()
-        };
-        Ok(AiaUrls {
-            issuing_certificates: fill(issuing_certificates)?,
-            crl_distribution_points: fill(crl_distribution_points)?,
-            delta_crl_distribution_points: fill(delta_crl_distribution_points)?,
-            ocsp_servers: fill(ocsp_servers)?,
-        })
-    }
-
-    fn fill_in(&self, url: &str) -> Result<String, Error> {
-        let ClusterConfig { path, aia_path } = &self.cluster;
-        for (template, value, field) in
-            [("{{cluster_path}}", path, "path"), ("{{cluster_aia_path}}", aia_path, "aia_path")]
-        {
-            if url.contains(template) && value.is_empty() {
-                return Err(one_error(&format_args!(
-                    "error fetching CA certificate: unable to fetch AIA URL information: unable to template AIA URLs \
-                     as we lack local cluster address information ({field})"
-                )));
-            }
-        }
-        Ok(url
-            .replace("{{issuer_id}}", &self.record.id.to_string())
-            .replace("{{cluster_path}}", path)
-            .replace("{{cluster_aia_path}}", aia_path))
+    pub(super) fn aia_urls(&self) -> Result<AiaUrls, UrlError> {
+        self.urls.filled_in(&self.cluster, Some(self.record.id))
     }
 
     /// How messages name it: `[id:… / name:…]`.

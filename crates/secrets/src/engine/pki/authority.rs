@@ -1,7 +1,9 @@
 //! The requests for authorities' certificates: one list of fields for roots, intermediates and CSRs.
 
 use chancery_api::{Strings, Ttl, fields};
-use chancery_issuance::{CaRequest, CsrRequest, KeySpec, MountLimits, RequestedNames, Subject};
+use chancery_issuance::{
+    CaRequest, CsrRequest, KeySpec, MountLimits, Refusal, RequestedNames, Subject, Time,
+};
 
 use super::leaf::Format;
 use super::requests::split;
@@ -51,6 +53,8 @@ pub(super) struct Constraints {
     pub(super) permitted_dns_domains: Strings,
     /// By name.
     pub(super) key_usage: Strings,
+    /// By name.
+    pub(super) ext_key_usage: Strings,
     /// Subject and extensions are the CSR's.
     pub(super) use_csr_values: bool,
     /// In hexadecimal, or empty for the key's own.
@@ -81,6 +85,7 @@ impl Wanted {
             max_path_length: constraints.max_path_length,
             permitted_dns_domains: constraints.permitted_dns_domains.clone().non_empty(),
             key_usage: constraints.key_usage.clone().non_empty(),
+            ext_key_usage: constraints.ext_key_usage.clone().non_empty(),
             signature_bits: self.signature_bits(),
             use_pss: self.use_pss,
             use_csr_values: constraints.use_csr_values,
@@ -88,15 +93,22 @@ impl Wanted {
         }
     }
 
-    /// As issuance takes it, for a CSR.
-    pub(super) fn csr(&self, add_basic_constraints: bool) -> CsrRequest {
-        CsrRequest {
+    /// As issuance takes it, for a CSR. It has no lifetime, but one that makes no sense is refused, as
+    /// on the peer.
+    pub(super) fn csr(&self, add_basic_constraints: bool) -> Result<CsrRequest, Refusal> {
+        if !self.not_after.is_empty() {
+            if self.ttl.is_some_and(|ttl| !ttl.is_zero()) {
+                return Err(Refusal::TtlAndNotAfter);
+            }
+            Time::parse(&self.not_after)?;
+        }
+        Ok(CsrRequest {
             names: self.names.clone(),
             subject: self.subject.clone(),
             add_basic_constraints,
             signature_bits: self.signature_bits(),
             use_pss: self.use_pss,
-        }
+        })
     }
 }
 
@@ -117,7 +129,7 @@ impl WantedKey {
     /// The kind of a key to be made.
     pub(super) fn spec(&self) -> Result<KeySpec, Error> {
         if self.key_type == "any" {
-            return Err(Error::invalid("unknown key type any"));
+            return Err(Error::invalid("unknown key type: any"));
         }
         let bits = key_bits(&self.key_type, self.key_bits)?;
         KeySpec::new(&self.key_type, u32::try_from(bits).unwrap_or(u32::MAX))
@@ -254,7 +266,7 @@ authority! {
             permitted_dns_domains: Strings = Strings::default(),
             /// Key usages besides those of an authority.
             key_usage: Strings = Strings::default(),
-            /// Taken, but not written into an authority's certificate.
+            /// Extended key usages by name.
             ext_key_usage: Strings = Strings::default(),
             /// Taken, but not written into an authority's certificate.
             ext_key_usage_oids: Strings = Strings::default(),
@@ -326,7 +338,7 @@ macro_rules! sign_intermediate {
                     permitted_dns_domains: Strings = Strings::default(),
                     /// Key usages besides those of an authority.
                     key_usage: Strings = Strings::default(),
-                    /// Taken, but not written into an authority's certificate.
+                    /// Extended key usages by name.
                     ext_key_usage: Strings = Strings::default(),
                     /// Taken, but not written into an authority's certificate.
                     ext_key_usage_oids: Strings = Strings::default(),
@@ -344,6 +356,7 @@ macro_rules! sign_intermediate {
                     max_path_length: self.max_path_length,
                     permitted_dns_domains: take(&mut self.permitted_dns_domains),
                     key_usage: take(&mut self.key_usage),
+                    ext_key_usage: take(&mut self.ext_key_usage),
                     use_csr_values: self.use_csr_values,
                     skid: take(&mut self.skid),
                 }

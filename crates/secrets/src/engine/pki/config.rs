@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::Pki;
 use super::authorities::{Authorities, DEFAULT, one_error};
 use super::records::{ClusterConfig, IssuersConfig, KeysConfig, Urls};
+use super::urls::{UrlError, is_url};
 use crate::engine::Call;
 use crate::error::Error;
 use crate::response::Response;
@@ -181,25 +182,20 @@ impl Pki {
             ocsp_servers: or(body.ocsp_servers, before.ocsp_servers),
             enable_templating: body.enable_templating.unwrap_or(before.enable_templating),
         };
-        let problem = check_urls(&urls, &change.before.cluster.value);
-        if let (false, Some((field, url))) = (urls.enable_templating, &problem.invalid) {
-            return Err(Error::invalid(format!("invalid URL found in {field}: {url}")));
+        if !urls.enable_templating {
+            check_urls(urls.lists())?;
         }
         change.put_urls(&urls)?;
+        // Templates are tried with an issuer; without one there is nothing to warn of yet.
+        let some_issuer = change.before.issuers().next().map(|issuer| issuer.record.id);
+        let cluster = change.before.cluster.value.clone();
         change.commit().await?;
         let response = Response::data(&shown_urls(&urls))?;
-        let sentence = match problem {
-            Problem { missing: Some(what), .. } => {
-                format!("unable to template AIA URLs as we lack local cluster address information ({what})")
-            }
-            Problem { invalid: Some((field, url)), .. } => {
-                format!("error validating templated {field}; invalid URI: {url}")
-            }
-            Problem { missing: None, invalid: None } => return Ok(response),
-        };
-        Ok(response.warn(format!(
-            "issuance may fail: {sentence}\n\nConsider setting the cluster-local address if it is not already set."
-        )))
+        let problem = some_issuer.and_then(|id| urls.filled_in(&cluster, Some(id)).err());
+        Ok(match problem {
+            Some(problem) if urls.enable_templating => response.warn(may_fail(&problem)),
+            _ => response,
+        })
     }
 
     /// GET `config/cluster`
@@ -225,8 +221,7 @@ impl Pki {
         };
         for (name, url) in [("path", &config.path), ("aia_path", &config.aia_path)] {
             if !url.is_empty() && !is_url(url) {
-                let label = if name == "path" { "API path" } else { "aia_path" };
-                return Err(one_error(&format_args!("invalid, non-URL {label} given to cluster: {url}")));
+                return Err(one_error(&format_args!("invalid, non-URL {name} given to cluster: {url}")));
             }
         }
         change.put_cluster_config(&config)?;
@@ -235,60 +230,25 @@ impl Pki {
     }
 }
 
-/// What is wrong with URLs.
-struct Problem {
-    /// A template without a value.
-    missing: Option<&'static str>,
-    /// A field and its text that is no URL.
-    invalid: Option<(&'static str, String)>,
-}
-
-fn check_urls(urls: &Urls, cluster: &ClusterConfig) -> Problem {
-    let mut problem = Problem { missing: None, invalid: None };
-    let Urls {
-        issuing_certificates,
-        crl_distribution_points,
-        delta_crl_distribution_points,
-        ocsp_servers,
-        ..
-    } = urls;
-    for (field, list) in [
-        ("issuing_certificates", issuing_certificates),
-        ("crl_distribution_points", crl_distribution_points),
-        ("delta_crl_distribution_points", delta_crl_distribution_points),
-        ("ocsp_servers", ocsp_servers),
-    ] {
-        for url in list {
-            if urls.enable_templating && url.contains("{{cluster_path}}") && cluster.path.is_empty() {
-                problem.missing = problem.missing.or(Some("path"));
-            } else if urls.enable_templating
-                && url.contains("{{cluster_aia_path}}")
-                && cluster.aia_path.is_empty()
-            {
-                problem.missing = problem.missing.or(Some("aia_path"));
-            } else {
-                let filled = url
-                    .replace("{{cluster_path}}", &cluster.path)
-                    .replace("{{cluster_aia_path}}", &cluster.aia_path)
-                    .replace("{{issuer_id}}", "id");
-                if !is_url(&filled) {
-                    problem.invalid = problem.invalid.or_else(|| Some((field, url.clone())));
-                }
-            }
+/// Refuses what is no URL.
+pub(super) fn check_urls<'a>(
+    lists: impl IntoIterator<Item = (&'static str, &'a Vec<String>)>,
+) -> Result<(), Error> {
+    for (field, urls) in lists {
+        if let Some(url) = urls.iter().find(|url| !is_url(url)) {
+            return Err(Error::invalid(format!(
+                "invalid URL found in Authority Information Access (AIA) parameter {field}: {url}"
+            )));
         }
     }
-    problem
+    Ok(())
 }
 
-/// A scheme, `://`, a host; no spaces.
-fn is_url(text: &str) -> bool {
-    let Some((scheme, rest)) = text.split_once("://") else { return false };
-    let scheme_fine = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
-        && scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'));
-    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    scheme_fine
-        && (!host.is_empty() || scheme == "ldap")
-        && !text.contains(|c: char| c.is_whitespace() || c.is_control())
+/// Said where templates cannot be filled in.
+pub(super) fn may_fail(problem: &UrlError) -> String {
+    format!(
+        "issuance may fail: {problem}\n\nConsider setting the cluster-local address if it is not already set."
+    )
 }
 
 fn issuers(authorities: &Authorities) -> Value {

@@ -47,6 +47,14 @@ pub(super) fn generates_inline(key: KeySpec) -> bool {
     !matches!(key, KeySpec::Rsa(_))
 }
 
+/// Signs with a key of this kind: here if that is fast, else as [`run`] does.
+pub(super) async fn sign<T: Send + 'static>(
+    key: KeySpec,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Error> {
+    if signs_inline(key) { Ok(work()) } else { run(work).await }
+}
+
 /// Runs `work` on a blocking thread; refuses at once if too much waits already.
 ///
 /// Work that was begun is finished even if the request is given up meanwhile: its place is freed
@@ -85,6 +93,14 @@ mod tests {
         assert!(!signs_inline(KeySpec::Rsa(3072)));
         assert!(generates_inline(KeySpec::Ed25519));
         assert!(!generates_inline(KeySpec::Rsa(2048)));
+    }
+
+    #[tokio::test]
+    async fn a_signature_with_a_large_key_is_made_on_another_thread() {
+        let here = std::thread::current().id();
+        let there = |key| sign(key, || std::thread::current().id());
+        assert_eq!(there(KeySpec::Ed25519).await.unwrap(), here);
+        assert_ne!(there(KeySpec::Rsa(4096)).await.unwrap(), here);
     }
 
     #[tokio::test]

@@ -9,10 +9,10 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::Pki;
-use super::authorities::Authorities;
+use super::authorities::{Authorities, Authority};
 use super::authority::NO_AIA;
 use super::keys::{adopt_key, check_name, find_same_key, key_record};
-use super::records::{IssuerId, IssuerRecord, IssuerUsage, IssuersConfig, KeyId, Urls};
+use super::records::{IssuerId, IssuerRecord, IssuerUsage, IssuersConfig, KeyId};
 use super::store::Change;
 use crate::engine::Call;
 use crate::error::Error;
@@ -21,6 +21,19 @@ use crate::response::Response;
 /// Shorter than any certificate or key: a path, most likely.
 const TOO_SHORT: usize = 75;
 
+/// Said where the default issuer is one that cannot sign.
+const KEYLESS_DEFAULT: &str = "The default issuer has no key associated with it. Some operations like issuing \
+    certificates and signing CRLs will be unavailable with the requested default issuer until a key is imported or the \
+    default issuer is changed.";
+
+/// Said where the new default is the first of several that could have become it.
+const SEVERAL_CHOICES: &str = "The imported bundle contained multiple certs matching keys, the default issuer that was \
+    selected should be verified and manually changed if incorrect.";
+
+/// Said where the default should follow the latest issuer and several came at once.
+const NOT_FOLLOWED: &str = "Default issuer left unchanged: could not select new issuer automatically as multiple \
+    imported issuers had key material in Vault.";
+
 fields! {
     /// Imports certificates and keys.
     #[derive(Debug)]
@@ -28,7 +41,16 @@ fields! {
         body {
             /// Certificates and keys in PEM, in any order.
             pem_bundle: Secret = Secret::default(),
-            /// The same under another name.
+        }
+    }
+}
+
+fields! {
+    /// Imports the certificate of an intermediate.
+    #[derive(Debug)]
+    pub(super) struct SetSigned {
+        body {
+            /// The certificate in PEM, and as much of its chain as there is.
             certificate: Secret = Secret::default(),
         }
     }
@@ -51,20 +73,24 @@ impl Pki {
         call: Call,
         body: ImportBundle,
     ) -> Result<Response, Error> {
-        self.import(&call, &body, true).await
+        self.import(&call, &body.pem_bundle, true).await
     }
 
-    /// POST `issuers/import/cert` and `intermediate/set-signed`
+    /// POST `issuers/import/cert`
     pub(super) async fn import_certificates(
         self: Arc<Self>,
         call: Call,
         body: ImportBundle,
     ) -> Result<Response, Error> {
-        self.import(&call, &body, false).await
+        self.import(&call, &body.pem_bundle, false).await
     }
 
-    async fn import(&self, call: &Call, body: &ImportBundle, keys_allowed: bool) -> Result<Response, Error> {
-        let text = if body.pem_bundle.is_empty() { &body.certificate } else { &body.pem_bundle };
+    /// POST `intermediate/set-signed`
+    pub(super) async fn set_signed(self: Arc<Self>, call: Call, body: SetSigned) -> Result<Response, Error> {
+        self.import(&call, &body.certificate, false).await
+    }
+
+    async fn import(&self, call: &Call, text: &Secret, keys_allowed: bool) -> Result<Response, Error> {
         if text.is_empty() {
             return Err(Error::invalid("'pem_bundle' and 'certificate' parameters were empty"));
         }
@@ -74,51 +100,82 @@ impl Pki {
                  contents of a PEM file",
             ));
         }
-        let bundle =
-            ImportedBundle::from_pem(text.expose()).map_err(|error| Error::invalid(error.to_string()))?;
-        if !keys_allowed && !bundle.keys.is_empty() {
-            return Err(Error::invalid(
-                "private keys found in the PEM bundle but not allowed by the path; use /issuers/import/bundle",
-            ));
-        }
-        if bundle.certificates.is_empty() && bundle.keys.is_empty() {
-            return Err(Error::invalid("no certificates or keys were found in the PEM bundle"));
-        }
+        let bundle = ImportedBundle::from_pem(text.expose(), keys_allowed)
+            .map_err(|error| Error::invalid(error.to_string()))?;
 
         let mut change = self.store.change().await;
         let keys = import_keys(&mut change, &bundle.keys)?;
-        let mut issuers = import_issuers(&mut change.before.clone(), &keys, &bundle.certificates, call.now)?;
-        link_orphans(&mut change, &keys)?;
-        let fresh = rechain(&mut change, std::mem::take(&mut issuers.fresh))?;
-        if !fresh.is_empty() {
-            adopt_issuer(&mut change, &fresh)?;
-        }
-        let no_urls = change.before.urls.value == Urls::default();
+        let mut issuers = import_issuers(&change.before, &keys, &bundle.certificates, call.now)?;
+        let linked = orphans(&change.before, &keys.halves);
+        let fates = Fates { linked: &linked, ..Fates::default() };
+        let fresh = rechain(&mut change, &fates, std::mem::take(&mut issuers.fresh))?;
+        let mut warnings = adopt_imported(&mut change, &linked, &fresh)?;
+        let no_urls = change.before.urls.value.say_nothing();
         let after = change.commit().await?;
 
-        let texts =
-            |ids: &[IssuerId]| (!ids.is_empty()).then(|| ids.iter().map(ToString::to_string).collect());
-        let key_texts =
-            |ids: &[KeyId]| (!ids.is_empty()).then(|| ids.iter().map(ToString::to_string).collect());
         let imported: Vec<IssuerId> = fresh.iter().map(|(record, _)| record.id).collect();
-        let mapping = imported
-            .iter()
-            .chain(&issuers.known)
-            .filter_map(|id| after.issuer(id))
-            .map(|issuer| {
-                let key = issuer.record.key.map(|key| key.to_string()).unwrap_or_default();
-                (issuer.record.id.to_string(), key)
-            })
-            .collect();
-        let response = Response::data(&ImportAnswer {
+        let of_bundle: Vec<_> =
+            imported.iter().chain(&issuers.known).filter_map(|id| after.issuer(id)).collect();
+        let default = after.issuers_config.value.default;
+        if of_bundle.iter().any(|issuer| Some(issuer.record.id) == default && issuer.record.key.is_none()) {
+            warnings.push(KEYLESS_DEFAULT.to_owned());
+        }
+        let with_key = fresh.iter().filter(|(record, _)| record.key.is_some()).count();
+        if with_key > 1 && imported.iter().any(|id| Some(*id) == default) {
+            warnings.push(SEVERAL_CHOICES.to_owned());
+        }
+        if no_urls {
+            warnings.push(NO_AIA.to_owned());
+        }
+        let key = |issuer: &Authority| issuer.record.key.map(|key| key.to_string()).unwrap_or_default();
+        let mut response = Response::data(&ImportAnswer {
             existing_issuers: texts(&issuers.known),
-            existing_keys: key_texts(&keys.known),
+            existing_keys: texts(&keys.known),
             imported_issuers: texts(&imported),
-            imported_keys: key_texts(&keys.fresh),
-            mapping,
+            imported_keys: texts(&keys.fresh),
+            mapping: of_bundle.iter().map(|issuer| (issuer.record.id.to_string(), key(issuer))).collect(),
         })?;
-        Ok(if no_urls && !bundle.certificates.is_empty() { response.warn(NO_AIA) } else { response })
+        response.warnings = warnings;
+        Ok(response)
     }
+}
+
+/// Ids as answers carry them: null if there are none.
+fn texts<T: ToString>(ids: &[T]) -> Option<Vec<String>> {
+    (!ids.is_empty()).then(|| ids.iter().map(ToString::to_string).collect())
+}
+
+/// Makes an issuer the default after an import, in the peer's order, and answers what to warn about.
+///
+/// Without a default, the first issuer that has a key becomes it: one that was here and whose key came
+/// now, or else the first of the new ones. One without a key never does. Where the default is to
+/// follow the latest, it does so only if there is no choice.
+fn adopt_imported(
+    change: &mut Change<'_>,
+    linked: &[(IssuerId, KeyId)],
+    fresh: &[(IssuerRecord, Certificate)],
+) -> Result<Vec<String>, Error> {
+    let before = change.before.issuers_config.value.clone();
+    let with_key: Vec<IssuerId> = fresh
+        .iter()
+        .map(|(record, _)| record)
+        .filter(|record| record.key.is_some())
+        .map(|record| record.id)
+        .collect();
+    let mut default =
+        before.default.or_else(|| linked.first().map(|(id, _)| id).or(with_key.first()).copied());
+    let mut warnings = Vec::new();
+    if before.default_follows_latest_issuer {
+        match with_key.as_slice() {
+            [] => {}
+            [only] => default = Some(*only),
+            _ => warnings.push(NOT_FOLLOWED.to_owned()),
+        }
+    }
+    if default != before.default {
+        change.put_issuers_config(&IssuersConfig { default, ..before })?;
+    }
+    Ok(warnings)
 }
 
 /// The keys of a bundle, here by now.
@@ -133,13 +190,14 @@ fn import_keys(change: &mut Change<'_>, keys: &[PrivateKey]) -> Result<ImportedK
     let mut imported = ImportedKeys { fresh: Vec::new(), known: Vec::new(), halves: Vec::new() };
     for key in keys {
         let half = key.public_key().spki_der().to_vec();
-        if let Some(held) = find_same_key(&change.before, key)? {
-            if !imported.known.contains(&held.record.id) {
-                imported.known.push(held.record.id);
-            }
-            continue;
-        }
-        if imported.halves.iter().any(|(known, _)| *known == half) {
+        // Given twice in one bundle, it is known the second time.
+        let given = imported.halves.iter().find(|(given, _)| *given == half).map(|(_, id)| *id);
+        let known = match given {
+            Some(id) => Some(id),
+            None => find_same_key(&change.before, key)?.map(|held| held.record.id),
+        };
+        if let Some(id) = known {
+            imported.known.push(id);
             continue;
         }
         let record = key_record(key, "");
@@ -161,27 +219,22 @@ struct ImportedIssuers {
 }
 
 fn import_issuers(
-    before: &mut Arc<Authorities>,
+    before: &Authorities,
     keys: &ImportedKeys,
     certificates: &[Certificate],
     now: Timestamp,
 ) -> Result<ImportedIssuers, Error> {
     let mut imported = ImportedIssuers { fresh: Vec::new(), known: Vec::new() };
     for certificate in certificates {
-        if !certificate.is_ca() {
-            return Err(Error::invalid(format!(
-                "the certificate with the serial number {} is not an authority's: its basic constraints do not say CA, so \
-                 it cannot be imported as an issuer",
-                certificate.serial_number()
-            )));
-        }
-        if let Some(issuer) = before.issuers().find(|issuer| issuer.certificate.der() == certificate.der()) {
-            if !imported.known.contains(&issuer.record.id) {
-                imported.known.push(issuer.record.id);
+        let given =
+            imported.fresh.iter().find(|(_, given)| given == certificate).map(|(record, _)| record.id);
+        let known = given.or_else(|| {
+            before.issuers().find(|issuer| issuer.certificate == *certificate).map(|issuer| issuer.record.id)
+        });
+        if let Some(id) = known {
+            if !imported.known.contains(&id) {
+                imported.known.push(id);
             }
-            continue;
-        }
-        if imported.fresh.iter().any(|(_, known)| known.der() == certificate.der()) {
             continue;
         }
         let key = key_for(before, keys, certificate)?;
@@ -208,16 +261,17 @@ fn key_for(
     Ok(None)
 }
 
-/// Issuers that were here before their key.
-fn link_orphans(change: &mut Change<'_>, keys: &ImportedKeys) -> Result<(), Error> {
-    let before = Arc::clone(&change.before);
-    for issuer in before.issuers().filter(|issuer| issuer.record.key.is_none()) {
-        let half = issuer.certificate.public_key().map(|key| key.spki_der().to_vec());
-        if let Some((_, id)) = keys.halves.iter().find(|(known, _)| Some(known) == half.as_ref()) {
-            change.put_issuer(&IssuerRecord { key: Some(*id), ..issuer.record.clone() })?;
-        }
+/// The issuers that were here before their key, with that key; `halves` are the new keys' public halves.
+pub(super) fn orphans(before: &Authorities, halves: &[(Vec<u8>, KeyId)]) -> Vec<(IssuerId, KeyId)> {
+    let mut found = Vec::new();
+    for (half, key) in halves {
+        let theirs = |issuer: &Authority| {
+            issuer.record.key.is_none()
+                && issuer.certificate.public_key().is_some_and(|public| public.spki_der() == half)
+        };
+        found.extend(before.issuers().filter(|issuer| theirs(issuer)).map(|issuer| (issuer.record.id, *key)));
     }
-    Ok(())
+    found
 }
 
 /// The record of a new issuer; its chain is [`rechain`]'s to find.
@@ -251,14 +305,24 @@ pub(super) fn signs_lists(certificate: &Certificate) -> bool {
     certificate.key_usage().is_some_and(|usage| usage.contains(needed))
 }
 
+/// What becomes of the issuers that are here.
+#[derive(Default)]
+pub(super) struct Fates<'a> {
+    /// Those whose key has come.
+    pub(super) linked: &'a [(IssuerId, KeyId)],
+    /// One that is deleted.
+    pub(super) gone: Option<IssuerId>,
+}
+
 /// Finds every issuer's chain anew, now that `fresh` ones are among them, and writes them and those
-/// of the old ones whose chain grew.
+/// of the old ones that changed.
 pub(super) fn rechain(
     change: &mut Change<'_>,
+    fates: &Fates<'_>,
     fresh: Vec<(IssuerRecord, Certificate)>,
 ) -> Result<Vec<(IssuerRecord, Certificate)>, Error> {
     let before = Arc::clone(&change.before);
-    let old: Vec<_> = before.issuers().collect();
+    let old: Vec<_> = before.issuers().filter(|issuer| Some(issuer.record.id) != fates.gone).collect();
     let certificates: Vec<&Certificate> =
         old.iter().map(|issuer| &issuer.certificate).chain(fresh.iter().map(|(_, one)| one)).collect();
     let ids: Vec<IssuerId> =
@@ -266,10 +330,14 @@ pub(super) fn rechain(
     let mut chains = build_chains(&certificates).into_iter().map(|chain| {
         chain.into_iter().filter_map(|index| ids.get(index).copied()).collect::<Vec<IssuerId>>()
     });
-    for issuer in &old {
+    for Authority { record, .. } in old.into_iter().map(Arc::as_ref) {
+        let link = fates.linked.iter().find(|(id, _)| *id == record.id).map(|(_, key)| *key);
         let chain = chains.next().unwrap_or_default();
-        if chain != issuer.record.chain {
-            change.put_issuer(&IssuerRecord { chain, ..issuer.record.clone() })?;
+        let mut manual_chain = record.manual_chain.clone();
+        manual_chain.retain(|id| Some(*id) != fates.gone);
+        if link.is_some() || chain != record.chain || manual_chain != record.manual_chain {
+            let key = link.or(record.key);
+            change.put_issuer(&IssuerRecord { key, chain, manual_chain, ..record.clone() })?;
         }
     }
     let mut chained = Vec::with_capacity(fresh.len());
@@ -281,22 +349,13 @@ pub(super) fn rechain(
     Ok(chained)
 }
 
-/// Makes one of the new issuers the default, if there is none yet or it is to follow the latest:
-/// the first that has a key, or else the first. Answers that one.
-pub(super) fn adopt_issuer(
-    change: &mut Change<'_>,
-    fresh: &[(IssuerRecord, Certificate)],
-) -> Result<IssuerId, Error> {
-    let mut with_key = fresh.iter().map(|(record, _)| record).filter(|record| record.key.is_some());
-    let (first, more) = (with_key.next(), with_key.next());
-    let candidate = first.or_else(|| fresh.first().map(|(record, _)| record));
-    let candidate = candidate.ok_or_else(|| Error::internal("internal error", "no issuer to adopt"))?.id;
+/// Makes a new issuer, which has a key, the default if there is none yet or it is to follow the latest.
+pub(super) fn adopt_issuer(change: &mut Change<'_>, id: IssuerId) -> Result<(), Error> {
     let config = change.before.issuers_config.value.clone();
-    let follows = config.default_follows_latest_issuer && first.is_some() && more.is_none();
-    if config.default.is_none() || follows {
-        change.put_issuers_config(&IssuersConfig { default: Some(candidate), ..config })?;
+    if config.default.is_none() || config.default_follows_latest_issuer {
+        change.put_issuers_config(&IssuersConfig { default: Some(id), ..config })?;
     }
-    Ok(candidate)
+    Ok(())
 }
 
 /// Whether an issuer may have this name.

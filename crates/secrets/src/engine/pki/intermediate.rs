@@ -11,9 +11,9 @@ use super::Pki;
 use super::authority::{
     CrossSignRequest, IntermediateRequest, KeyHome, NO_AIA, NO_AIA_INTERMEDIATE, Wanted, WantedKey,
 };
+use super::heavy;
 use super::keys::{adopt_key, key_text};
 use super::leaf::{Format, refused};
-use super::records::Urls;
 use crate::engine::Call;
 use crate::error::Error;
 use crate::response::Response;
@@ -48,12 +48,16 @@ impl Pki {
         add_basic_constraints: bool,
     ) -> Result<Response, Error> {
         let format = wanted.format()?;
+        let request = wanted.csr(add_basic_constraints).map_err(refused)?;
         let key = self.authority_key(home, key).await?;
-        let request = wanted.csr(add_basic_constraints);
-        let csr = create_csr(&request, &*key.key).map_err(|error| match error {
-            CsrError::Refused(refusal) => refused(refusal),
-            other => Error::internal("the CSR could not be made", other),
-        })?;
+        let signer = Arc::clone(&key.key);
+        let csr =
+            heavy::sign(signer.spec(), move || create_csr(&request, &*signer)).await?.map_err(|error| {
+                match error {
+                    CsrError::Refused(refusal) => refused(refusal),
+                    other => Error::internal("the CSR could not be made", other),
+                }
+            })?;
         if !key.known {
             let mut change = self.store.change().await;
             adopt_key(&mut change, &key.record)?;
@@ -73,7 +77,7 @@ impl Pki {
             object.insert("private_key_type".to_owned(), key.record.key_type.clone().into());
         }
         let response = Response::data(&shown)?;
-        let no_urls = self.store.authorities().urls.value == Urls::default();
+        let no_urls = self.store.authorities().urls.value.say_nothing();
         Ok(if no_urls { response.warn(format!("{NO_AIA}{NO_AIA_INTERMEDIATE}")) } else { response })
     }
 }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use chancery_api::fields::NoFields;
 use chancery_api::{Strings, fields};
-use chancery_issuance::{KeySpec, KeyType};
+use chancery_issuance::{KeyType, SignatureAlgorithm};
 use serde_json::{Value, json};
 
 use super::Pki;
 use super::authorities::{Authorities, Authority, DEFAULT, Unresolved, one_error, trimmed};
-use super::import::{check_issuer_name, signs_lists};
+use super::config::{check_urls, may_fail};
+use super::import::{Fates, check_issuer_name, rechain, signs_lists};
 use super::records::{IssuerId, IssuerRecord, IssuerUsage, IssuersConfig, LeafNotAfterBehavior, Urls};
 use crate::engine::Call;
 use crate::error::{Error, Kind};
@@ -170,13 +171,10 @@ impl Pki {
         let mut warnings = Vec::new();
         if let Some(name) = body.issuer_name {
             check_issuer_name(&name, &change.before, Some(record.id))?;
-            if !record.name.is_empty() && record.name != name {
-                warnings.push(format!(
-                    "The name of the issuer changed from {:?} to {name:?}: roles and clients that use the old one must be updated",
-                    record.name
-                ));
+            if record.name != name {
+                let old = std::mem::replace(&mut record.name, name);
+                warnings.extend(self.roles_naming(&old).await?);
             }
-            record.name = name;
         }
         if let Some(word) = body.leaf_not_after_behavior {
             record.leaf_not_after_behavior = LeafNotAfterBehavior::from_name(&word).ok_or_else(|| {
@@ -187,8 +185,7 @@ impl Pki {
             record.usage = usage(&words.non_empty(), &issuer)?;
         }
         if let Some(word) = body.revocation_signature_algorithm {
-            check_algorithm(&word)?;
-            record.revocation_signature_algorithm = word;
+            record.revocation_signature_algorithm = algorithm(&word, &issuer)?;
         }
         if let Some(references) = body.manual_chain {
             record.manual_chain = manual_chain(&references.non_empty(), record.id, &change.before)?;
@@ -202,7 +199,12 @@ impl Pki {
                 body.ocsp_servers,
             ],
             body.enable_aia_url_templating,
-        );
+        )?;
+        if let Some(own) = record.urls.as_ref().filter(|own| own.enable_templating)
+            && let Err(problem) = own.filled_in(&change.before.cluster.value, Some(record.id))
+        {
+            warnings.push(may_fail(&problem));
+        }
         record.last_modified = call.now;
         let id = record.id;
         change.put_issuer(&record)?;
@@ -223,10 +225,14 @@ impl Pki {
         let mut change = self.store.change().await;
         let issuer = match change.before.find_issuer(&body.issuer_ref) {
             Ok(issuer) => Arc::clone(issuer),
-            Err(Unresolved::Issuer(_)) => return Ok(Response::empty()),
+            Err(Unresolved::Issuer(_) | Unresolved::NoDefaultIssuer) => return nothing(),
             Err(unresolved) => return Err(unresolved.into()),
         };
         let id = issuer.record.id;
+        let mut warnings = Vec::new();
+        for name in [&issuer.record.name, &id.to_string()] {
+            warnings.extend(self.roles_naming(name).await?);
+        }
         change.delete_issuer(&id)?;
         let config = change.before.issuers_config.value.clone();
         let was_default = config.default == Some(id);
@@ -234,26 +240,39 @@ impl Pki {
             change.put_issuers_config(&IssuersConfig { default: None, ..config })?;
         }
         // Nobody's chain may lead to one that is gone.
-        let before = Arc::clone(&change.before);
-        for other in before.issuers().filter(|other| other.record.id != id) {
-            let without = |chain: &[IssuerId]| -> Vec<IssuerId> {
-                chain.iter().copied().filter(|one| *one != id).collect()
-            };
-            let (chain, manual) = (without(&other.record.chain), without(&other.record.manual_chain));
-            if chain != other.record.chain || manual != other.record.manual_chain {
-                change.put_issuer(&IssuerRecord { chain, manual_chain: manual, ..other.record.clone() })?;
-            }
-        }
+        rechain(&mut change, &Fates { gone: Some(id), ..Fates::default() }, Vec::new())?;
         change.commit().await?;
-        let response = Response::empty();
-        Ok(if was_default {
-            response.warn(format!(
+        if was_default {
+            warnings.push(format!(
                 "Deleted issuer {id} (via issuer_ref {}); this was configured as the default issuer. Operations without an explicit issuer will not work until a new default is configured.",
                 body.issuer_ref
-            ))
-        } else {
-            response
-        })
+            ));
+            warnings.extend(self.roles_naming(DEFAULT).await?);
+        }
+        Ok(Response { warnings, ..nothing()? })
+    }
+
+    /// What to say of the roles that name an issuer so, which is not called that any more.
+    async fn roles_naming(&self, issuer: &str) -> Result<Option<String>, Error> {
+        const PAGE: usize = 1_000;
+
+        if issuer.is_empty() {
+            return Ok(None);
+        }
+        let (mut count, mut after) = (0_usize, None);
+        loop {
+            let names = self.store.role_names(after.as_deref(), PAGE).await?;
+            for name in &names {
+                // One that was deleted since names nobody.
+                let role = self.store.role(name).await?;
+                count += usize::from(role.is_some_and(|role| role.record.issuer_ref == issuer));
+            }
+            after = match names.into_iter().nth(PAGE - 1) {
+                Some(last) => Some(last),
+                None => break,
+            };
+        }
+        Ok((count > 0).then(|| format!("{count} roles reference {issuer}")))
     }
 
     /// GET `ca`
@@ -321,71 +340,81 @@ fn chain_text(issuer: &Authority) -> String {
     issuer.chain.iter().map(trimmed).collect::<Vec<&str>>().join("\n")
 }
 
+/// 200 with an envelope that holds nothing, as the peer answers where an issuer is gone.
+fn nothing() -> Result<Response, Error> {
+    Response::data(&Value::Null)
+}
+
 /// An issuer as reading it shows it.
 fn describe(issuer: &Authority) -> Value {
     let record = &issuer.record;
-    let urls = record.urls.clone().unwrap_or_default();
+    let own_urls = record.urls.as_ref().filter(|own| !own.say_nothing());
+    let urls = own_urls.cloned().unwrap_or_default();
+    // As on the peer, lists are null beside others that are not empty.
+    let list = |urls: &Vec<String>| -> Value {
+        if own_urls.is_some() && urls.is_empty() { Value::Null } else { urls.clone().into() }
+    };
     let manual: Vec<String> = record.manual_chain.iter().map(ToString::to_string).collect();
     let mut shown = json!({
         "ca_chain": chain(issuer),
         "certificate": issuer.certificate.pem(),
-        "crl_distribution_points": urls.crl_distribution_points,
-        "delta_crl_distribution_points": urls.delta_crl_distribution_points,
+        "crl_distribution_points": list(&urls.crl_distribution_points),
+        "delta_crl_distribution_points": list(&urls.delta_crl_distribution_points),
         "issuer_id": record.id.to_string(),
         "issuer_name": record.name,
-        "issuing_certificates": urls.issuing_certificates,
+        "issuing_certificates": list(&urls.issuing_certificates),
         "key_id": record.key.map(|key| key.to_string()).unwrap_or_default(),
         "leaf_not_after_behavior": record.leaf_not_after_behavior.name(),
         "manual_chain": if manual.is_empty() { Value::Null } else { manual.into() },
-        "ocsp_servers": urls.ocsp_servers,
-        "revocation_signature_algorithm": algorithm(issuer),
+        "ocsp_servers": list(&urls.ocsp_servers),
+        "revocation_signature_algorithm": record.revocation_signature_algorithm,
         "revoked": record.revoked.is_some(),
         "usage": record.usage.to_string(),
     });
-    if let (Some(revoked), Some(object)) = (record.revoked, shown.as_object_mut()) {
-        object.insert("revocation_time".to_owned(), revoked.as_second().into());
-        object.insert("revocation_time_rfc3339".to_owned(), revoked.to_string().into());
+    if let Some(object) = shown.as_object_mut() {
+        if own_urls.is_some() {
+            object.insert("enable_aia_url_templating".to_owned(), urls.enable_templating.into());
+        }
+        if let Some(revoked) = record.revoked {
+            object.insert("revocation_time".to_owned(), revoked.as_second().into());
+            object.insert("revocation_time_rfc3339".to_owned(), revoked.to_string().into());
+        }
     }
     shown
 }
 
-/// The algorithm that revocation lists are signed with: the operator's, or the key's usual one.
-fn algorithm(issuer: &Authority) -> String {
-    if !issuer.record.revocation_signature_algorithm.is_empty() {
-        return issuer.record.revocation_signature_algorithm.clone();
+/// The algorithm of this name, in the API's spelling; empty for the key's usual one. The issuer's key
+/// must know it.
+fn algorithm(word: &str, issuer: &Authority) -> Result<String, Error> {
+    if word.is_empty() {
+        return Ok(String::new());
     }
-    let spec = issuer.certificate.public_key().map(|key| key.spec());
-    match spec.map(KeySpec::key_type) {
-        Some(KeyType::Rsa) => "SHA256WithRSA",
-        Some(KeyType::Ec) => match spec.map(KeySpec::bits) {
-            Some(384) => "ECDSAWithSHA384",
-            Some(521) => "ECDSAWithSHA512",
-            _ => "ECDSAWithSHA256",
-        },
-        Some(KeyType::Ed25519) => "Ed25519",
-        _ => "",
+    let algorithm = SignatureAlgorithm::from_name(word).ok_or_else(|| {
+        let known: Vec<String> = SignatureAlgorithm::names().map(str::to_lowercase).collect();
+        Error::invalid(format!(
+            "Unknown signature algorithm value: {word} - valid values are {}",
+            known.join(", ")
+        ))
+    })?;
+    let key_type = issuer.certificate.public_key().map(|key| key.spec().key_type());
+    if key_type != Some(algorithm.key_type()) {
+        return Err(one_error(&format_args!(
+            "unable to use issuer of type {} to sign with {} key type",
+            family(key_type),
+            algorithm.title()
+        )));
     }
-    .to_owned()
+    Ok(algorithm.name().to_owned())
 }
 
-fn check_algorithm(word: &str) -> Result<(), Error> {
-    const KNOWN: [&str; 11] = [
-        "",
-        "SHA256WithRSA",
-        "SHA384WithRSA",
-        "SHA512WithRSA",
-        "SHA256WithRSAPSS",
-        "SHA384WithRSAPSS",
-        "SHA512WithRSAPSS",
-        "ECDSAWithSHA256",
-        "ECDSAWithSHA384",
-        "ECDSAWithSHA512",
-        "Ed25519",
-    ];
-    if KNOWN.iter().any(|known| known.eq_ignore_ascii_case(word)) {
-        return Ok(());
+/// A kind of key as the peer's messages name it.
+pub(super) fn family(key_type: Option<KeyType>) -> &'static str {
+    match key_type {
+        Some(KeyType::Rsa) => "RSA",
+        Some(KeyType::Ec) => "ECDSA",
+        Some(KeyType::Ed25519) => "Ed25519",
+        None => "unknown",
     }
-    Err(Error::invalid(format!("Unknown signature algorithm value: {word}")))
 }
 
 fn every_usage() -> Strings {
@@ -403,7 +432,7 @@ fn usage(words: &[String], issuer: &Authority) -> Result<IssuerUsage, Error> {
             "ocsp-signing" => usage.ocsp_signing = true,
             _ => {
                 return Err(Error::invalid(format!(
-                    "Unable to parse specified usages: [{}] - valid values are [crl-signing issuing-certificates ocsp-signing read-only]",
+                    "Unable to parse specified usages: [{}] - valid values are crl-signing,issuing-certificates,ocsp-signing,read-only",
                     words.join(" ")
                 )));
             }
@@ -423,32 +452,42 @@ fn manual_chain(
     authorities: &Authorities,
 ) -> Result<Vec<IssuerId>, Error> {
     let mut chain = Vec::new();
-    for reference in references {
-        let found = authorities.find_issuer(reference).map_err(|unresolved| {
-            one_error(&format_args!("unable to resolve issuer from chain: {unresolved}"))
-        })?;
-        chain.push(found.record.id);
-    }
-    if !chain.is_empty() && chain.first() != Some(&own) {
-        return Err(Error::invalid(format!(
-            "expected first cert in chain to be the issuing cert, but was: {}",
-            chain.first().map(ToString::to_string).unwrap_or_default()
-        )));
+    for (index, reference) in references.iter().enumerate() {
+        let id = match reference.as_str() {
+            "self" if index == 0 => own,
+            reference => authorities.find_issuer(reference)?.record.id,
+        };
+        if index == 0 && id != own {
+            return Err(Error::invalid(format!(
+                "expected first cert in chain to be a self-reference, but was: {reference}/{id}"
+            )));
+        }
+        chain.push(id);
     }
     Ok(chain)
 }
 
-/// The issuer's own URLs after a change; none if all are empty.
-fn urls(before: Option<Urls>, given: [Option<Strings>; 4], templating: Option<bool>) -> Option<Urls> {
+/// The issuer's own URLs after a change; none if they say nothing.
+fn urls(
+    before: Option<Urls>,
+    given: [Option<Strings>; 4],
+    templating: Option<bool>,
+) -> Result<Option<Urls>, Error> {
     let before = before.unwrap_or_default();
+    let enable_templating = templating.unwrap_or(before.enable_templating);
+    let given = given.map(|given| given.map(Strings::non_empty));
+    if !enable_templating {
+        for (list, (field, _)) in given.iter().zip(before.lists()) {
+            check_urls(list.as_ref().map(|list| (field, list)))?;
+        }
+    }
     let [issuing, crl, delta, ocsp] = given;
-    let or = |given: Option<Strings>, before: Vec<String>| given.map_or(before, Strings::non_empty);
     let after = Urls {
-        issuing_certificates: or(issuing, before.issuing_certificates),
-        crl_distribution_points: or(crl, before.crl_distribution_points),
-        delta_crl_distribution_points: or(delta, before.delta_crl_distribution_points),
-        ocsp_servers: or(ocsp, before.ocsp_servers),
-        enable_templating: templating.unwrap_or(before.enable_templating),
+        issuing_certificates: issuing.unwrap_or(before.issuing_certificates),
+        crl_distribution_points: crl.unwrap_or(before.crl_distribution_points),
+        delta_crl_distribution_points: delta.unwrap_or(before.delta_crl_distribution_points),
+        ocsp_servers: ocsp.unwrap_or(before.ocsp_servers),
+        enable_templating,
     };
-    (after != Urls::default()).then_some(after)
+    Ok((!after.say_nothing()).then_some(after))
 }

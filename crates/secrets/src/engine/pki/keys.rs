@@ -12,15 +12,19 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use super::Pki;
-use super::authorities::{Authorities, DEFAULT, HeldKey, Unresolved};
+use super::authorities::{Authorities, DEFAULT, HeldKey, Unresolved, one_error};
 use super::authority::{KeyHome, WantedKey};
 use super::heavy;
+use super::import::{Fates, orphans, rechain};
 use super::leaf::Format;
-use super::records::{KeyId, KeyRecord, KeysConfig};
+use super::records::{IssuersConfig, KeyId, KeyRecord, KeysConfig};
 use super::store::Change;
 use crate::engine::Call;
 use crate::error::Error;
 use crate::response::Response;
+
+/// Shorter than any key: a path, most likely.
+const TOO_SHORT: usize = 64;
 
 fields! {
     /// Makes a key.
@@ -154,6 +158,13 @@ impl Pki {
             key_name: body.key_name,
             key_ref: String::new(),
         };
+        check_key_name(&wanted.key_name, &self.store.authorities(), None)?;
+        if wanted.key_type == "any" {
+            return Err(one_error(&"unknown key type: any"));
+        }
+        wanted.spec().map_err(|error| {
+            Error::invalid(format!("Validation for key_type, key_bits failed: {}", error.message()))
+        })?;
         let made = self.authority_key(home, &wanted).await?;
         let mut change = self.store.change().await;
         check_key_name(&made.record.name, &change.before, None)?;
@@ -173,21 +184,29 @@ impl Pki {
 
     /// POST `keys/import`
     pub(super) async fn import_key(self: Arc<Self>, _: Call, body: ImportKey) -> Result<Response, Error> {
-        let text = body.pem_bundle.expose();
-        if text.is_empty() {
-            return Err(Error::invalid("'pem_bundle' parameter was empty"));
-        }
-        let key = PrivateKey::from_pem(text)
-            .map_err(|error| Error::invalid(format!("failed to parse PEM block: {error}")))?;
         let mut change = self.store.change().await;
+        check_key_name(&body.key_name, &change.before, None)?;
+        let text = body.pem_bundle.expose();
+        if text.len() < TOO_SHORT {
+            return Err(Error::invalid(
+                "provided data for import was too short; perhaps a path was passed to the API rather than the \
+                 contents of a PEM file",
+            ));
+        }
+        let key = PrivateKey::only_one_from_pem(text).map_err(|error| Error::invalid(error.to_string()))?;
         if let Some(held) = find_same_key(&change.before, &key)? {
             return Ok(
                 shown_key(&held.record)?.warn("Key already imported, use key/ endpoint to update name.")
             );
         }
-        check_key_name(&body.key_name, &change.before, None)?;
         let record = key_record(&key, &body.key_name);
         adopt_key(&mut change, &record)?;
+        let linked = orphans(&change.before, &[(key.public_key().spki_der().to_vec(), record.id)]);
+        rechain(&mut change, &Fates { linked: &linked, ..Fates::default() }, Vec::new())?;
+        let config = change.before.issuers_config.value.clone();
+        if let (None, Some((issuer, _))) = (config.default, linked.first()) {
+            change.put_issuers_config(&IssuersConfig { default: Some(*issuer), ..config })?;
+        }
         change.commit().await?;
         shown_key(&record)
     }
@@ -210,11 +229,22 @@ impl Pki {
     pub(super) async fn update_key(self: Arc<Self>, _: Call, body: UpdateKey) -> Result<Response, Error> {
         let mut change = self.store.change().await;
         let held = Arc::clone(find(&change.before, &body.key_ref)?);
+        if !is_name(&body.key_name) {
+            return Err(Error::invalid("new key name outside of valid character limits"));
+        }
         check_key_name(&body.key_name, &change.before, Some(held.record.id))?;
         let record = KeyRecord { name: body.key_name, ..held.record.clone() };
         change.put_key(&record)?;
         change.commit().await?;
-        shown_key(&record)
+        let response = shown_key(&record)?;
+        Ok(if record.name.is_empty() {
+            response.warn(format!(
+                "Name successfully deleted, you will now need to reference this key by it's Id: {}",
+                record.id
+            ))
+        } else {
+            response
+        })
     }
 
     /// DELETE `key/{key_ref}`
@@ -222,7 +252,7 @@ impl Pki {
         let mut change = self.store.change().await;
         let held = match change.before.find_key(&body.key_ref) {
             Ok(held) => Arc::clone(held),
-            Err(Unresolved::Key(_)) => return Ok(Response::empty()),
+            Err(Unresolved::Key(_) | Unresolved::NoDefaultKey) => return Ok(Response::empty()),
             Err(unresolved) => return Err(unresolved.into()),
         };
         let id = held.record.id;
@@ -314,11 +344,18 @@ pub(super) fn check_name(what: &str, name: &str) -> Result<(), Error> {
     if name == DEFAULT {
         return Err(Error::invalid(format!("reserved keyword 'default' can not be used as {what} name")));
     }
+    if is_name(name) {
+        Ok(())
+    } else {
+        Err(Error::invalid(format!("{what} name contained invalid characters")))
+    }
+}
+
+/// Letters, digits and `_`, with `.` and `-` between them; or nothing, which is no name.
+fn is_name(name: &str) -> bool {
     let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let inside = |c: char| word(c) || matches!(c, '.' | '-');
-    let fine =
-        name.is_empty() || (name.chars().all(inside) && name.starts_with(word) && name.ends_with(word));
-    if fine { Ok(()) } else { Err(Error::invalid(format!("{what} name contained invalid characters"))) }
+    name.is_empty() || (name.chars().all(inside) && name.starts_with(word) && name.ends_with(word))
 }
 
 fn find<'a>(authorities: &'a Authorities, reference: &str) -> Result<&'a Arc<HeldKey>, Error> {

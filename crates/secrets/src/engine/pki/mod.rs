@@ -7,7 +7,7 @@
 //! keys ready to sign, `records.rs` their stored forms.
 //!
 //! Authorities are made and kept by `root.rs`, `intermediate.rs`, `import.rs`, `issuers.rs`, `keys.rs`
-//! and `config.rs`. Rooms kept free for later: `revoke.rs`, `crl.rs`, `ocsp.rs`, `tidy.rs`, `acme/`,
+//! and `config.rs`; `urls.rs` fills in the URLs that certificates carry. Rooms kept free for later: `revoke.rs`, `crl.rs`, `ocsp.rs`, `tidy.rs`, `acme/`,
 //! `cel.rs`.
 
 mod authorities;
@@ -28,6 +28,7 @@ mod roles;
 mod root;
 mod sign;
 mod store;
+mod urls;
 
 #[cfg(test)]
 mod tests;
@@ -155,7 +156,7 @@ fn issuer_routes(routes: Routes<Pki>) -> Routes<Pki> {
         .route("issuers/import/bundle", |r| r.update(Pki::import_bundle, "Imports certificates and keys"))
         .route("issuers/import/cert", |r| r.update(Pki::import_certificates, "Imports certificates"))
         .route("intermediate/set-signed", |r| {
-            r.update(Pki::import_certificates, "Imports the certificate of an intermediate whose key is here")
+            r.update(Pki::set_signed, "Imports the certificate of an intermediate whose key is here")
         })
         .route("root", |r| r.delete(Pki::delete_root, "Deletes every issuer and key").sudo())
         .route("root/generate/{exported}", |r| r.update(Pki::generate_root, "Makes a self-signed root"))

@@ -35,8 +35,8 @@ pub(super) struct Verbatim {
     pub(super) signature_bits: i64,
     /// RSA issuers sign with PSS.
     pub(super) use_pss: bool,
-    /// Say that the leaf is no authority.
-    pub(super) basic_constraints_valid_for_non_ca: bool,
+    /// Say that the leaf is no authority; `None` leaves it to the role.
+    pub(super) basic_constraints_valid_for_non_ca: Option<bool>,
 }
 
 /// Splits a text at commas, as the peer reads `alt_names`; issuance trims and sorts.
@@ -50,7 +50,7 @@ macro_rules! leaf {
         $(#[$meta:meta])*
         $name:ident {
             $(path { $($(#[doc = $pdoc:literal])+ $pname:ident: $pty:ty),* $(,)? })?
-            own { $($(#[doc = $doc:literal])+ $field:ident: $ty:ty = $default:expr),* $(,)? }
+            own { $($(#[doc = $doc:literal])+ $field:ident: $ty:ty $(= $default:expr)?),* $(,)? }
         }
     ) => {
         fields! {
@@ -59,7 +59,7 @@ macro_rules! leaf {
             pub(super) struct $name {
                 $(path { $($(#[doc = $pdoc])+ $pname: $pty,)* })?
                 body {
-                    $($(#[doc = $doc])+ $field: $ty = $default,)*
+                    $($(#[doc = $doc])+ $field: $ty $(= $default)?,)*
                     /// The common name.
                     common_name: String = String::new(),
                     /// DNS names and e-mail addresses, with commas between them.
@@ -217,7 +217,7 @@ macro_rules! verbatim {
                     /// RSA issuers sign with PSS.
                     use_pss: bool = false,
                     /// The leaf carries a basic constraints extension that says it is no authority.
-                    basic_constraints_valid_for_non_ca: bool = false,
+                    basic_constraints_valid_for_non_ca: Option<bool>,
                 }
             }
         }

@@ -7,8 +7,9 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use chancery_api::fields;
 use chancery_api::fields::NoFields;
 use chancery_issuance::{
-    AiaUrls, Certificate, IssuedCertificate, KeyForm, KeyPolicy, Prepared, Signer, VerifiedCsr,
-    prepare_intermediate, prepare_root, prepare_self_issued,
+    AiaUrls, Certificate, CertificateError, IssuedCertificate, KeyForm, KeyPolicy, Prepared,
+    SignatureAlgorithm, Signer, VerifiedCsr, Warning, prepare_intermediate, prepare_root,
+    prepare_self_issued,
 };
 use chancery_storage::Name;
 use serde::Serialize;
@@ -19,10 +20,13 @@ use super::authorities::{DEFAULT, one_error, trimmed};
 use super::authority::{
     Constraints, IssuerSignIntermediateRequest, KeyHome, NO_AIA, RootRequest, SignIntermediateRequest, Wanted,
 };
-use super::import::{adopt_issuer, check_issuer_name, new_issuer, rechain};
+use super::heavy;
+use super::import::{Fates, adopt_issuer, check_issuer_name, new_issuer, rechain};
+use super::issuers::family;
 use super::keys::{adopt_key, key_text};
 use super::leaf::{Format, fresh_serial, refused};
-use super::records::{IssuersConfig, KeysConfig, Urls};
+use super::records::{IssuersConfig, KeysConfig};
+use super::urls::UrlError;
 use crate::engine::Call;
 use crate::error::Error;
 use crate::response::Response;
@@ -33,6 +37,14 @@ const INTENTS: &str = "intents";
 /// Said of an authority that nothing can name.
 const NO_SUBJECT: &str = "This issuer certificate was generated without a Subject; this makes it likely that issuing \
     leaf certs with this certificate will cause TLS validation libraries to reject this certificate.";
+
+/// Said where the mount's URLs cannot stand in a root.
+const ISSUER_ID_IN_ROOT: &str = "When generating root CA, found global AIA configuration with issuer_id template \
+    unsuitable for root generation. This AIA configuration has been ignored. To include AIA on this root CA, set the \
+    global AIA configuration to not include issuer_id and instead to refer to a static issuer name.";
+
+/// A distinguished name without attributes, in DER.
+const EMPTY_NAME: [u8; 2] = [0x30, 0];
 
 fields! {
     /// Signs another authority's self-issued certificate anew.
@@ -105,6 +117,7 @@ impl Pki {
             max_path_length: body.max_path_length,
             permitted_dns_domains: std::mem::take(&mut body.permitted_dns_domains),
             key_usage: std::mem::take(&mut body.key_usage),
+            ext_key_usage: std::mem::take(&mut body.ext_key_usage),
             use_csr_values: false,
             skid: String::new(),
         };
@@ -115,7 +128,7 @@ impl Pki {
         }
         let key = self.authority_key(home, &body.key()?).await?;
         let request = wanted.certificate(&constraints, self.limits());
-        let urls = self.mount_urls()?;
+        let (urls, left_out) = self.mount_urls()?;
         let serial = fresh_serial(call.now)?;
         let signer: Arc<dyn Signer> = key.key.clone();
         let prepared = prepare_root(&request, &signer, &urls, serial, call.now).map_err(refused)?;
@@ -127,10 +140,14 @@ impl Pki {
         if !key.known {
             adopt_key(&mut change, &key.record)?;
         }
-        let issuer = new_issuer(&certificate, &name, Some(key.record.id), call.now);
-        let fresh = vec![(issuer, certificate.clone())];
-        let fresh = rechain(&mut change, fresh)?;
-        let id = adopt_issuer(&mut change, &fresh)?;
+        let algorithm = SignatureAlgorithm::choose(key.key.spec(), request.signature_bits, request.use_pss)
+            .map_err(|error| Error::internal("internal error", error))?;
+        let mut issuer = new_issuer(&certificate, &name, Some(key.record.id), call.now);
+        // As on the peer: the lists of a root are signed as the root itself is.
+        algorithm.name().clone_into(&mut issuer.revocation_signature_algorithm);
+        let id = issuer.id;
+        rechain(&mut change, &Fates::default(), vec![(issuer, certificate.clone())])?;
+        adopt_issuer(&mut change, id)?;
         change.put_certificate(&issued.serial_number, Some(id), &issued.der)?;
         change.commit().await?;
 
@@ -157,10 +174,18 @@ impl Pki {
             object.insert("private_key_type".to_owned(), key.spec().key_type().name().into());
         }
         let mut response = Response::data(&shown)?;
-        if certificate.subject_der() == [0x30, 0] {
+        // In the peer's order, here and below.
+        response.warnings.extend(warnings(&issued, of_anything_else));
+        if left_out {
+            response.warnings.push(ISSUER_ID_IN_ROOT.to_owned());
+        }
+        if certificate.subject_der() == EMPTY_NAME {
             response.warnings.push(NO_SUBJECT.to_owned());
         }
-        warn(&mut response, &issued, urls == AiaUrls::default());
+        if urls == AiaUrls::default() {
+            response.warnings.push(NO_AIA.to_owned());
+        }
+        response.warnings.extend(warnings(&issued, of_length));
         Ok(response)
     }
 
@@ -192,7 +217,9 @@ impl Pki {
         wanted: &Wanted,
         constraints: &Constraints,
     ) -> Result<Response, Error> {
-        let format = wanted.format()?;
+        let format = wanted
+            .format()
+            .map_err(|_| Error::invalid(r#"The "format" path parameter must be "pem" or "der""#))?;
         let authorities = self.store.authorities();
         let authority = authorities.find_signing(issuer_ref)?;
         if csr.is_empty() {
@@ -202,6 +229,12 @@ impl Pki {
         let request = wanted.certificate(constraints, self.limits());
         let issuer = authority.issuer()?;
         let serial = fresh_serial(call.now)?;
+        if constraints.max_path_length.is_some_and(|length| length < -1) {
+            return Err(one_error(
+                &"error signing cert: unable to create certificate: x509: invalid MaxPathLen, must be greater or \
+                  equal to -1",
+            ));
+        }
         let prepared = prepare_intermediate(&request, &csr, issuer, serial, call.now).map_err(refused)?;
         let issued = self.sign_authority(prepared, call.now).await?;
         let certificate = issued.certificate().map_err(|error| Error::internal("internal error", error))?;
@@ -226,10 +259,15 @@ impl Pki {
             "issuing_ca": certificate_text(&authority.certificate, format),
             "serial_number": issued.serial_number.to_string(),
         }))?;
-        if certificate.subject_der() == [0x30, 0] {
+        if certificate.subject_der() == EMPTY_NAME {
             response.warnings.push(NO_SUBJECT.to_owned());
         }
-        warn(&mut response, &issued, authority.aia_urls()? == AiaUrls::default());
+        response.warnings.extend(warnings(&issued, of_the_issuers_end));
+        if issuer.options().urls == AiaUrls::default() {
+            response.warnings.push(NO_AIA.to_owned());
+        }
+        response.warnings.extend(warnings(&issued, of_length));
+        response.warnings.extend(warnings(&issued, of_anything_else));
         Ok(response)
     }
 
@@ -260,17 +298,30 @@ impl Pki {
         pem: &str,
         same_kind: bool,
     ) -> Result<Response, Error> {
-        let certificate = Certificate::from_pem(pem)
-            .map_err(|error| Error::invalid(format!("error parsing certificate: {error}")))?;
+        let certificate = Certificate::from_pem(pem).map_err(|error| match error {
+            CertificateError::Missing => Error::invalid("certificate could not be PEM-decoded"),
+            error => Error::invalid(format!("error parsing certificate: {error}")),
+        })?;
+        for (fine, error) in [
+            (certificate.is_ca(), CertificateError::NotACa),
+            (certificate.is_self_issued(), CertificateError::NotSelfIssued),
+        ] {
+            if !fine {
+                return Err(Error::invalid(error.to_string()));
+            }
+        }
         let authorities = self.store.authorities();
         let authority = authorities.find_signing(issuer_ref)?;
         let issuer = authority.issuer()?;
         let theirs = certificate.public_key().map(|key| key.spec().key_type());
         let ours = issuer.signer().public_key().spec().key_type();
         if same_kind && theirs != Some(ours) {
-            return Err(Error::invalid(
-                "the certificate's key and the issuer's are of different kinds, and require_matching_certificate_algorithms is set",
-            ));
+            return Err(Error::invalid(format!(
+                "signing certificate's public key algorithm ({}) does not match submitted certificate's ({}), and \
+                 require_matching_certificate_algorithms is true",
+                family(Some(ours)),
+                family(theirs),
+            )));
         }
         let prepared = prepare_self_issued(&certificate, issuer).map_err(refused)?;
         let issued = self.sign_authority(prepared, call.now).await?;
@@ -290,8 +341,11 @@ impl Pki {
         let intent = Intent { tbs_sha256: data_encoding::HEXLOWER.encode(&prepared.tbs_sha256()), at: now };
         let name = Name::ordered(serial.order(), serial.to_string());
         self.store.view().put_json(INTENTS, &name, &intent).await?;
-        // Few and precious: these may hold up a worker for some milliseconds.
-        prepared.sign().map_err(|error| Error::internal("the certificate could not be signed", error))
+        let key = prepared.signer().public_key().spec();
+        let prepared = prepared.detached();
+        heavy::sign(key, move || prepared.sign())
+            .await?
+            .map_err(|error| Error::internal("the certificate could not be signed", error))
     }
 
     /// DELETE `root`: every issuer and key.
@@ -314,26 +368,18 @@ impl Pki {
         ))
     }
 
-    /// The mount's URLs, for a root that has no issuer's yet.
-    fn mount_urls(&self) -> Result<AiaUrls, Error> {
+    /// The mount's URLs, for a root that has no issuer's yet; and whether they were left out because
+    /// they need the id that the root does not have before it exists.
+    fn mount_urls(&self) -> Result<(AiaUrls, bool), Error> {
         let authorities = self.store.authorities();
-        let Urls {
-            issuing_certificates,
-            crl_distribution_points,
-            delta_crl_distribution_points,
-            ocsp_servers,
-            enable_templating,
-        } = &authorities.urls.value;
-        if *enable_templating {
-            // A root's own id is not known before it exists; the peer leaves the URLs out as well.
-            return Ok(AiaUrls::default());
+        match authorities.urls.value.filled_in(&authorities.cluster.value, None) {
+            Ok(urls) => Ok((urls, false)),
+            Err(UrlError::NoIssuer) => Ok((AiaUrls::default(), true)),
+            Err(error) => Err(one_error(&format_args!(
+                "unable to parse AIA URL information: {error}\nUsing templated AIA URL's {{{{issuer_id}}}} field when \
+                 generating root certificates is not supported."
+            ))),
         }
-        Ok(AiaUrls {
-            issuing_certificates: issuing_certificates.clone(),
-            crl_distribution_points: crl_distribution_points.clone(),
-            delta_crl_distribution_points: delta_crl_distribution_points.clone(),
-            ocsp_servers: ocsp_servers.clone(),
-        })
     }
 }
 
@@ -345,13 +391,19 @@ pub(super) fn certificate_text(certificate: &Certificate, format: Format) -> Str
     }
 }
 
-/// The warnings of a new authority, in the peer's order.
-fn warn(response: &mut Response, issued: &IssuedCertificate, no_urls: bool) {
-    let (lengths, others): (Vec<String>, Vec<String>) =
-        issued.warnings.iter().map(ToString::to_string).partition(|text| text.starts_with("Max path"));
-    response.warnings.extend(others);
-    if no_urls {
-        response.warnings.push(NO_AIA.to_owned());
-    }
-    response.warnings.extend(lengths);
+/// What `issued` warns of, of this kind.
+fn warnings(issued: &IssuedCertificate, kind: fn(&Warning) -> bool) -> impl Iterator<Item = String> {
+    issued.warnings.iter().filter(move |warning| kind(warning)).map(ToString::to_string)
+}
+
+fn of_length(warning: &Warning) -> bool {
+    matches!(warning, Warning::PathLengthZero { .. })
+}
+
+fn of_the_issuers_end(warning: &Warning) -> bool {
+    matches!(warning, Warning::OutlivesIssuer)
+}
+
+fn of_anything_else(warning: &Warning) -> bool {
+    !of_length(warning) && !of_the_issuers_end(warning)
 }

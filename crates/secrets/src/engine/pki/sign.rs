@@ -58,7 +58,8 @@ impl Pki {
         mut body: SignVerbatimRequest,
     ) -> Result<Response, Error> {
         let (leaf, verbatim) = (body.leaf(), body.verbatim());
-        self.sign_as_is(&call, None, &body.issuer_ref, leaf, verbatim, body.csr).await
+        let response = self.sign_as_is(&call, None, &body.issuer_ref, leaf, verbatim, body.csr).await?;
+        Ok(warn_of_role(response, &body.role))
     }
 
     /// `sign-verbatim/{role}`
@@ -79,7 +80,8 @@ impl Pki {
         mut body: IssuerSignVerbatimRequest,
     ) -> Result<Response, Error> {
         let (leaf, verbatim) = (body.leaf(), body.verbatim());
-        self.sign_as_is(&call, None, &body.issuer_ref, leaf, verbatim, body.csr).await
+        let response = self.sign_as_is(&call, None, &body.issuer_ref, leaf, verbatim, body.csr).await?;
+        Ok(warn_of_role(response, &body.role))
     }
 
     /// `issuer/{issuer_ref}/sign-verbatim/{role}`
@@ -118,7 +120,18 @@ impl Pki {
     }
 }
 
-/// Everything goes; only lifetimes are the role's, if one is named.
+/// A role is named in the path, so one in the body is not looked at.
+fn warn_of_role(response: Response, role: &str) -> Response {
+    if role.is_empty() {
+        return response;
+    }
+    response.warn(
+        "Endpoint replaced the value of these parameters with the values captured from the endpoint's path: [role]",
+    )
+}
+
+/// Everything goes; only lifetimes are the role's, if one is named, and basic constraints unless the
+/// request says what they shall be.
 fn verbatim_profile(verbatim: Verbatim, role: Option<&Role>) -> ProfileConfig {
     let Verbatim {
         key_usage,
@@ -136,7 +149,7 @@ fn verbatim_profile(verbatim: Verbatim, role: Option<&Role>) -> ProfileConfig {
         ext_key_usage_oids,
         signature_bits: u32::try_from(signature_bits).unwrap_or(0),
         use_pss,
-        basic_constraints_valid_for_non_ca,
+        basic_constraints_valid_for_non_ca: basic_constraints_valid_for_non_ca.unwrap_or_default(),
         ..ProfileConfig::verbatim()
     };
     if let Some(Role { record, .. }) = role {
@@ -144,6 +157,9 @@ fn verbatim_profile(verbatim: Verbatim, role: Option<&Role>) -> ProfileConfig {
         config.max_ttl = record.max_ttl.0;
         if !record.not_before_duration.is_zero() {
             config.not_before_duration = record.not_before_duration.0;
+        }
+        if basic_constraints_valid_for_non_ca.is_none() {
+            config.basic_constraints_valid_for_non_ca = record.basic_constraints_valid_for_non_ca;
         }
     }
     config

@@ -1,13 +1,15 @@
 //! The engine through its own routes, over memory storage.
 
+mod authorities;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use chancery_api::Ttl;
 use chancery_issuance::{
-    AiaUrls, CaRequest, Certificate, CsrRequest, KeyForm, KeySpec, PrivateKey, RequestedNames, Signer,
-    Subject, create_csr, prepare_root,
+    AiaUrls, CaRequest, Certificate, CsrRequest, KeyForm, KeySpec, MountLimits, PrivateKey, RequestedNames,
+    Signer, Subject, create_csr, prepare_root,
 };
 use chancery_storage::memory::Fault;
 use chancery_storage::{Barrier, Memory, ShareScheme, Writes};
