@@ -23,12 +23,13 @@ pub(super) fn target(raw: &str) -> Target {
         return Target::Root;
     }
     let Some(rest) = raw.strip_prefix("/v1/") else { return Target::Nothing };
-    if rest == "sys" {
-        // The server's own paths are a folder, as the peer has it.
-        return Target::Redirect(format!("{raw}/"));
-    }
-    if !is_clean(rest) {
-        return Target::Redirect(clean(raw));
+    if rest == "sys" || !is_clean(rest) {
+        let mut cleaned = clean(raw);
+        if cleaned == "/v1/sys" {
+            // The server's own paths are a folder, as the peer has it.
+            cleaned.push('/');
+        }
+        return Target::Redirect(cleaned);
     }
     if rest.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'%') {
         return Target::Api(rest.to_owned());
@@ -117,6 +118,7 @@ mod tests {
             ("/v1/a/./b", "/v1/a/b"),
             ("/v1/a//b//", "/v1/a/b/"),
             ("/v1/sys", "/v1/sys/"),
+            ("/v1/./sys", "/v1/sys/"),
             ("/v1/../../x", "/x"),
             ("/v1/../..", "/"),
         ] {
