@@ -123,6 +123,8 @@ pub(super) struct WantedKey {
     pub(super) key_name: String,
     /// An existing key.
     pub(super) key_ref: String,
+    /// The client said of which type or size it shall be.
+    pub(super) described: bool,
 }
 
 impl WantedKey {
@@ -254,10 +256,10 @@ authority! {
             key_name: String = String::new(),
             /// The key to take, for `existing`.
             key_ref: String = "default".to_owned(),
-            /// `rsa`, `ec` or `ed25519`.
-            key_type: String = "rsa".to_owned(),
-            /// Its size; 0 is the type's usual one.
-            key_bits: i64 = 0,
+            /// `rsa` (the default), `ec` or `ed25519`.
+            key_type: Option<String>,
+            /// Its size; 0 (the default) is the type's usual one.
+            key_bits: Option<i64>,
             /// Keys outside of this server are not offered.
             external_key_ref: String = String::new(),
             /// How many authorities may stand below; -1 for no limit.
@@ -286,10 +288,10 @@ authority! {
             key_name: String = String::new(),
             /// The key to take, for `existing`.
             key_ref: String = "default".to_owned(),
-            /// `rsa`, `ec` or `ed25519`.
-            key_type: String = "rsa".to_owned(),
-            /// Its size; 0 is the type's usual one.
-            key_bits: i64 = 0,
+            /// `rsa` (the default), `ec` or `ed25519`.
+            key_type: Option<String>,
+            /// Its size; 0 (the default) is the type's usual one.
+            key_bits: Option<i64>,
             /// Keys outside of this server are not offered.
             external_key_ref: String = String::new(),
             /// The CSR asks to be an authority.
@@ -306,10 +308,10 @@ authority! {
             key_name: String = String::new(),
             /// The key to take.
             key_ref: String = "default".to_owned(),
-            /// `rsa`, `ec` or `ed25519`.
-            key_type: String = "rsa".to_owned(),
-            /// Its size; 0 is the type's usual one.
-            key_bits: i64 = 0,
+            /// `rsa` (the default), `ec` or `ed25519`.
+            key_type: Option<String>,
+            /// Its size; 0 (the default) is the type's usual one.
+            key_bits: Option<i64>,
             /// Keys outside of this server are not offered.
             external_key_ref: String = String::new(),
             /// The CSR asks to be an authority.
@@ -396,8 +398,9 @@ macro_rules! wanted_key {
                     return Err(Error::invalid("keys outside of this server (external_key_ref) are not supported"));
                 }
                 Ok(WantedKey {
-                    key_type: take(&mut self.key_type),
-                    key_bits: self.key_bits,
+                    described: self.key_type.is_some() || self.key_bits.is_some(),
+                    key_type: self.key_type.take().unwrap_or_else(|| "rsa".to_owned()),
+                    key_bits: self.key_bits.unwrap_or_default(),
                     key_name: take(&mut self.key_name),
                     key_ref: take(&mut self.key_ref),
                 })

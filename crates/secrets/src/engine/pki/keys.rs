@@ -101,6 +101,12 @@ impl Pki {
     ) -> Result<AuthorityKey, Error> {
         let authorities = self.store.authorities();
         if home == KeyHome::Existing {
+            if wanted.described {
+                return Err(Error::invalid(
+                    "invalid parameter for the kms/existing path parameter, key_type nor key_bits arguments can be \
+                     set in this mode",
+                ));
+            }
             let held = authorities.find_key(&wanted.key_ref).map_err(|unresolved| {
                 Error::invalid(format!("failed to lookup public key from existing key: {unresolved}"))
             })?;
@@ -157,6 +163,7 @@ impl Pki {
             key_bits: body.key_bits,
             key_name: body.key_name,
             key_ref: String::new(),
+            described: true,
         };
         check_key_name(&wanted.key_name, &self.store.authorities(), None)?;
         if wanted.key_type == "any" {

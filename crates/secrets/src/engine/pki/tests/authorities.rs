@@ -359,6 +359,13 @@ async fn authorities_with_large_keys_sign_off_the_worker_thread() {
     let root = data(&bed.write("root/generate/existing", body.clone()).await.unwrap());
     assert!(Certificate::from_pem(text(&root, "certificate")).unwrap().is_self_signed());
     bed.write("intermediate/generate/existing", body).await.unwrap();
+    // A key that is there has its type and size.
+    for given in [json!({"key_type": "ec"}), json!({"key_bits": 0})] {
+        let mut body = json!({"common_name": "again", "key_ref": key});
+        body.as_object_mut().unwrap().extend(given.as_object().unwrap().clone());
+        let refused = bed.write("root/generate/existing", body).await.unwrap_err().message();
+        assert!(refused.ends_with("key_type nor key_bits arguments can be set in this mode"), "{refused}");
+    }
 }
 
 #[tokio::test]
