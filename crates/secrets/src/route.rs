@@ -25,7 +25,9 @@ use crate::response::Response;
 /// A boxed future that may move between threads.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-type Handler<E> = Box<dyn Fn(Arc<E>, Call) -> BoxFuture<Result<Response, Error>> + Send + Sync>;
+/// The last argument names the fields that the path has for any of its operations.
+type Handler<E> =
+    Box<dyn Fn(Arc<E>, Call, Arc<[&'static str]>) -> BoxFuture<Result<Response, Error>> + Send + Sync>;
 type Existence<E> = Box<dyn Fn(Arc<E>, Call) -> BoxFuture<Result<bool, Error>> + Send + Sync>;
 
 /// What one operation of a route looks like from outside.
@@ -52,6 +54,8 @@ pub struct Route<E> {
     flags: Flags,
     counted: Option<&'static str>,
     help: &'static str,
+    /// The names of the fields of all its operations.
+    fields: Arc<[&'static str]>,
 }
 
 /// What the pipeline must know of a route before it calls it.
@@ -102,6 +106,7 @@ impl<E: Send + Sync + 'static> Route<E> {
             flags: Flags::default(),
             counted: None,
             help: "",
+            fields: Arc::default(),
         }
     }
 
@@ -111,9 +116,9 @@ impl<E: Send + Sync + 'static> Route<E> {
         H: Fn(Arc<E>, Call, B) -> F + Send + Sync + Copy + 'static,
         F: Future<Output = Result<Response, Error>> + Send + 'static,
     {
-        let handler: Handler<E> = Box::new(move |engine, call| {
+        let handler: Handler<E> = Box::new(move |engine, call, known| {
             Box::pin(async move {
-                let (body, warnings) = decode::<B>(&call)?;
+                let (body, warnings) = decode::<B>(&call, &known)?;
                 let mut response = handler(engine, call, body).await?;
                 // As the peer has it: an answer that says nothing is not made to say something.
                 if response.takes_warnings() {
@@ -322,7 +327,10 @@ fn is_name(text: &str) -> bool {
 }
 
 /// The body, the query and the captures of `call` as a `B`, and what to warn about.
-fn decode<B: Fields>(call: &Call) -> Result<(B, Vec<String>), Error> {
+///
+/// As on the peer, a path has one set of fields: one that only another operation reads is passed over
+/// without a word.
+fn decode<B: Fields>(call: &Call, known: &[&'static str]) -> Result<(B, Vec<String>), Error> {
     let mut input = Input::from_body(&call.body)?;
     for (name, value) in &call.query {
         input.query(name, value);
@@ -332,7 +340,8 @@ fn decode<B: Fields>(call: &Call) -> Result<(B, Vec<String>), Error> {
     }
     let body = B::decode(&mut input)?;
     let mut warnings = Vec::new();
-    let unknown = input.unknown();
+    let mut unknown = input.unknown();
+    unknown.retain(|name| !known.contains(&name.as_str()));
     if !unknown.is_empty() {
         warnings.push(format!("Endpoint ignored these unrecognized parameters: [{}]", unknown.join(" ")));
     }
@@ -367,7 +376,9 @@ impl<E: Send + Sync + 'static> Routes<E> {
     /// Adds a path; `with` gives it its operations.
     #[must_use]
     pub fn route(mut self, pattern: &'static str, with: impl FnOnce(Route<E>) -> Route<E>) -> Self {
-        let route = with(Route::new(pattern));
+        let mut route = with(Route::new(pattern));
+        let fields = route.verbs.iter().flat_map(|(_, verb)| (verb.schema)());
+        route.fields = fields.map(|field| field.name).collect();
         let head = match route.segments.first() {
             Some(Segment::Literal(literal)) => literal,
             _ => "",
@@ -434,12 +445,14 @@ impl<E: Send + Sync + 'static> Routes<E> {
             Operation::Create => Operation::Update,
             other => other,
         };
-        let verb = self
-            .routes
-            .get(matched.index)
-            .and_then(|route| route.verbs.iter().find(|(known, _)| *known == operation));
-        let Some((_, verb)) = verb else { return Box::pin(async { Err(Error::unsupported_operation()) }) };
-        let answer = (verb.handler)(engine, call);
+        let verb = self.routes.get(matched.index).and_then(|route| {
+            let verb = route.verbs.iter().find(|(known, _)| *known == operation);
+            verb.map(|(_, verb)| (Arc::clone(&route.fields), verb))
+        });
+        let Some((fields, verb)) = verb else {
+            return Box::pin(async { Err(Error::unsupported_operation()) });
+        };
+        let answer = (verb.handler)(engine, call, fields);
         if !matched.has_existence || operation != Operation::Update {
             return answer;
         }
@@ -573,6 +586,30 @@ mod tests {
         ] {
             assert_eq!(table.matching(path).map(|matched| matched.pattern), Some(pattern), "{path}");
         }
+    }
+
+    #[test]
+    fn a_field_of_another_operation_of_the_path_is_no_unknown_one() {
+        let call = |query: &[(&str, &str)]| Call {
+            query: query.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+            request_id: String::new(),
+            operation: Operation::Read,
+            path: "roles/web".to_owned(),
+            captures: Captures::new(),
+            body: bytes::Bytes::new(),
+            connection: crate::request::Connection::default(),
+            mount_path: "sample/".to_owned(),
+            authorized: None,
+            presented: None,
+            now: jiff::Timestamp::UNIX_EPOCH,
+        };
+        let known = ["ttl"];
+        let warnings = |query| decode::<NoFields>(&call(query), &known).unwrap().1;
+        assert!(warnings(&[("ttl", "5")]).is_empty());
+        assert_eq!(
+            warnings(&[("ttl", "5"), ("x", "1")]),
+            ["Endpoint ignored these unrecognized parameters: [x]"]
+        );
     }
 
     #[test]

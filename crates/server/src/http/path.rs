@@ -51,7 +51,8 @@ pub(super) fn target(raw: &str) -> Target {
     Target::Api(decoded.into_owned())
 }
 
-fn escapes_are_whole(path: &str) -> bool {
+/// Whether each `%` begins an escape.
+pub(super) fn escapes_are_whole(path: &str) -> bool {
     path.split('%').skip(1).all(|part| {
         let mut bytes = part.bytes();
         let digit = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_hexdigit());

@@ -10,6 +10,7 @@ use hyper::{Method, StatusCode};
 use serde_json::{Map, Value};
 
 use super::answer::Refused;
+use super::path::escapes_are_whole;
 
 /// The request that head and path describe; body and connection are still missing.
 ///
@@ -17,7 +18,7 @@ use super::answer::Refused;
 /// The response, if the request means nothing.
 pub(super) fn request(head: &Parts, path: String) -> Result<Request, Refused> {
     let mut query = match head.uri.query() {
-        Some(query) => url::form_urlencoded::parse(query.as_bytes()).into_owned().collect(),
+        Some(query) => parameters(query),
         None => Vec::new(),
     };
     let operation = operation(head, &path, &mut query)?;
@@ -44,6 +45,13 @@ pub(super) fn request(head: &Parts, path: String) -> Result<Request, Refused> {
 fn wants_open_metrics(headers: &HeaderMap) -> bool {
     let accepted = headers.get(ACCEPT).map(|value| value.as_bytes()).unwrap_or_default();
     accepted.starts_with(b"application/openmetrics-text")
+}
+
+/// The parameters of a query. As on the peer, one that is not properly encoded does not count.
+fn parameters(query: &str) -> Vec<(String, String)> {
+    let sound = |pair: &&str| !pair.contains(';') && escapes_are_whole(pair);
+    let pairs = query.split('&').filter(sound);
+    pairs.flat_map(|pair| url::form_urlencoded::parse(pair.as_bytes()).into_owned()).collect()
 }
 
 /// The operation; its own parameters are taken out of the query.
@@ -254,10 +262,10 @@ mod tests {
             assert_eq!(request.path, "a/b/", "{method}");
             assert_eq!(request.query, [("after".to_owned(), "x".to_owned())], "{method}");
         }
-        let request = ask("GET", "/v1/a?list=false&x=%zz+y", &[]).expect("valid");
+        let request = ask("GET", "/v1/a?list=false&x=%zz+y&z=1;w=2&v=%20+y", &[]).expect("valid");
         assert_eq!(
             request.query,
-            [("list".to_owned(), "false".to_owned()), ("x".to_owned(), "%zz y".to_owned())]
+            [("list".to_owned(), "false".to_owned()), ("v".to_owned(), "  y".to_owned())]
         );
     }
 
