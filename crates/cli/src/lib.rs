@@ -42,8 +42,17 @@ pub fn main() -> ExitCode {
 }
 
 /// Runs the command that `args` name and returns its exit code: 0 if all went well, 1 if something is wrong
-/// here, 2 if something is wrong with the server or its answer, 127 if there is no such command.
+/// here, 2 if something is wrong with the server or its answer, 127 if there is no such command. Whatever
+/// the command came to, it is 1 if its output could not be written: that may have been the only copy of a key.
 pub fn run(args: &[String], ui: &mut Ui) -> u8 {
+    let code = dispatch(args, ui);
+    let Some(error) = ui.write_error.take() else { return code };
+    ui.error(&format!("Error writing output: {error}"));
+    1
+}
+
+/// Finds the command and runs it, and explains its failure.
+fn dispatch(args: &[String], ui: &mut Ui) -> u8 {
     let only =
         |name: &[&str]| args.len() == 1 && args.first().is_some_and(|arg| name.contains(&arg.as_str()));
     if only(&["-v", "-version", "--version"]) {

@@ -1,7 +1,7 @@
 //! The terminal, or what stands in for it in a test.
 
 use std::fmt;
-use std::io::{IsTerminal, Read, Write};
+use std::io::{self, ErrorKind, IsTerminal, Read, Write};
 use std::path::PathBuf;
 
 use chancery_api::Secret;
@@ -30,6 +30,8 @@ pub struct Ui {
     pub env: Variables,
     /// The folder that holds the token file.
     pub home: Option<PathBuf>,
+    /// Why output was lost, the first time that it was. [`crate::run`] ends with it.
+    pub write_error: Option<io::Error>,
 }
 
 impl fmt::Debug for Ui {
@@ -52,27 +54,38 @@ impl Ui {
         let plain = plain.into_iter().any(|name| env(name).is_some_and(|value| !value.is_empty()));
         Self {
             program,
-            stdin: Box::new(std::io::stdin()),
-            stdout: Box::new(std::io::stdout()),
-            stderr: Box::new(std::io::stderr()),
-            stdin_is_terminal: std::io::stdin().is_terminal(),
-            stdout_is_terminal: std::io::stdout().is_terminal(),
-            colour: std::io::stderr().is_terminal() && !plain,
+            stdin: Box::new(io::stdin()),
+            stdout: Box::new(io::stdout()),
+            stderr: Box::new(io::stderr()),
+            stdin_is_terminal: io::stdin().is_terminal(),
+            stdout_is_terminal: io::stdout().is_terminal(),
+            colour: io::stderr().is_terminal() && !plain,
             env: Box::new(env),
             home: std::env::home_dir(),
+            write_error: None,
         }
     }
 
-    /// A line, or several, of what was asked for. A reader that has gone away is no error.
+    /// A line, or several, of what was asked for.
     pub fn output(&mut self, text: &str) {
-        drop(writeln!(self.stdout, "{text}"));
-        drop(self.stdout.flush());
+        let written = writeln!(self.stdout, "{text}").and_then(|()| self.stdout.flush());
+        self.remember(written);
     }
 
     /// The same without an end of line.
     pub fn raw(&mut self, bytes: &[u8]) {
-        drop(self.stdout.write_all(bytes));
-        drop(self.stdout.flush());
+        let written = self.stdout.write_all(bytes).and_then(|()| self.stdout.flush());
+        self.remember(written);
+    }
+
+    /// The command goes on after output was lost, as what it does at the server must not stop half way; the
+    /// run's end says that it was. A reader that has gone away wanted no more, and is no error.
+    fn remember(&mut self, written: io::Result<()>) {
+        if let Err(error) = written
+            && error.kind() != ErrorKind::BrokenPipe
+        {
+            self.write_error.get_or_insert(error);
+        }
     }
 
     /// What went wrong.
@@ -120,5 +133,36 @@ impl Ui {
         let mut text = String::new();
         self.stdin.read_to_string(&mut text).map_err(|error| error.to_string())?;
         Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Output to which each write fails with the next of these.
+    struct Failing(Vec<ErrorKind>);
+
+    impl Write for Failing {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(self.0.pop().unwrap_or(ErrorKind::Other).into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn the_first_loss_of_output_is_remembered_and_a_reader_that_has_gone_away_is_none() {
+        let kinds = vec![ErrorKind::QuotaExceeded, ErrorKind::StorageFull, ErrorKind::BrokenPipe];
+        let mut ui = Ui { stdout: Box::new(Failing(kinds)), ..Ui::system("chancery".to_owned()) };
+        let kind = |ui: &Ui| ui.write_error.as_ref().map(io::Error::kind);
+        ui.output("x");
+        assert_eq!(kind(&ui), None);
+        ui.raw(b"x");
+        assert_eq!(kind(&ui), Some(ErrorKind::StorageFull));
+        ui.output("x");
+        assert_eq!(kind(&ui), Some(ErrorKind::StorageFull));
     }
 }

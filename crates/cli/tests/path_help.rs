@@ -43,6 +43,7 @@ fn run(address: &str, arguments: &[&str]) -> String {
             _ => None,
         }),
         home: None,
+        write_error: None,
     };
     let owned: Vec<String> = arguments.iter().map(|&argument| argument.to_owned()).collect();
     let code = chancery_cli::run(&owned, &mut ui);

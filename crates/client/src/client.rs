@@ -126,9 +126,10 @@ impl Client {
 
     /// Sends a request, with repetitions as configured.
     ///
-    /// A 412, 429 or 5xx and a lost connection are repeated after growing pauses of a second or so, or
-    /// after what `Retry-After` says. A write whose answer was lost is not repeated: it may have worked.
-    /// All of this together takes no longer than the configured timeout.
+    /// A 412, 429 or 503 and a connection that could not be made are repeated after growing pauses of a
+    /// second or so, or after what `Retry-After` says; a read also after any other 5xx but 501, and if its
+    /// answer was lost. A write is not repeated then: it may have worked. All of this together takes no
+    /// longer than the configured timeout.
     ///
     /// # Errors
     /// The server refused (4xx, 5xx), or there is no answer.
@@ -148,7 +149,9 @@ impl Client {
             self.pace().await;
             let result = self.exchange(prepared).await;
             let pause = match &result {
-                Ok(response) if is_worth_repeating(response.status) => backoff(Some(response), attempts),
+                Ok(response) if is_worth_repeating(request, response.status) => {
+                    backoff(Some(response), attempts)
+                }
                 Err(Error::Transport { kind: Loss::Connect, .. }) => backoff(None, attempts),
                 Err(Error::Transport { kind: Loss::Other, .. }) if request.is_read() => {
                     backoff(None, attempts)
@@ -342,8 +345,10 @@ fn nothing_there(request: &Request, error: Error) -> Result<Option<Answer>, Erro
     Ok(None)
 }
 
-fn is_worth_repeating(status: u16) -> bool {
-    matches!(status, 412 | 429) || (status >= 500 && status != 501)
+/// By 412, 429 and 503 the server says that it did not act. Any other 5xx, its own or that of a proxy, leaves
+/// open what came of the request; to a read that does not matter.
+fn is_worth_repeating(request: &Request, status: u16) -> bool {
+    matches!(status, 412 | 429 | 503) || (request.is_read() && status >= 500 && status != 501)
 }
 
 /// What the server asks for, at most a minute; else one to one and a half seconds for each attempt so far,

@@ -37,7 +37,8 @@ pub struct Config {
     pub danger_skip_verify: bool,
     /// How long a request may take, with all its repetitions; zero is without limit. Default one minute.
     pub timeout: Duration,
-    /// How often a request is repeated after 412, 429, 5xx or a lost connection. Default 2.
+    /// How often a request is repeated after 412, 429, 503 or a failed connection, and a read after any 5xx
+    /// but 501 or a lost answer too. Default 2.
     pub max_retries: u32,
     /// How long a wrapped answer is kept; `None` asks for plain answers.
     pub wrap_ttl: Option<Duration>,

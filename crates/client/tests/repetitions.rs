@@ -25,14 +25,35 @@ async fn times_asked(status: u16, request: &Request, max_retries: u32) -> usize 
 
 #[tokio::test]
 async fn statuses_that_may_pass_are_asked_again_and_others_are_final() {
-    for status in [412, 429, 500, 502, 503] {
-        assert_eq!(times_asked(status, &Request::read("x"), 2).await, 3, "{status}");
-        // The server said that it did not act.
-        assert_eq!(times_asked(status, &write(), 2).await, 3, "{status}");
+    for status in [412, 429, 500, 502, 503, 504] {
+        for read in [Request::read("x"), Request::list("x"), Request::scan("x")] {
+            assert_eq!(times_asked(status, &read, 2).await, 3, "{status} {read:?}");
+        }
         assert_eq!(times_asked(status, &Request::read("x"), 0).await, 1, "{status}");
     }
     for status in [400, 403, 404, 405, 501] {
         assert_eq!(times_asked(status, &Request::read("x"), 2).await, 1, "{status}");
+        assert_eq!(times_asked(status, &write(), 2).await, 1, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_write_is_asked_again_only_if_the_server_said_that_it_did_not_act() {
+    let body = serde_json::json!({ "a": "b" });
+    let writes = [
+        write(),
+        Request::post("x", &body).unwrap(),
+        Request::patch("x", &body).unwrap(),
+        Request::delete("x"),
+    ];
+    for request in writes {
+        for status in [412, 429, 503] {
+            assert_eq!(times_asked(status, &request, 2).await, 3, "{status} {request:?}");
+        }
+        // It may have worked: a proxy says 502 or 504 of an answer that it lost, too.
+        for status in [500, 502, 504, 507] {
+            assert_eq!(times_asked(status, &request, 2).await, 1, "{status} {request:?}");
+        }
     }
 }
 

@@ -52,7 +52,8 @@ pub(super) const COMMANDS: &[Command] = &[Command {
     usage: "[options]",
     help: "Starts a server. A new one is initialised with \"operator init\"; after each start it is unsealed with \
            \"operator unseal\", unless its seal does that by itself. SIGINT and SIGTERM end it in order, SIGHUP has it \
-           read its TLS certificates again.\n\nStart with a configuration:\n\n\
+           read its TLS certificates again and open its audit files anew, so that they can be rotated.\n\n\
+           Start with a configuration:\n\n\
            $ {p} server -config=/etc/chancery/config.hcl\n\nTry things out:\n\n\
            $ {p} server -dev -dev-root-token-id=root",
     flags: &[("Command Options", FLAGS), ("Dev Options", DEV)],

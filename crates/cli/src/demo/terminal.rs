@@ -45,6 +45,7 @@ pub(super) fn recording(
         colour: false,
         env: Box::new(move |name| variables.get(name).cloned()),
         home: None,
+        write_error: None,
     };
     (ui, stdout, stderr)
 }
