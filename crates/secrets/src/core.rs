@@ -21,6 +21,7 @@ use crate::response::{Answer, Response};
 use crate::route::{Flags, Matched};
 use crate::sys::{self, Sys};
 use crate::token::{Authorized, Outside, Spend, TokenEngine, TokenEntry, TokenStore};
+use crate::under_way::UnderWay;
 use crate::wrapping;
 
 /// What the operator configured of the server itself.
@@ -57,6 +58,9 @@ pub struct Core {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) config: CoreConfig,
     active: RwLock<Option<Arc<Active>>>,
+    /// Held on every way from sealed to unsealed and back, so that these come one after another.
+    pub(crate) sealing: tokio::sync::Mutex<()>,
+    under_way: Arc<UnderWay>,
     sys: Arc<Sys>,
     measures: RequestMeasures,
     measured: OnceLock<Box<Measured>>,
@@ -113,6 +117,8 @@ impl Core {
             clock,
             config,
             active: RwLock::new(None),
+            sealing: tokio::sync::Mutex::new(()),
+            under_way: Arc::default(),
             sys: Arc::new(Sys::new(core.clone())),
             measures: RequestMeasures::new(),
             measured: OnceLock::new(),
@@ -132,10 +138,30 @@ impl Core {
 
     /// The only way in.
     ///
+    /// What was begun is finished, also if the caller goes away and drops the future: a commit that is under
+    /// way becomes durable in any case, and then what is kept in memory has to follow.
+    ///
+    /// # Errors
+    /// What is refused, and what fails.
+    pub async fn handle(self: &Arc<Self>, request: Request) -> Result<Answer, Error> {
+        let (core, begun) = (Arc::clone(self), self.under_way.begin());
+        let answering = tokio::spawn(async move {
+            let answer = core.answer(request).await;
+            drop(begun);
+            answer
+        });
+        answering.await.unwrap_or_else(|panicked| Err(Error::internal("internal error", panicked)))
+    }
+
+    /// Returns once no request is under way.
+    pub async fn settled(&self) {
+        self.under_way.settled().await;
+    }
+
     /// One line a step, in the peer's order: a use of the token is spent even when its policies then
     /// refuse, refused requests are audited, and a path that nobody mounted says so only to those
     /// who may ask.
-    pub async fn handle(&self, request: Request) -> Result<Answer, Error> {
+    async fn answer(&self, request: Request) -> Result<Answer, Error> {
         let now = self.clock.now();
         if let Some(answer) = self.answer_while_sealed(&request, now).await {
             return answer;
@@ -560,6 +586,12 @@ impl Active {
             let registered =
                 self.leases.register(*terms, &point.mount, &request.path, authorized.token(), now).await?;
             answer.lease = registered;
+            if let Caller::Token { last_use: true, .. } = caller {
+                // The lease ends with the token, before the caller could use what it was given.
+                return Err(Error::invalid(
+                    "Secret cannot be returned; token had one use left, so leased credentials were immediately revoked.",
+                ));
+            }
         }
         let wraps = target.matched().is_none_or(|matched| !matched.flags.wrapping);
         if let Some(ttl) = request.wrap_ttl.filter(|ttl| wraps && !ttl.is_zero())

@@ -28,6 +28,7 @@ pub mod route;
 mod sealing;
 pub mod sys;
 pub mod token;
+mod under_way;
 pub mod wrapping;
 
 pub use core::{Core, CoreConfig};

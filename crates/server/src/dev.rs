@@ -164,9 +164,14 @@ fn store_token(token: &Secret) -> Result<(), StartError> {
     write_private(&path, token.expose().as_bytes()).map_err(|source| StartError::File { path, source })
 }
 
+/// Writes a file that only its owner may read, whatever was there before: a new file takes its place, since
+/// an old one would keep its mode and whoever has it open.
 fn write_private(path: &Path, content: &[u8]) -> io::Result<()> {
-    use std::os::unix::fs::OpenOptionsExt;
-    let mut file =
-        std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    file.write_all(content)
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Such a file has mode 0600 from its creation, and goes away if it does not get its place.
+    let mut draft = tempfile::Builder::new().prefix(".vault-").suffix(".tmp").tempfile_in(folder)?;
+    draft.write_all(content)?;
+    draft.as_file().sync_all()?;
+    draft.persist(path).map_err(|error| error.error)?;
+    Ok(())
 }

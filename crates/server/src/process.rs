@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::config::Config;
@@ -19,6 +20,7 @@ pub async fn run(config: Config, dev: Option<DevOptions>) -> Result<(), StartErr
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
+    raise_open_files();
     let signals = Signals::install()?;
     let summary = Summary::of(&config);
     let (running, banner, made) = match dev {
@@ -37,6 +39,18 @@ pub async fn run(config: Config, dev: Option<DevOptions>) -> Result<(), StartErr
     running.shutdown().await;
     drop(made);
     Ok(())
+}
+
+/// Takes as many open files as the system grants. Each connection is one, and the 1024 that a process has at
+/// first are for programs that cannot count further.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current == limit.maximum {
+        return;
+    }
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, limit = ?limit.current, "cannot raise the limit of open files");
+    }
 }
 
 fn print(text: &str) {
@@ -100,5 +114,22 @@ impl Summary {
         }
         text.push('\n');
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_files_as_the_system_grants_may_be_open() {
+        let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+        // Only a little lower, for the sake of the other tests in this process.
+        let lower = Rlimit { current: maximum.map(|most| most - 1), maximum };
+        setrlimit(Resource::Nofile, lower).expect("lowered");
+        raise_open_files();
+        assert_eq!(getrlimit(Resource::Nofile).current, maximum);
+        raise_open_files();
+        assert_eq!(getrlimit(Resource::Nofile).current, maximum);
     }
 }

@@ -75,7 +75,7 @@ pub async fn start(config: Config) -> Result<Running, StartError> {
     let secure = listeners.first().is_some_and(|listener| listener.tls().is_some());
 
     // Before anything that measures itself is made.
-    let prometheus = !config.telemetry.prometheus_retention.is_zero();
+    let prometheus = config.telemetry.prometheus;
     let metrics = Metrics::install(&config.telemetry.metrics_prefix);
 
     let backend = backend(&config.storage)?;
@@ -145,6 +145,10 @@ impl Running {
             if let Err(error) = task.await {
                 tracing::error!(%error, "a task ended badly");
             }
+        }
+        // Requests outlive their connections: what was begun is finished.
+        if tokio::time::timeout(DRAIN, core.settled()).await.is_err() {
+            tracing::warn!("requests were still under way when the server was sealed");
         }
         core.seal().await;
         if let Some(path) = pid_file {

@@ -161,7 +161,8 @@ impl Barrier {
 
     /// Takes one key share. The barrier opens with the one that meets the threshold.
     ///
-    /// Answers whether it is open now. Shares for an open barrier change nothing.
+    /// Answers whether it was this share that opened it. Shares for an open barrier change nothing, and nobody
+    /// looks at what they are.
     ///
     /// # Errors
     /// A refused share, or a combined key that is not this store's; then the collection starts again.
@@ -171,7 +172,7 @@ impl Barrier {
         }
         let mut unsealing = self.unsealing.lock().await;
         if !self.is_sealed() {
-            return Ok(true);
+            return Ok(false);
         }
         let record = self.record().await?;
         let scheme = record.scheme()?;

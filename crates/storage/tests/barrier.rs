@@ -173,6 +173,9 @@ async fn sealing_closes_every_view_and_shares_open_it_again() {
     let status = again.status().await.unwrap();
     assert_eq!((status.progress, status.nonce.len(), status.sealed), (1, 36, true));
     assert!(again.provide_share(&shares[0]).await.unwrap());
+    for share in [shares[1].to_vec(), vec![7; 33]] {
+        assert!(!again.provide_share(&share).await.unwrap(), "it was open before");
+    }
     let view = again.unsealed().unwrap().view("mount").unwrap();
     assert_eq!(**view.get("c", &"x".into()).await.unwrap().unwrap().value, *b"value");
     assert_eq!(again.status().await.unwrap().progress, 0);

@@ -31,6 +31,28 @@ async fn folder_and_files_are_for_this_user_only() {
     }
 }
 
+/// In a process of its own, whose working directory is no other test's.
+#[test]
+fn nested_and_relative_paths_are_created() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", "child_opens_nested_and_relative_paths", "--ignored", "--nocapture"]);
+    assert!(child.current_dir(folder.path()).status().unwrap().success());
+    for path in ["one", "two/three/four", "five"] {
+        assert!(folder.path().join(path).join("store.db").is_file(), "{path}");
+    }
+}
+
+#[tokio::test]
+#[ignore = "run by nested_and_relative_paths_are_created in a process of its own"]
+async fn child_opens_nested_and_relative_paths() {
+    let absolute = std::env::current_dir().unwrap().join("two/three/four");
+    for path in [Path::new("one"), absolute.as_path(), Path::new("./five"), Path::new("one")] {
+        let store = Embedded::open(path).unwrap();
+        put(&store, "a", b"1".to_vec()).await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_second_opener_is_told_who_holds_the_store() {
     let folder = tempfile::tempdir().unwrap();

@@ -18,7 +18,7 @@ pub struct ListenerConfig {
     pub tls: Option<TlsConfig>,
     /// The longest body, in bytes.
     pub max_request_size: usize,
-    /// The longest time for one request.
+    /// The longest time for reading the body of a request.
     pub max_request_duration: Duration,
     /// The longest time for the TLS handshake.
     pub handshake_timeout: Duration,
@@ -180,7 +180,14 @@ fn listener(
         None => false,
     };
     if let Some(telemetry) = telemetry {
-        telemetry.finish(&["metrics_path", "disallow_metrics", "metrics_only"], warnings);
+        // Passed over, these would serve what the operator wanted to keep away from this address.
+        for (key, served) in [("metrics_only", "the whole API"), ("disallow_metrics", "metrics")] {
+            if telemetry.boolean(key)? == Some(true) {
+                let message = format!("{key} is not offered: the listener would serve {served} all the same");
+                return telemetry.fail(telemetry.position_of(key), message);
+            }
+        }
+        telemetry.finish(&["metrics_path"], warnings);
     }
     let listener = ListenerConfig {
         tls: tls(&block, unix)?,
@@ -188,9 +195,7 @@ fn listener(
             None | Some(0) => defaults.max_request_size,
             Some(size) => usize::try_from(size).unwrap_or(usize::MAX),
         },
-        max_request_duration: block
-            .duration("max_request_duration")?
-            .unwrap_or(defaults.max_request_duration),
+        max_request_duration: nonzero(block.duration("max_request_duration")?, defaults.max_request_duration),
         handshake_timeout: nonzero(block.duration("http_read_header_timeout")?, defaults.handshake_timeout),
         idle_timeout: nonzero(block.duration("http_idle_timeout")?, defaults.idle_timeout),
         forwarded: forwarded(&block)?,

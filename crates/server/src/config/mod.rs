@@ -28,8 +28,6 @@ pub struct Config {
     pub seal: SealConfig,
     /// The address that clients shall use, as `sys/leader` tells it.
     pub api_addr: Option<String>,
-    /// The address for other nodes; kept for the record.
-    pub cluster_addr: Option<String>,
     /// A name for people.
     pub cluster_name: Option<String>,
     /// What is measured, and how it is told.
@@ -40,7 +38,7 @@ pub struct Config {
     pub log_level: LogLevel,
     /// How it is written.
     pub log_format: LogFormat,
-    /// Where to, instead of standard output.
+    /// Where to, instead of standard error.
     pub log_file: Option<PathBuf>,
     /// First lifetime of tokens and leases where nothing else is said.
     pub default_lease_ttl: Ttl,
@@ -48,8 +46,6 @@ pub struct Config {
     pub max_lease_ttl: Ttl,
     /// A file that holds the process's number while it runs.
     pub pid_file: Option<PathBuf>,
-    /// Whether `sys/raw` is offered.
-    pub raw_storage_endpoint: bool,
     /// What the operator should know about the files.
     pub warnings: Vec<String>,
 }
@@ -92,16 +88,14 @@ pub enum SealConfig {
 pub struct Telemetry {
     /// Put this before each name.
     pub metrics_prefix: String,
-    /// Forget Prometheus series that have not moved for so long; zero switches the format off.
-    pub prometheus_retention: std::time::Duration,
+    /// Whether metrics are offered in Prometheus' format: they are, unless `prometheus_retention_time` is
+    /// zero. Any other time means the same, since series that have not moved are not forgotten.
+    pub prometheus: bool,
 }
 
 impl Default for Telemetry {
     fn default() -> Self {
-        Self {
-            metrics_prefix: "vault".to_owned(),
-            prometheus_retention: std::time::Duration::from_secs(24 * 3600),
-        }
+        Self { metrics_prefix: "vault".to_owned(), prometheus: true }
     }
 }
 
@@ -205,6 +199,7 @@ const ELSEWHERE: &[&str] = &[
     "allow_audit_log_prefixing",
     "administrative_namespace_path",
     "cache_size",
+    "cluster_addr",
     "default_max_request_duration",
     "detect_deadlocks",
     "disable_cache",
@@ -233,6 +228,7 @@ const ELSEWHERE: &[&str] = &[
     "plugin_file_permissions",
     "plugin_file_uid",
     "plugin_tmpdir",
+    "raw_storage_endpoint",
     "service_registration",
     "user_lockout",
 ];
@@ -246,7 +242,6 @@ impl Config {
             storage,
             seal: SealConfig::Shamir,
             api_addr: None,
-            cluster_addr: None,
             cluster_name: None,
             telemetry: Telemetry::default(),
             ui: false,
@@ -256,7 +251,6 @@ impl Config {
             default_lease_ttl: Ttl::hours(768),
             max_lease_ttl: Ttl::hours(768),
             pid_file: None,
-            raw_storage_endpoint: false,
             warnings: Vec::new(),
         }
     }
@@ -332,7 +326,6 @@ impl Config {
         }
         let text = |key| Ok::<_, ConfigError>(block.text(key)?.map(str::to_owned));
         self.api_addr = text("api_addr")?.or(self.api_addr.take());
-        self.cluster_addr = text("cluster_addr")?.or(self.cluster_addr.take());
         self.cluster_name = text("cluster_name")?.or(self.cluster_name.take());
         self.ui = block.boolean("ui")?.unwrap_or(self.ui);
         self.log_level = block.word("log_level", &LOG_LEVELS)?.unwrap_or(self.log_level);
@@ -341,8 +334,6 @@ impl Config {
         self.default_lease_ttl = block.duration("default_lease_ttl")?.map_or(self.default_lease_ttl, Ttl);
         self.max_lease_ttl = block.duration("max_lease_ttl")?.map_or(self.max_lease_ttl, Ttl);
         self.pid_file = text("pid_file")?.map(PathBuf::from).or(self.pid_file.take());
-        self.raw_storage_endpoint =
-            block.boolean("raw_storage_endpoint")?.unwrap_or(self.raw_storage_endpoint);
         // Accepted for the sake of existing files. Memory is not locked: keys zero themselves, and swap
         // is the operator's to encrypt or to switch off.
         block.boolean("disable_mlock")?;
@@ -418,13 +409,19 @@ fn seal_of(block: &Block<'_>, warnings: &mut Vec<String>) -> Result<Option<SealC
     Ok(Some(seal))
 }
 
+/// A key and the name it goes by: both, or neither.
 fn static_key(
     block: &Block<'_>,
     id: &'static str,
     key: &'static str,
 ) -> Result<Option<StaticKey>, ConfigError> {
-    let (Some(id), Some(material)) = (block.text(id)?, block.text(key)?) else { return Ok(None) };
     let position = block.position_of(key);
+    let (id, material) = match (block.text(id)?, block.text(key)?) {
+        (Some(id), Some(material)) => (id, material),
+        (None, None) => return Ok(None),
+        (Some(_), None) => return block.fail(block.position_of(id), format!("{id} needs {key} beside it")),
+        (None, Some(_)) => return block.fail(position, format!("{key} needs {id} beside it")),
+    };
     let material = match indirect(material) {
         Ok(material) => material,
         Err(error) => return block.fail(position, format!("{key}: {error}")),
@@ -450,9 +447,9 @@ fn telemetry_of(block: &Block<'_>, warnings: &mut Vec<String>) -> Result<Telemet
     let defaults = Telemetry::default();
     let telemetry = Telemetry {
         metrics_prefix: block.text("metrics_prefix")?.map_or(defaults.metrics_prefix, str::to_owned),
-        prometheus_retention: block
+        prometheus: block
             .duration("prometheus_retention_time")?
-            .unwrap_or(defaults.prometheus_retention),
+            .map_or(defaults.prometheus, |retention| !retention.is_zero()),
     };
     // Names never carry the host's name here.
     block.boolean("disable_hostname")?;

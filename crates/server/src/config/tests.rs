@@ -47,7 +47,7 @@ fn a_usual_file_is_understood() {
     assert!(config.ui && matches!(config.seal, SealConfig::Static(_)));
     assert_eq!((config.default_lease_ttl, config.max_lease_ttl), (Ttl::hours(1), Ttl::hours(2)));
     assert_eq!((config.log_level, config.log_format), (LogLevel::Debug, LogFormat::Json));
-    assert_eq!(config.telemetry.prometheus_retention, Duration::from_secs(30));
+    assert!(config.telemetry.prometheus);
     assert_eq!(config.warnings, Vec::<String>::new());
     let [tls, plain, unix] = config.listeners.as_slice() else { panic!("three listeners") };
     let expected = TlsConfig {
@@ -190,6 +190,15 @@ fn wrong_listeners_are_errors() {
             "tls_disable = true x_forwarded_for_authorized_addrs = [\"x\"]",
             "2:72: \"x\" is neither an address nor a network",
         ),
+        (
+            "tls_disable = true telemetry { metrics_only = true }",
+            "2:64: metrics_only is not offered: the listener would serve the whole API all the same",
+        ),
+        (
+            "tls_disable = true telemetry { disallow_metrics = true }",
+            "2:68: disallow_metrics is not offered: the listener would serve metrics all the same",
+        ),
+        ("tls_disable = true telemetry { metrics_only = 7 }", "2:64: metrics_only must be true or false"),
     ];
     for (text, expected) in cases {
         let error = listener(text).expect_err(text);
@@ -199,6 +208,47 @@ fn wrong_listeners_are_errors() {
     assert!(
         error.ends_with("unsupported listener type \"udp\": offered are \"tcp\" and \"unix\""),
         "{error}"
+    );
+}
+
+#[test]
+fn what_is_not_offered_may_be_switched_off() {
+    let text = "storage \"inmem\" {} listener \"tcp\" { tls_disable = true telemetry { metrics_only = false disallow_metrics = false } }";
+    assert_eq!(parse(text).expect("valid").warnings, Vec::<String>::new());
+}
+
+#[test]
+fn zero_is_the_usual_time() {
+    let usual = ListenerConfig::new(Bind::Tcp("127.0.0.1:8200".into()));
+    let keys = "max_request_duration = 0 http_read_header_timeout = 0 http_idle_timeout = \"0s\"";
+    assert_eq!(listener(&format!("tls_disable = true {keys}")), Ok(usual));
+    let given = listener("tls_disable = true max_request_duration = \"5s\"").expect("valid");
+    assert_eq!(given.max_request_duration, Duration::from_secs(5));
+}
+
+#[test]
+fn no_retention_switches_the_format_of_prometheus_off() {
+    for (text, expected) in [
+        ("", true),
+        ("telemetry {}", true),
+        ("telemetry { prometheus_retention_time = \"24h\" }", true),
+        ("telemetry { prometheus_retention_time = 0 }", false),
+        ("telemetry { prometheus_retention_time = \"0s\" }", false),
+    ] {
+        let config = parse(&format!("storage \"inmem\" {{}} {text}")).expect(text);
+        assert_eq!(config.telemetry.prometheus, expected, "{text}");
+    }
+}
+
+#[test]
+fn keys_of_features_that_are_not_here_have_no_effect() {
+    let text = "storage \"inmem\" {}\nraw_storage_endpoint = true\ncluster_addr = \"https://a:8201\"";
+    assert_eq!(
+        parse(text).expect("valid").warnings,
+        [
+            "field raw_storage_endpoint has no effect here; found in configuration at c.hcl:2:1",
+            "field cluster_addr has no effect here; found in configuration at c.hcl:3:1",
+        ]
     );
 }
 
@@ -213,6 +263,32 @@ fn proxies_are_believed_only_if_listed() {
         reject_not_authorized: true,
     };
     assert_eq!(forwarded.expect("valid").forwarded, Some(expected));
+}
+
+#[test]
+fn a_static_key_has_a_name_and_a_name_has_a_key() {
+    let key = "0".repeat(64);
+    let current = format!("current_key_id = \"a\" current_key = \"{key}\"");
+    for (keys, expected) in [
+        (format!("{current}\nprevious_key_id = \"b\""), "2:19: previous_key_id needs previous_key beside it"),
+        (
+            format!("{current}\nprevious_key = \"{key}\""),
+            "2:16: previous_key needs previous_key_id beside it",
+        ),
+        (
+            format!("{current}\nprevious_key_id = \"b\" previous_key = \"\""),
+            "2:19: previous_key_id needs previous_key beside it",
+        ),
+        ("\ncurrent_key_id = \"a\"".to_owned(), "2:18: current_key_id needs current_key beside it"),
+    ] {
+        let error = parse(&format!("storage \"inmem\" {{}} seal \"static\" {{ {keys} }}")).expect_err(&keys);
+        assert_eq!(error.to_string(), format!("error loading configuration from c.hcl:{expected}"));
+    }
+    let both = format!("{current} previous_key_id = \"b\" previous_key = \"{}\"", "1".repeat(64));
+    for keys in [both, format!("{current} previous_key_id = \"\" previous_key = \"\"")] {
+        let config = parse(&format!("storage \"inmem\" {{}} seal \"static\" {{ {keys} }}")).expect(&keys);
+        assert!(matches!(config.seal, SealConfig::Static(_)));
+    }
 }
 
 #[test]

@@ -79,9 +79,18 @@ impl Refused {
         Self::new(StatusCode::BAD_REQUEST, message)
     }
 
+    /// 503, for now.
+    pub(super) fn busy() -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "too many large requests at the moment; try again shortly")
+    }
+
     pub(super) fn response(&self) -> HttpResponse {
         let messages = Some(&self.message).filter(|message| !message.is_empty());
-        errors(self.status, &messages.into_iter().collect::<Vec<_>>())
+        let mut response = errors(self.status, &messages.into_iter().collect::<Vec<_>>());
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
     }
 }
 

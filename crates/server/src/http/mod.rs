@@ -9,14 +9,16 @@ mod vault;
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use chancery_secrets::core::Core;
 use chancery_secrets::{Connection, Operation, Request};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use hyper::header::{HOST, HeaderMap};
 use hyper::http::request::Parts;
 use hyper::{Method, StatusCode, Version};
+
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::config::ListenerConfig;
 use crate::metrics::Metrics;
@@ -111,11 +113,14 @@ impl Service {
             Asked::Presence => return Ok(answer::empty(StatusCode::OK)),
         };
         request.headers = vault::audited_headers(&head, &self.core.audited_headers());
+        let mut room = None;
         if matches!(request.operation, Operation::Update | Operation::Patch) {
-            let body = read(body, listener).await?;
+            let body = read(body, listener, &mut room).await?;
             request.body = body_as_json(&head.headers, body);
         }
-        Ok(self.ask(request, &head.headers).await)
+        let response = self.ask(request, &head.headers).await;
+        drop(room);
+        Ok(response)
     }
 
     async fn ask(&self, request: Request, headers: &HeaderMap) -> HttpResponse {
@@ -126,8 +131,18 @@ impl Service {
     }
 }
 
-/// The body, within the listener's bounds of size and time.
-async fn read(body: Incoming, listener: &ListenerConfig) -> Result<Bytes, Refused> {
+/// Bytes of bodies that may be in memory at a time, whoever sends them: they are read before it is known
+/// whether their sender may ask for anything.
+const BODIES: usize = 256 << 20;
+
+static ROOM: Semaphore = Semaphore::const_new(BODIES);
+
+/// The body, within the listener's bounds of size and time. Its `room` is given back when that is dropped.
+async fn read(
+    mut body: Incoming,
+    listener: &ListenerConfig,
+    room: &mut Option<SemaphorePermit<'static>>,
+) -> Result<Bytes, Refused> {
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }
@@ -136,11 +151,53 @@ async fn read(body: Incoming, listener: &ListenerConfig) -> Result<Bytes, Refuse
     if announced > listener.max_request_size {
         return Err(too_large());
     }
-    let whole = Limited::new(body, listener.max_request_size).collect();
-    match tokio::time::timeout(listener.max_request_duration, whole).await {
-        Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
-        Ok(Err(_)) => Err(Refused::bad_request("the request body broke off")),
-        Err(_) => Err(Refused::new(StatusCode::REQUEST_TIMEOUT, "the request body took too long")),
+    let reading = async {
+        let mut parts = Gathered::default();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|_| Refused::bad_request("the request body broke off"))?;
+            // Anything else is trailers.
+            let Ok(part) = frame.into_data() else { continue };
+            if part.len() > listener.max_request_size.saturating_sub(parts.size) {
+                return Err(too_large());
+            }
+            let more = u32::try_from(part.len()).ok().and_then(|size| ROOM.try_acquire_many(size).ok());
+            let more = more.ok_or_else(Refused::busy)?;
+            match room {
+                Some(room) => room.merge(more),
+                None => *room = Some(more),
+            }
+            parts.push(part);
+        }
+        Ok(parts.whole())
+    };
+    tokio::time::timeout(listener.max_request_duration, reading)
+        .await
+        .unwrap_or_else(|_| Err(Refused::new(StatusCode::REQUEST_TIMEOUT, "the request body took too long")))
+}
+
+/// A body as it comes. Most come in one part, which is not copied.
+#[derive(Default)]
+struct Gathered {
+    first: Bytes,
+    more: BytesMut,
+    size: usize,
+}
+
+impl Gathered {
+    fn push(&mut self, part: Bytes) {
+        if self.size == 0 {
+            self.size = part.len();
+            self.first = part;
+            return;
+        }
+        if self.more.is_empty() {
+            self.more.extend_from_slice(&self.first);
+        }
+        self.size += part.len();
+        self.more.extend_from_slice(&part);
+    }
+
+    fn whole(self) -> Bytes {
+        if self.more.is_empty() { self.first } else { self.more.freeze() }
     }
 }

@@ -186,9 +186,21 @@ async fn open(bind: &Bind) -> io::Result<(Socket, Address)> {
         }
         Bind::Unix { path, mode } => {
             use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-            // What a process that was killed left behind; anything but a socket stays.
+            // What a process that was killed left behind is in the way: nobody answers there. A socket of a
+            // running process stays, and so does anything but a socket.
             if std::fs::symlink_metadata(path).is_ok_and(|found| found.file_type().is_socket()) {
-                std::fs::remove_file(path)?;
+                // Not the standard library's, which would wait for room in the queue of a busy process.
+                match tokio::net::UnixStream::connect(path).await {
+                    Ok(_) => {
+                        let message = "Address already in use: another process answers there";
+                        return Err(io::Error::new(io::ErrorKind::AddrInUse, message));
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                        std::fs::remove_file(path)?;
+                    }
+                    // Nobody knows whose it is; binding will say that the name is taken.
+                    Err(_) => {}
+                }
             }
             let listener = UnixListener::bind(path)?;
             if let Some(mode) = mode {
@@ -228,7 +240,7 @@ impl Accepted {
             ..Connection::default()
         };
         let Some(tls) = &self.tls else {
-            return self.serve(stream, connection).await;
+            return self.serve(stream, connection, false).await;
         };
         let acceptor = TlsAcceptor::from(tls.config());
         let stream = match tokio::time::timeout(self.config.handshake_timeout, acceptor.accept(stream)).await
@@ -244,19 +256,25 @@ impl Accepted {
             }
         };
         connection.tls = true;
+        let http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         if let Some(chain) = stream.get_ref().1.peer_certificates() {
             connection.certificates = chain.iter().map(|certificate| certificate.to_vec()).collect();
         }
-        self.serve(stream, connection).await;
+        self.serve(stream, connection, http2).await;
     }
+
+    /// Answers requests until the connection ends. Which HTTP it speaks was agreed in the TLS handshake; without
+    /// TLS it is version 1.1. Guessing from the first bytes would wait for them without a limit of time.
 
     async fn serve<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         self,
         stream: IO,
         connection: Connection,
+        http2: bool,
     ) {
         let Self { config, service, watcher, peer, .. } = self;
-        let mut builder = auto::Builder::new(TokioExecutor::new());
+        let builder = auto::Builder::new(TokioExecutor::new());
+        let mut builder = if http2 { builder.http2_only() } else { builder.http1_only() };
         builder
             .http1()
             .timer(TokioTimer::new())

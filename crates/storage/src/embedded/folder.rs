@@ -26,15 +26,15 @@ impl Folder {
     /// Creates what is missing, for this user only, and takes the lock.
     pub(super) fn lock(path: PathBuf) -> Result<Self, StorageError> {
         let failed = |doing: &str, error| explain_io(&path, doing, error);
-        let existed = path.is_dir();
+        let gaining = folders_that_gain_a_name(&path);
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(&path)
             .map_err(|error| failed("creating the folder", error))?;
-        if !existed && let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            // The new folder's own name must be as durable as what will lie in it.
-            sync(parent).map_err(|error| failed("creating the folder", error))?;
+        // The names of new folders must be as durable as what will lie in them.
+        for folder in gaining {
+            sync(&folder).map_err(|error| failed("creating the folder", error))?;
         }
         let mut lock = private(&path.join(LOCK)).map_err(|error| failed("opening the lock file", error))?;
         match lock.try_lock() {
@@ -90,6 +90,15 @@ fn private(path: &Path) -> io::Result<File> {
     OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
+/// The folders in which a name appears when this one is created: the parents of all that are missing.
+fn folders_that_gain_a_name(path: &Path) -> Vec<PathBuf> {
+    let missing = path.ancestors().take_while(|folder| !folder.is_dir());
+    let parents = missing.filter_map(Path::parent);
+    // A relative path begins in the working directory, which has no name there.
+    let named = parents.map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent });
+    named.map(Path::to_owned).collect()
+}
+
 fn sync(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
@@ -106,5 +115,24 @@ fn explain_io(path: &Path, doing: &str, error: io::Error) -> StorageError {
             let source: Box<dyn Error + Send + Sync> = Box::new(error);
             StorageError::unavailable(format!("{doing} {}", path.display()), source)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_folder_that_gains_a_name_is_known() {
+        let folder = tempfile::tempdir().unwrap();
+        let here = folder.path();
+        assert_eq!(folders_that_gain_a_name(here), Vec::<PathBuf>::new());
+        assert_eq!(folders_that_gain_a_name(&here.join("a")), [here]);
+        let above = [here.join("a/b"), here.join("a"), here.to_owned()];
+        assert_eq!(folders_that_gain_a_name(&here.join("a/b/c")), above);
+        let relative = |path: &str| folders_that_gain_a_name(Path::new(path));
+        assert_eq!(relative("."), Vec::<PathBuf>::new());
+        assert_eq!(relative("no-such-folder"), [Path::new(".")]);
+        assert_eq!(relative("./no-such-folder/a"), [Path::new("./no-such-folder"), Path::new(".")]);
     }
 }

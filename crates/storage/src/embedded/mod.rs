@@ -7,7 +7,8 @@
 //!
 //! SQLite runs in WAL mode with `synchronous=FULL`: COMMIT returns after the log is on disk, and a reader sees
 //! a transaction only from then on. What is written here is one table of keys and values.
-//! The writer never waits for company: while one fsync runs, the next group gathers by itself.
+//! While one fsync runs, the next group gathers by itself; where many write at once the writer waits a
+//! moment for company (ADR 0009).
 
 mod checkpoint;
 mod folder;

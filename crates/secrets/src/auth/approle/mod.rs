@@ -129,7 +129,7 @@ fn routes() -> Routes<AppRole> {
         })
         .route("tidy/secret-id", |r| {
             r.update(AppRole::tidy, "Remove expired secret ids in the background").help(
-                "Expired secret ids are refused at once and removed about once a minute; this does it now.",
+                "Expired secret ids are refused at once and removed about once a second; this does it now.",
             )
         });
     settings::routes(routes)

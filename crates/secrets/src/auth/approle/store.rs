@@ -407,12 +407,16 @@ impl Store {
     }
 
     /// Removes what has expired by `now` and what deleted roles left behind. Costs one look at the earliest
-    /// expiry when there is nothing to do.
+    /// expiry, and one for deleted roles, when there is nothing to do.
     pub(super) async fn tidy(self: &Arc<Self>, now: Timestamp) -> Result<(), Error> {
         for uuid in texts(self.view.list(LEAVING, Position::Start, PAGE).await?) {
             self.remove_leftovers(&uuid).await?;
         }
         let due = millis(now);
+        let earliest = self.view.scan(EXPIRIES, Position::Start, 1).await?;
+        if earliest.first().is_none_or(|(name, _)| name.order() > due) {
+            return Ok(());
+        }
         loop {
             let page = self.view.scan(EXPIRIES, Position::Start, PAGE).await?;
             let full = page.len() == PAGE;
@@ -470,19 +474,11 @@ impl Store {
         Ok(self.view.delete(LEAVING, &Name::new(uuid)).await?)
     }
 
-    /// Commits and then forgets the copies that are wrong now. Both happen even if the caller goes away: a
-    /// dropped connection must not leave an old copy behind.
-    async fn commit(self: &Arc<Self>, writes: Writes, stale: Stale) -> Result<(), StorageError> {
-        let store = Arc::clone(self);
-        let committing = tokio::spawn(async move {
-            let outcome = store.view.commit(writes).await;
-            store.forget(&stale);
-            outcome
-        });
-        match committing.await {
-            Ok(outcome) => outcome,
-            Err(_) => Err(StorageError::Sealed),
-        }
+    /// Commits and then forgets the copies that are wrong now, however it ended.
+    async fn commit(&self, writes: Writes, stale: Stale) -> Result<(), StorageError> {
+        let outcome = self.view.commit(writes).await;
+        self.forget(&stale);
+        outcome
     }
 
     fn forget(&self, stale: &Stale) {
