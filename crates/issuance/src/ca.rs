@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::certificate::extension_oid;
 use crate::emit::{Emitter, Malformed, tag};
-use crate::prepare::{EMPTY_NAME, SigningKey, check_names, lifetime};
+use crate::prepare::{EMPTY_NAME, Lifetime, SigningKey, check_names, lifetime};
 use crate::tbs::{self, Extensions, Tbs};
 use crate::{
     AiaUrls, Certificate, CertificateError, IssuanceRequest, Issuer, KeyPolicy, KeyUsage, MountLimits,
@@ -292,7 +292,9 @@ fn permitted_dns(domains: &[String]) -> Result<Vec<u8>, Refusal> {
 /// Expired ones are signed too, as on the peer: their lifetime stays what it was.
 ///
 /// # Errors
-/// The certificate is not an authority's, not self-issued, or has a key of an unknown kind.
+/// The certificate is not an authority's, not self-issued, has a key of an unknown kind or one that
+/// is too weak, or is not signed by it: nobody has shown then that the key is the subject's. Or the
+/// issuer may not have further authorities below it.
 pub fn prepare_self_issued<'a>(
     certificate: &Certificate,
     issuer: &'a Issuer,
@@ -304,6 +306,15 @@ pub fn prepare_self_issued<'a>(
         return Err(CertificateError::NotSelfIssued.into());
     }
     let key = certificate.public_key().ok_or(Refusal::UnknownPublicKey)?;
+    KeyPolicy::any().check(key)?;
+    if !certificate.is_signed_with(key) {
+        return Err(CertificateError::NotSelfSigned.into());
+    }
+    if issuer.certificate().path_length() == Some(0) {
+        return Err(Refusal::PathLengthExhausted);
+    }
+    let lifetime = Lifetime { not_before: certificate.not_before(), not_after: certificate.not_after() };
+    let Lifetime { not_before, not_after } = lifetime.since_1970()?;
     let replaced = [
         extension_oid::AUTHORITY_KEY_ID,
         extension_oid::AUTHORITY_INFO_ACCESS,
@@ -324,8 +335,8 @@ pub fn prepare_self_issued<'a>(
         issuer: issuer.certificate().subject_der(),
         subject: certificate.subject_der(),
         spki: key.spki_der(),
-        not_before: certificate.not_before(),
-        not_after: certificate.not_after(),
+        not_before,
+        not_after,
         extensions: Extensions {
             authority_key_id: &issuer.authority_key_id,
             authority_info_access: &issuer.authority_info_access,
@@ -423,3 +434,81 @@ pub fn create_csr(request: &CsrRequest, signer: &dyn Signer) -> Result<SignedCsr
 
 /// A CSR has no lifetime.
 const NO_LIMITS: MountLimits = MountLimits { default_ttl: Duration::ZERO, max_ttl: Duration::ZERO };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{IssuerOptions, KeySpec, PrivateKey, Time};
+
+    fn ed25519() -> PrivateKey {
+        PrivateKey::generate(KeySpec::Ed25519).unwrap()
+    }
+
+    /// A self-signed root, good but for what is given.
+    fn root(key: &PrivateKey, serial: &[u8], begin: i64, path_length: Option<u32>) -> Certificate {
+        let subject = Subject::from_common_name("root").to_der().unwrap();
+        let tbs = Tbs {
+            serial: SerialNumber::or_zero(serial).unwrap(),
+            algorithm: SignatureAlgorithm::Ed25519,
+            issuer: &subject,
+            subject: &subject,
+            spki: key.public_key().spki_der(),
+            not_before: Time::from_second(begin),
+            not_after: Time::from_second(4_000_000_000),
+            extensions: Extensions {
+                basic_constraints: &extension::basic_constraints(true, path_length),
+                ..Extensions::default()
+            },
+        };
+        let content = tbs.to_der();
+        let signature = key.sign(SignatureAlgorithm::Ed25519, &content).unwrap();
+        Certificate::from_der(&tbs::signed(&content, SignatureAlgorithm::Ed25519, &signature)).unwrap()
+    }
+
+    fn issuer(path_length: Option<u32>) -> Issuer {
+        let key = ed25519();
+        let certificate = root(&key, &[1], 0, path_length);
+        Issuer::new(certificate, Arc::new(key), IssuerOptions::default()).unwrap()
+    }
+
+    #[test]
+    fn a_root_is_signed_anew_only_if_its_own_key_signed_it() {
+        let good = root(&ed25519(), &[7], 0, None);
+        assert_eq!(
+            prepare_self_issued(&good, &issuer(None)).unwrap().sign().unwrap().serial_number.as_bytes(),
+            [7]
+        );
+        let mut damaged = good.der().to_vec();
+        *damaged.last_mut().unwrap() ^= 1;
+        let damaged = Certificate::from_der(&damaged).unwrap();
+        assert_eq!(
+            prepare_self_issued(&damaged, &issuer(None)).unwrap_err().to_string(),
+            "given certificate is not signed by its own key"
+        );
+    }
+
+    #[test]
+    fn an_issuer_without_room_below_it_signs_no_root_anew() {
+        let other = root(&ed25519(), &[7], 0, None);
+        let refused = prepare_self_issued(&other, &issuer(Some(0))).unwrap_err();
+        assert_eq!(refused, Refusal::PathLengthExhausted);
+        assert!(prepare_self_issued(&other, &issuer(Some(1))).unwrap().sign().is_ok());
+    }
+
+    #[test]
+    fn a_root_with_the_serial_number_zero_or_a_long_path_is_signed_anew() {
+        let zero = root(&ed25519(), &[0], 0, Some(300));
+        let signed = prepare_self_issued(&zero, &issuer(None)).unwrap().sign().unwrap();
+        assert_eq!(signed.serial_number.to_string(), "00");
+        assert_eq!(signed.certificate().unwrap().path_length(), Some(300));
+    }
+
+    #[test]
+    fn a_root_from_before_1970_is_refused_before_anything_is_signed() {
+        let old = root(&ed25519(), &[7], -1, None);
+        assert_eq!(
+            prepare_self_issued(&old, &issuer(None)).unwrap_err().to_string(),
+            "cannot satisfy request, as not_before of 1969-12-31T23:59:59Z is before 1970-01-01T00:00:00Z"
+        );
+    }
+}

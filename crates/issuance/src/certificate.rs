@@ -1,5 +1,6 @@
 //! Certificates: ones given to us, kept byte for byte, and the usages they may carry.
 
+use std::collections::HashSet;
 use std::ops::Range;
 
 use crate::emit::{self, Element, Malformed, Reader, tag};
@@ -197,10 +198,11 @@ fn parse(der: &[u8]) -> Result<Certificate, Malformed> {
     let mut fields = tbs.reader();
     fields.optional(tag::constructed(0))?;
     let serial = fields.expect(tag::INTEGER)?.content;
-    // A serial number of zero is against RFC 5280, 4.1.2.2, but roots with it exist.
-    let serial_number = SerialNumber::from_bytes(serial)
-        .or_else(|| serial.iter().all(|byte| *byte == 0).then(SerialNumber::zero))
-        .ok_or(Malformed("a serial number of more than 21 bytes"))?;
+    if serial.first().is_some_and(|byte| byte & 0x80 != 0) {
+        return Err(Malformed("x509: negative serial number"));
+    }
+    let serial_number =
+        SerialNumber::or_zero(serial).ok_or(Malformed("a serial number of no bytes, or of more than 21"))?;
     let inner_algorithm = fields.expect(tag::SEQUENCE)?.raw;
     if inner_algorithm != signature_algorithm {
         return Err(Malformed("inner and outer signature algorithms differ"));
@@ -209,12 +211,18 @@ fn parse(der: &[u8]) -> Result<Certificate, Malformed> {
     let mut validity = fields.expect(tag::SEQUENCE)?.reader();
     let not_before = Time::read(validity.next()?)?;
     let not_after = Time::read(validity.next()?)?;
+    validity.end()?;
     let subject = fields.expect(tag::SEQUENCE)?;
     let spki = fields.expect(tag::SEQUENCE)?.raw;
     fields.optional(tag::context(1))?;
     fields.optional(tag::context(2))?;
     let extensions = match fields.optional(tag::constructed(3))? {
-        Some(wrapper) => Some(wrapper.reader().expect(tag::SEQUENCE)?),
+        Some(wrapper) => {
+            let mut inside = wrapper.reader();
+            let list = inside.expect(tag::SEQUENCE)?;
+            inside.end()?;
+            Some(list)
+        }
         None => None,
     };
     fields.end()?;
@@ -241,10 +249,7 @@ fn parse(der: &[u8]) -> Result<Certificate, Malformed> {
         signature,
         common_name: crate::subject::last_common_name(subject),
     };
-    let mut found = Found::default();
-    for extension in parsed.extensions()? {
-        found.read(&extension)?;
-    }
+    let found = Found::among(&parsed.extensions()?)?;
     let Found { is_ca, path_length, key_usage, subject_key_id, authority_key_id } = found;
     parsed.is_ca = is_ca;
     parsed.path_length = path_length;
@@ -269,6 +274,19 @@ struct Found {
 }
 
 impl Found {
+    fn among(extensions: &[Extension<'_>]) -> Result<Self, Malformed> {
+        let mut found = Self::default();
+        let mut kinds = HashSet::with_capacity(extensions.len());
+        for extension in extensions {
+            // RFC 5280, 4.2: no certificate has two of a kind. Which of them would count?
+            if !kinds.insert(extension.oid) {
+                return Err(Malformed("x509: certificate contains duplicate extensions"));
+            }
+            found.read(extension)?;
+        }
+        Ok(found)
+    }
+
     fn read(&mut self, extension: &Extension<'_>) -> Result<(), Malformed> {
         let value = extension.value;
         match extension.oid {
@@ -304,10 +322,11 @@ impl<'a> Extension<'a> {
     pub(crate) fn read(element: Element<'a>) -> Result<Self, Malformed> {
         let mut fields = element.reader();
         let oid = fields.expect(tag::OID)?.content;
-        if let Some(critical) = fields.optional(tag::BOOLEAN)?
-            && !matches!(critical.content, [0 | 0xff])
-        {
-            return Err(Malformed("a boolean that is neither true nor false"));
+        match fields.optional(tag::BOOLEAN)?.map(|critical| critical.content) {
+            None | Some([0xff]) => {}
+            // X.690, 11.5: what is the default anyway is left out.
+            Some([0]) => return Err(Malformed("a false that is written out")),
+            Some(_) => return Err(Malformed("a boolean that is neither true nor false")),
         }
         let value = fields.expect(tag::OCTET_STRING)?.content;
         fields.end()?;
@@ -355,6 +374,9 @@ impl BasicConstraints {
 fn small_unsigned(content: &[u8]) -> Result<u32, Malformed> {
     if content.is_empty() || content.len() > 4 || content.first().is_some_and(|byte| byte & 0x80 != 0) {
         return Err(Malformed("a path length that is negative or too large"));
+    }
+    if matches!(content, [0, second, ..] if second & 0x80 == 0) {
+        return Err(Malformed("a path length that is not minimal"));
     }
     Ok(content.iter().fold(0, |sum, byte| (sum << 8) | u32::from(*byte)))
 }
@@ -488,5 +510,105 @@ impl ExtendedKeyUsage {
     /// By the API's name; case and surrounding blanks do not matter.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|usage| usage.name.eq_ignore_ascii_case(name.trim()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::emit::Emitter;
+    use crate::extension;
+
+    const ALGORITHM: &[u8] = &[0x30, 2, 5, 0];
+
+    /// A certificate that holds these extensions, `behind` behind their list; its key and signature are no more than
+    /// their frames.
+    fn certificate(serial: &[u8], extensions: &[Vec<u8>], behind: &[u8]) -> Vec<u8> {
+        let mut out = Emitter::new(256);
+        out.bit_string(&[1, 2, 3]);
+        out.raw(ALGORITHM);
+        let tbs = out.mark();
+        out.raw(behind);
+        let list = out.mark();
+        extensions.iter().rev().for_each(|whole| out.raw(whole));
+        out.close(tag::SEQUENCE, list);
+        out.close(tag::constructed(3), tbs);
+        out.raw(&[0x30, 3, 2, 1, 7]);
+        out.raw(&[0x30, 0]);
+        let validity = out.mark();
+        Time::from_second(86_400).emit(&mut out);
+        Time::from_second(0).emit(&mut out);
+        out.close(tag::SEQUENCE, validity);
+        out.raw(&[0x30, 0]);
+        out.raw(ALGORITHM);
+        out.element(tag::INTEGER, serial);
+        out.close(tag::SEQUENCE, tbs);
+        out.close(tag::SEQUENCE, 0);
+        out.finish()
+    }
+
+    fn refused(serial: &[u8], extensions: &[Vec<u8>], behind: &[u8]) -> Option<&'static str> {
+        parse(&certificate(serial, extensions, behind)).err().map(|Malformed(reason)| reason)
+    }
+
+    #[test]
+    fn serial_numbers_are_not_negative() {
+        for serial in [&[0_u8][..], &[1], &[0, 0x80], &[0x7f; 20]] {
+            assert_eq!(refused(serial, &[], &[]), None, "{serial:?}");
+        }
+        for serial in [&[0x80_u8][..], &[0xff], &[0xff; 20]] {
+            assert_eq!(refused(serial, &[], &[]), Some("x509: negative serial number"), "{serial:?}");
+        }
+        assert!(refused(&[], &[], &[]).is_some());
+    }
+
+    #[test]
+    fn no_extension_stands_twice() {
+        let usage = extension::key_usage(KeyUsage::CA);
+        let constraints = extension::basic_constraints(true, None);
+        assert_eq!(refused(&[1], &[usage.clone(), constraints.clone()], &[]), None);
+        assert_eq!(
+            refused(&[1], &[usage.clone(), constraints, usage], &[]),
+            Some("x509: certificate contains duplicate extensions")
+        );
+    }
+
+    #[test]
+    fn nothing_stands_behind_the_extensions() {
+        let usage = extension::key_usage(KeyUsage::CA);
+        assert_eq!(refused(&[1], &[usage], &[5, 0]), Some("asn1: syntax error: trailing data"));
+    }
+
+    #[test]
+    fn an_extension_says_what_it_is_in_one_way() {
+        let whole = |oid: &[u8], critical: u8| {
+            let mut out = Emitter::new(32);
+            out.element(tag::OCTET_STRING, &[5, 0]);
+            out.element(tag::BOOLEAN, &[critical]);
+            out.element(tag::OID, oid);
+            out.close(tag::SEQUENCE, 0);
+            out.finish()
+        };
+        assert_eq!(refused(&[1], &[whole(&[0x2a, 3], 0xff)], &[]), None);
+        assert_eq!(refused(&[1], &[whole(&[0x2a, 3], 0)], &[]), Some("a false that is written out"));
+        assert_eq!(
+            refused(&[1], &[whole(&[0x2a, 0x80, 3], 0xff)], &[]),
+            Some("an object identifier that is not minimal")
+        );
+    }
+
+    #[test]
+    fn path_lengths_are_small_and_in_the_fewest_bytes() {
+        let constraints = |length: &[u8]| {
+            let mut out = Emitter::new(16);
+            out.element(tag::INTEGER, length);
+            out.element(tag::BOOLEAN, &[0xff]);
+            out.close(tag::SEQUENCE, 0);
+            BasicConstraints::read(&out.finish()).map(|constraints| constraints.path_length)
+        };
+        assert_eq!(constraints(&[0]), Ok(Some(0)));
+        assert_eq!(constraints(&[1, 0]), Ok(Some(256)));
+        assert_eq!(constraints(&[0, 0x80]), Ok(Some(128)));
+        assert!(constraints(&[0, 1]).is_err() && constraints(&[0xff]).is_err());
     }
 }

@@ -24,6 +24,16 @@ pub enum BundleError {
     /// It has keys, and only certificates were asked for.
     #[error("private keys found in the PEM bundle but not allowed by the path; use /issuers/import/bundle")]
     KeysNotAllowed,
+    /// More in it than is taken at once.
+    #[error("{found} {what} found in the PEM bundle, of which at most {most} can be imported at once")]
+    TooMany {
+        /// `certificates` or `private keys`.
+        what: &'static str,
+        /// How many there are.
+        found: usize,
+        /// How many there may be.
+        most: usize,
+    },
     /// One of its certificates.
     #[error("Error parsing issuer {index}: {error}\n{pem}")]
     Certificate {
@@ -45,6 +55,9 @@ pub enum BundleError {
 }
 
 impl ImportedBundle {
+    /// How many certificates, and how many keys, are taken at once: reading a key takes milliseconds.
+    pub const MOST: usize = 100;
+
     /// Takes a PEM text apart: certificates and, if they are allowed, keys in any order.
     ///
     /// Text before and between the blocks is skipped, as are revocation lists and the parameters
@@ -65,6 +78,11 @@ impl ImportedBundle {
             .partition(|block| crate::certificate::is_certificate_label(block.label));
         if !keys_allowed && !others.is_empty() {
             return Err(BundleError::KeysNotAllowed);
+        }
+        for (what, found) in [("certificates", certificates.len()), ("private keys", others.len())] {
+            if found > Self::MOST {
+                return Err(BundleError::TooMany { what, found, most: Self::MOST });
+            }
         }
         let key = |(index, block): (usize, &pem::Block<'_>)| {
             PrivateKey::from_block(block)
@@ -101,38 +119,43 @@ fn authority(der: &[u8]) -> Result<Certificate, CertificateError> {
     Ok(certificate)
 }
 
+/// The longest chain that is built. No verifier follows one that long.
+const LONGEST_CHAIN: usize = 32;
+
 /// For each certificate, its chain among all of them as indices: itself first, then its issuers
-/// up to a root if one is there.
+/// up to a root if one is there. A chain of more than 32 certificates ends with the 32nd.
 ///
 /// Where a certificate has several issuers (one name and key, certified more than once), the
 /// chain goes on with a self-signed one if there is one, and the other ways up follow behind it.
 pub fn build_chains(certificates: &[&Certificate]) -> Vec<Vec<usize>> {
-    let issuers: Vec<Vec<usize>> = certificates.iter().map(|one| issuers_of(one, certificates)).collect();
-    (0..certificates.len())
-        .map(|start| {
-            let mut chain = Vec::new();
-            climb(start, &issuers, &mut chain);
-            chain
-        })
-        .collect()
+    let roots: Vec<bool> = certificates.iter().map(|one| one.is_self_signed()).collect();
+    let issuers: Vec<Vec<usize>> = certificates
+        .iter()
+        .zip(&roots)
+        .map(|(one, is_root)| if *is_root { Vec::new() } else { issuers_of(one, certificates, &roots) })
+        .collect();
+    (0..certificates.len()).map(|start| climb(start, &issuers)).collect()
 }
 
 /// Depth first; each certificate is visited once, so cross-signed circles end.
-fn climb(at: usize, issuers: &[Vec<usize>], chain: &mut Vec<usize>) {
-    if chain.contains(&at) {
-        return;
+fn climb(start: usize, issuers: &[Vec<usize>]) -> Vec<usize> {
+    let mut chain = Vec::new();
+    let mut ahead = vec![start];
+    while let Some(at) = ahead.pop() {
+        if chain.contains(&at) {
+            continue;
+        }
+        chain.push(at);
+        if chain.len() == LONGEST_CHAIN {
+            break;
+        }
+        ahead.extend(issuers.get(at).into_iter().flatten().rev());
     }
-    chain.push(at);
-    for next in issuers.get(at).into_iter().flatten() {
-        climb(*next, issuers, chain);
-    }
+    chain
 }
 
-/// Those whose name and key made this certificate, self-signed ones first; none for a root.
-fn issuers_of(certificate: &Certificate, all: &[&Certificate]) -> Vec<usize> {
-    if certificate.is_self_signed() {
-        return Vec::new();
-    }
+/// Those whose name and key made this certificate, which is no root; self-signed ones first.
+fn issuers_of(certificate: &Certificate, all: &[&Certificate], roots: &[bool]) -> Vec<usize> {
     let made_it = |candidate: &Certificate| {
         let identifiers_agree = match (certificate.authority_key_id(), candidate.subject_key_id()) {
             (Some(authority), Some(subject)) => authority == subject,
@@ -144,6 +167,40 @@ fn issuers_of(certificate: &Certificate, all: &[&Certificate]) -> Vec<usize> {
     };
     let mut issuers: Vec<usize> =
         all.iter().enumerate().filter(|(_, candidate)| made_it(candidate)).map(|(index, _)| index).collect();
-    issuers.sort_by_key(|index| all.get(*index).is_none_or(|issuer| !issuer.is_self_signed()));
+    issuers.sort_by_key(|index| roots.get(*index) != Some(&true));
     issuers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chain_visits_each_certificate_once_and_ends_with_the_32nd() {
+        let ladder: Vec<Vec<usize>> = (0..100_000).map(|index| vec![index + 1]).collect();
+        assert_eq!(climb(7, &ladder), (7..39).collect::<Vec<_>>());
+        assert_eq!(climb(99_999, &ladder), [99_999, 100_000]);
+        // The first way up is followed to its end before the second.
+        let crossed = [vec![1, 2], vec![3], vec![4, 0], vec![], vec![1]];
+        assert_eq!(climb(0, &crossed), [0, 1, 3, 2, 4]);
+        assert_eq!(climb(2, &crossed), [2, 4, 1, 3, 0]);
+    }
+
+    #[test]
+    fn a_bundle_of_very_many_is_refused_before_they_are_read() {
+        let block = |label: &str| pem::encode(label, &[0x30, 0]);
+        let refused = |label: &str, count| {
+            ImportedBundle::from_pem(&block(label).repeat(count), true).unwrap_err().to_string()
+        };
+        assert_eq!(
+            refused("CERTIFICATE", 101),
+            "101 certificates found in the PEM bundle, of which at most 100 can be imported at once"
+        );
+        assert_eq!(
+            refused("PRIVATE KEY", 5000),
+            "5000 private keys found in the PEM bundle, of which at most 100 can be imported at once"
+        );
+        assert!(refused("CERTIFICATE", 100).starts_with("Error parsing issuer 0"));
+        assert!(refused("PRIVATE KEY", 100).starts_with("Error parsing key 0"));
+    }
 }

@@ -6,12 +6,11 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-use const_oid::ObjectIdentifier;
 use const_oid::db::rfc5280::{ID_CE_BASIC_CONSTRAINTS, ID_CE_SUBJECT_ALT_NAME};
-use der::asn1::{BitStringRef, IntRef, OctetStringRef, SequenceRef};
-use der::{Decode, Reader, SliceReader, TagMode, TagNumber};
+use der::asn1::{AnyRef, BitStringRef, IntRef, OctetStringRef, SequenceRef};
+use der::{Decode, Reader, SliceReader, TagMode, TagNumber, Tagged};
+use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
-use x509_cert::ext::pkix::{BasicConstraints, SubjectAltName};
 
 use crate::{OtherName, SanSet, SerialNumber, SignError, Time, uri};
 
@@ -37,7 +36,7 @@ impl Expected {
         let check = |field, equal: bool| if equal { Ok(()) } else { Err(differs(field)) };
 
         let read = ReadBack::decode(der).map_err(|_| differs("encoding"))?;
-        check("serial number", SerialNumber::from_bytes(read.serial) == Some(*serial))?;
+        check("serial number", SerialNumber::or_zero(read.serial) == Some(*serial))?;
         let seconds = |time: x509_cert::time::Time| i64::try_from(time.to_unix_duration().as_secs()).ok();
         check("not_before", seconds(read.not_before) == Some(not_before.as_second()))?;
         check("not_after", seconds(read.not_after) == Some(not_after.as_second()))?;
@@ -45,9 +44,9 @@ impl Expected {
         check("public key", read.spki == spki)?;
         check("signature algorithm", read.inner_algorithm == read.outer_algorithm)?;
 
-        let constraints = read.basic_constraints.map(BasicConstraints::from_der).transpose();
-        let constraints = constraints.map_err(|_| differs("basic constraints"))?;
-        check("basic constraints", constraints.is_some_and(|constraints| constraints.ca) == *is_ca)?;
+        let says_ca = read.basic_constraints.map(says_ca).transpose();
+        let says_ca = says_ca.map_err(|_| differs("basic constraints"))?;
+        check("basic constraints", says_ca.unwrap_or(false) == *is_ca)?;
         let names = read.sans.map(SubjectAltName::from_der).transpose();
         let names = names.map_err(|_| differs("subject alternative names"))?;
         let read = names.map_or_else(|| Some(SanSet::default()), |names| san_set(&names.0));
@@ -114,16 +113,22 @@ impl<'a> ReadBack<'a> {
     }
 
     fn extension(&mut self, extension: &mut SliceReader<'a>) -> der::Result<()> {
-        let oid = extension.decode::<ObjectIdentifier>()?;
+        // Not as an identifier of `const-oid`, which has no room for those that are UUIDs (2.25).
+        let oid = extension.decode::<AnyRef<'a>>()?;
+        if oid.tag() != der::Tag::ObjectIdentifier {
+            return Err(oid.tag().value_error().into());
+        }
         // DER leaves the default, false, out.
         if extension.decode::<Option<bool>>()? == Some(false) {
             return Err(der::Tag::Boolean.value_error().into());
         }
         let value = extension.decode::<&OctetStringRef>()?.as_bytes();
-        let place = match oid {
-            ID_CE_BASIC_CONSTRAINTS => &mut self.basic_constraints,
-            ID_CE_SUBJECT_ALT_NAME => &mut self.sans,
-            _ => return Ok(()),
+        let place = if oid.value() == ID_CE_BASIC_CONSTRAINTS.as_bytes() {
+            &mut self.basic_constraints
+        } else if oid.value() == ID_CE_SUBJECT_ALT_NAME.as_bytes() {
+            &mut self.sans
+        } else {
+            return Ok(());
         };
         match place.replace(value) {
             // RFC 5280, 4.2: no more than one of a kind.
@@ -131,6 +136,18 @@ impl<'a> ReadBack<'a> {
             None => Ok(()),
         }
     }
+}
+
+/// Whether basic constraints are an authority's. The type of `x509-cert` knows no path length above 255.
+fn says_ca(value: &[u8]) -> der::Result<bool> {
+    let mut reader = SliceReader::new(value)?;
+    let is_ca = reader.sequence(|fields| {
+        let is_ca = fields.decode::<Option<bool>>()?;
+        fields.decode::<Option<u32>>()?;
+        Ok::<_, der::Error>(is_ca == Some(true))
+    })?;
+    reader.finish()?;
+    Ok(is_ca)
 }
 
 /// `None` for a kind of name that we never write.
@@ -177,6 +194,17 @@ mod tests {
         inner: &[u8],
         outer: &[u8],
     ) -> Vec<u8> {
+        certificate_of(&[0x7f, 1], version, dates, extensions, inner, outer)
+    }
+
+    fn certificate_of(
+        serial: &[u8],
+        version: u8,
+        dates: [Time; 2],
+        extensions: &[Vec<u8>],
+        inner: &[u8],
+        outer: &[u8],
+    ) -> Vec<u8> {
         let mut out = Emitter::new(256);
         out.bit_string(&[1, 2, 3]);
         out.raw(outer);
@@ -193,7 +221,7 @@ mod tests {
         out.close(tag::SEQUENCE, validity);
         out.raw(NAME);
         out.raw(inner);
-        out.unsigned(&[0x7f, 1]);
+        out.unsigned(serial);
         let mark = out.mark();
         out.unsigned(&[version]);
         out.close(tag::constructed(0), mark);
@@ -282,6 +310,32 @@ mod tests {
             assert_eq!(differing(&expected(), &good[..length]), Some("encoding"), "{length} bytes");
         }
         assert_eq!(differing(&expected(), &[good, vec![0]].concat()), Some("encoding"));
+    }
+
+    #[test]
+    fn a_serial_number_of_zero_reads_back() {
+        let der = certificate_of(&[0], 2, dates(), &[sans("a.example")], ALGORITHM, ALGORITHM);
+        let zero = Expected { serial: SerialNumber::or_zero(&[0]).unwrap(), ..expected() };
+        assert_eq!(differing(&zero, &der), None);
+        assert_eq!(differing(&expected(), &der), Some("serial number"));
+    }
+
+    #[test]
+    fn path_lengths_above_255_and_identifiers_beyond_32_bits_read_back() {
+        let mut uuid = Emitter::new(64);
+        uuid.element(tag::OCTET_STRING, &[5, 0]);
+        // 2.25 and a number of 128 bits; then 2.999.
+        uuid.element(tag::OID, &[&[0x69, 0x83][..], &[0xff; 17], &[0x7f]].concat());
+        uuid.close(tag::SEQUENCE, 0);
+        let mut example = Emitter::new(64);
+        example.element(tag::OCTET_STRING, &[5, 0]);
+        example.element(tag::OID, &[0x88, 0x37]);
+        example.close(tag::SEQUENCE, 0);
+        let constraints = extension::basic_constraints(true, Some(300));
+        let extensions = [sans("a.example"), constraints, uuid.finish(), example.finish()];
+        let der = certificate(2, dates(), &extensions, ALGORITHM, ALGORITHM);
+        assert_eq!(differing(&Expected { is_ca: true, ..expected() }, &der), None);
+        assert_eq!(differing(&expected(), &der), Some("basic constraints"));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! Certification requests (RFC 2986) that parsed, hold, and carry an acceptable key.
 
+use std::collections::HashSet;
+
 use crate::certificate::{BasicConstraints, Extension, extension_oid};
 use crate::emit::{self, Malformed, Reader, tag};
 use crate::names::NO_UTF8_STRING;
@@ -57,11 +59,11 @@ impl VerifiedCsr {
         })?;
         // The policy first: checking the signature of a key nobody wants is wasted work.
         keys.check(&key)?;
-        let csr = parts.read(key).map_err(malformed)?;
-        if !csr.key.verifies(parts.algorithm, parts.signed, parts.signature) {
+        // Nothing that the key did not sign is read.
+        if !key.verifies(parts.algorithm, parts.signed, parts.signature) {
             return Err(Refusal::BadSelfSignature);
         }
-        Ok(csr)
+        parts.read(key).map_err(malformed)
     }
 
     /// The subject by attribute.
@@ -153,6 +155,7 @@ impl<'a> Parts<'a> {
             basic_constraints: None,
             extensions: Vec::new(),
         };
+        let mut kinds = HashSet::new();
         let mut attributes = self.attributes.map_or(Reader::new(&[]), |attributes| attributes.reader());
         while !attributes.is_empty() {
             let mut attribute = attributes.expect(tag::SEQUENCE)?.reader();
@@ -163,7 +166,12 @@ impl<'a> Parts<'a> {
             let mut list = values.expect(tag::SEQUENCE)?.reader();
             values.end()?;
             while !list.is_empty() {
-                csr.read_extension(&Extension::read(list.expect(tag::SEQUENCE)?)?)?;
+                let extension = Extension::read(list.expect(tag::SEQUENCE)?)?;
+                // RFC 5280, 4.2: no certificate has two of a kind. Which of them would count?
+                if !kinds.insert(extension.oid) {
+                    return Err(Malformed("certificate request contains duplicate requested extensions"));
+                }
+                csr.read_extension(&extension)?;
             }
         }
         Ok(csr)
@@ -172,10 +180,6 @@ impl<'a> Parts<'a> {
 
 impl VerifiedCsr {
     fn read_extension(&mut self, extension: &Extension<'_>) -> Result<(), Malformed> {
-        // RFC 5280, 4.2: no certificate has two of a kind. Which of them would count?
-        if self.extensions.iter().any(|other| other.oid == extension.oid) {
-            return Err(Malformed("certificate request contains duplicate requested extensions"));
-        }
         match extension.oid {
             extension_oid::SUBJECT_ALT_NAME => self.sans = SanSet::read(extension.value)?,
             extension_oid::KEY_USAGE => self.key_usage = Some(KeyUsage::read(extension.value)?),
@@ -186,5 +190,91 @@ impl VerifiedCsr {
         }
         self.extensions.push(RequestedExtension { oid: extension.oid.to_vec(), raw: extension.raw.to_vec() });
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::emit::Emitter;
+    use crate::{KeySpec, PrivateKey, SignatureAlgorithm, Signer, tbs};
+
+    /// A CSR with a good signature that asks for these extensions.
+    fn request(extensions: &[u8]) -> Vec<u8> {
+        let key = PrivateKey::generate(KeySpec::Ed25519).unwrap();
+        let mut out = Emitter::new(extensions.len() + 256);
+        out.raw(extensions);
+        out.close(tag::SEQUENCE, 0);
+        out.close(tag::SET, 0);
+        out.element(tag::OID, EXTENSION_REQUEST);
+        out.close(tag::SEQUENCE, 0);
+        out.close(tag::constructed(0), 0);
+        out.raw(key.public_key().spki_der());
+        out.raw(&[tag::SEQUENCE, 0]);
+        out.unsigned(&[0]);
+        out.close(tag::SEQUENCE, 0);
+        let info = out.finish();
+        let signature = key.sign(SignatureAlgorithm::Ed25519, &info).unwrap();
+        tbs::signed(&info, SignatureAlgorithm::Ed25519, &signature)
+    }
+
+    fn extension(oid: &[u8], critical: Option<u8>) -> Vec<u8> {
+        let mut out = Emitter::new(32);
+        out.element(tag::OCTET_STRING, &[5, 0]);
+        if let Some(critical) = critical {
+            out.element(tag::BOOLEAN, &[critical]);
+        }
+        out.element(tag::OID, oid);
+        out.close(tag::SEQUENCE, 0);
+        out.finish()
+    }
+
+    fn refused(extensions: &[u8]) -> Option<String> {
+        VerifiedCsr::from_der(&request(extensions), &KeyPolicy::any())
+            .err()
+            .map(|refusal| refusal.to_string())
+    }
+
+    #[test]
+    fn extensions_are_told_apart_in_time_in_proportion() {
+        let number = |number: u32| {
+            let digit = |shift: u32| u8::try_from((number >> shift) & 0x7f).unwrap();
+            [0x2a, 0x81 + digit(14), 0x80 | digit(7), digit(0)]
+        };
+        let mut many: Vec<u8> = (0..100_000).flat_map(|index| extension(&number(index), None)).collect();
+        let begin = std::time::Instant::now();
+        assert_eq!(refused(&many), None);
+        many.extend(extension(&number(7), None));
+        assert!(refused(&many).unwrap().ends_with("duplicate requested extensions"));
+        // Many minutes if each were compared with all others; far less than this limit otherwise.
+        assert!(begin.elapsed() < std::time::Duration::from_secs(20));
+    }
+
+    #[test]
+    fn a_false_that_is_written_out_is_refused_before_anything_is_signed() {
+        assert_eq!(refused(&extension(&[0x2a, 3], Some(0xff))), None);
+        assert_eq!(
+            refused(&extension(&[0x2a, 3], Some(0))).unwrap(),
+            "certificate request could not be parsed: a false that is written out"
+        );
+    }
+
+    #[test]
+    fn an_extension_whose_identifier_is_not_minimal_is_refused() {
+        for oid in [&[0x2a, 0x80, 3][..], &[0x80, 0x2a, 3], &[0x2a, 0x83], &[]] {
+            assert_eq!(
+                refused(&extension(oid, None)).unwrap(),
+                "certificate request could not be parsed: an object identifier that is not minimal"
+            );
+        }
+    }
+
+    #[test]
+    fn the_signature_is_checked_before_what_it_signs_is_read() {
+        let mut der = request(&extension(&[0x2a, 3], Some(0)));
+        if let Some(last) = der.last_mut() {
+            *last ^= 1;
+        }
+        assert_eq!(VerifiedCsr::from_der(&der, &KeyPolicy::any()).unwrap_err(), Refusal::BadSelfSignature);
     }
 }

@@ -192,6 +192,9 @@ impl<'a> Reader<'a> {
         }
         let (content, rest) = after_length.split_at_checked(length).ok_or(SHORT)?;
         let raw = self.rest.get(..self.rest.len() - rest.len()).ok_or(SHORT)?;
+        if *tag == tag::OID && !is_minimal_oid(content) {
+            return Err(Malformed("an object identifier that is not minimal"));
+        }
         self.rest = rest;
         Ok(Element { tag: *tag, content, raw })
     }
@@ -211,6 +214,14 @@ impl<'a> Reader<'a> {
     pub(crate) fn end(&self) -> Result<(), Malformed> {
         if self.rest.is_empty() { Ok(()) } else { Err(Malformed("asn1: syntax error: trailing data")) }
     }
+}
+
+/// Whether the content of an object identifier ends where it should, with each of its numbers in the fewest bytes
+/// (X.690, 8.19.2): two encodings of one identifier would be two kinds to whoever compares bytes.
+fn is_minimal_oid(content: &[u8]) -> bool {
+    let begins_badly = content.first() == Some(&0x80)
+        || content.windows(2).any(|pair| matches!(pair, [before, 0x80] if before & 0x80 == 0));
+    content.last().is_some_and(|last| last & 0x80 == 0) && !begins_badly
 }
 
 /// A BIT STRING's whole bytes; unused bits are refused.
@@ -263,6 +274,18 @@ mod tests {
             let mut out = Emitter::new(0);
             out.unsigned(bytes);
             assert_eq!(out.finish(), der);
+        }
+    }
+
+    #[test]
+    fn object_identifiers_have_one_encoding() {
+        for content in [&[0x2a_u8][..], &[0x55, 4, 3], &[0x88, 0x37, 1], &[0x2a, 0x81, 0x80, 0]] {
+            let der = [&[tag::OID, u8::try_from(content.len()).unwrap()][..], content].concat();
+            assert_eq!(Reader::new(&der).expect(tag::OID).map(|oid| oid.content), Ok(content));
+        }
+        for content in [&[0x80_u8, 1][..], &[0x2a, 0x80, 1], &[0x2a, 0x81, 1, 0x80, 0], &[0x2a, 0x81], &[]] {
+            let der = [&[tag::OID, u8::try_from(content.len()).unwrap()][..], content].concat();
+            assert!(Reader::new(&der).next().is_err(), "{content:?}");
         }
     }
 

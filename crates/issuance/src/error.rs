@@ -180,11 +180,13 @@ pub enum Refusal {
         /// The issuer's own end.
         limit: Time,
     },
-    /// The end lies in the past.
-    #[error("cannot satisfy request, as NotAfter date {not_after} is in the past")]
-    EndsInThePast {
-        /// The end asked for.
-        not_after: Time,
+    /// A lifetime that begins or ends before Unix time does.
+    #[error("cannot satisfy request, as {field} of {time} is before 1970-01-01T00:00:00Z")]
+    Before1970 {
+        /// `not_before` or `not_after`.
+        field: &'static str,
+        /// The start or the end.
+        time: Time,
     },
     /// The profile forbids giving this bound of the lifetime at all.
     #[error("{field}_bound is set to forbid. {field} cannot be provided.")]
@@ -325,6 +327,14 @@ pub enum ProfileError {
         /// What was given.
         value: String,
     },
+    /// The `cps` of an entry of `policy_identifiers`, which is written as an IA5String.
+    #[error("policy identifier {oid:?} has a cps that is not ASCII: {cps:?}")]
+    CpsNotAscii {
+        /// The entry's identifier.
+        oid: String,
+        /// What was given.
+        cps: String,
+    },
     /// An entry of `cn_validations`.
     #[error("cn_validations value incorrect: unknown type: `{value}`")]
     UnknownCnValidation {
@@ -458,9 +468,12 @@ pub enum CertificateError {
     /// The key does not belong to the certificate.
     #[error("public key of the certificate does not match the private key")]
     KeyMismatch,
-    /// The certificate is not signed by itself.
+    /// Its issuer and its subject are different names.
     #[error("given certificate is not self-issued")]
     NotSelfIssued,
+    /// Its own key did not sign it, or in a way that cannot be checked here.
+    #[error("given certificate is not signed by its own key")]
+    NotSelfSigned,
 }
 
 /// Why the last step failed, after everything was decided.

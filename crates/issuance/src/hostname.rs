@@ -2,6 +2,10 @@
 
 use crate::Refusal;
 
+/// The 253 characters that a name may have (RFC 1035, 2.3.4) are at most so many bytes before Punycode, which makes
+/// none fewer. Its algorithm takes quadratic time, so a longer name is not even tried.
+const MOST_BYTES: usize = 1024;
+
 /// Punycode (RFC 3492) label by label, and nothing else: no case folding, no mapping, no table
 /// of forbidden characters.
 ///
@@ -9,6 +13,10 @@ use crate::Refusal;
 /// dropped or refused by the rules that follow.
 pub(crate) fn to_ascii(name: &str) -> Result<String, Refusal> {
     let refused = |label: &str| Refusal::NotAHostname { name: label.to_owned() };
+    if name.len() > MOST_BYTES {
+        let too_long = name.split('.').find(|label| label.chars().count() > 63);
+        return Err(refused(too_long.unwrap_or(name)));
+    }
     let mut ascii = String::with_capacity(name.len());
     for (index, label) in name.split('.').enumerate() {
         if label.is_empty() {
@@ -107,6 +115,25 @@ mod tests {
         for name in ["", ".", "a.", ".a", "a..b", "xn--", &long, &many] {
             assert!(to_ascii(name).is_err(), "{name}");
         }
+    }
+
+    #[test]
+    fn a_name_that_cannot_fit_is_refused_without_encoding_it() {
+        let many = "a.".repeat(1 << 19);
+        let scripts: String = ('\u{4e00}'..='\u{9fff}').cycle().take(1 << 20).collect();
+        let deep = format!("xn--{}", "a".repeat(4 << 20));
+        for (name, label) in [
+            (format!("b.{scripts}.example.com"), &scripts),
+            (format!("b.{deep}.example.com"), &deep),
+            (format!("{many}com"), &format!("{many}com")),
+        ] {
+            let begin = std::time::Instant::now();
+            assert_eq!(to_ascii(&name), Err(Refusal::NotAHostname { name: label.clone() }));
+            // Minutes if it were encoded; far less than this limit otherwise.
+            assert!(begin.elapsed() < std::time::Duration::from_secs(20));
+        }
+        let refused = to_ascii(&format!("{}.example.com", "ü".repeat(64))).unwrap_err().to_string();
+        assert!(refused.starts_with("idna: invalid label \"xn--tda"), "{refused}");
     }
 
     #[test]

@@ -168,7 +168,9 @@ fn read_spki(der: &[u8]) -> Result<(KeySpec, usize), Malformed> {
     let family = parameters.expect(tag::OID)?.content;
     let spec = if family == oid::RSA_ENCRYPTION {
         // RFC 3279, 2.3.1: the parameters are NULL, not absent.
-        parameters.expect(tag::NULL)?;
+        if !parameters.expect(tag::NULL)?.content.is_empty() {
+            return Err(Malformed("x509: RSA key missing NULL parameters"));
+        }
         KeySpec::Rsa(rsa_bits(key)?)
     } else if family == oid::EC_PUBLIC_KEY {
         let named = parameters.expect(tag::OID)?.content;
@@ -618,4 +620,31 @@ fn pkcs8_der(algorithm: &[u8], key: &[u8]) -> Zeroizing<Vec<u8>> {
     out.unsigned(&[0]);
     out.close(tag::SEQUENCE, 0);
     Zeroizing::new(out.finish())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_rsa_key_has_a_null_with_nothing_in_it() {
+        let key = emit::build(300, tag::SEQUENCE, |out| {
+            out.unsigned(&[1, 0, 1]);
+            out.unsigned(&[0xa5; 256]);
+        });
+        let spki = |null: &[u8]| {
+            emit::build(400, tag::SEQUENCE, |out| {
+                out.bit_string(&key);
+                let mark = out.mark();
+                out.element(tag::NULL, null);
+                out.element(tag::OID, oid::RSA_ENCRYPTION);
+                out.close(tag::SEQUENCE, mark);
+            })
+        };
+        assert_eq!(PublicKey::from_spki(&spki(&[])).unwrap().spec(), KeySpec::Rsa(2048));
+        assert_eq!(
+            PublicKey::from_spki(&spki(&[0])).unwrap_err().to_string(),
+            "x509: RSA key missing NULL parameters"
+        );
+    }
 }

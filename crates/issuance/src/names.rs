@@ -171,6 +171,9 @@ impl OtherName {
         if emit::oid_content(oid).is_none() {
             return Err(malformed(format!("{oid:?} is not an object identifier")));
         }
+        if value.chars().any(char::is_control) {
+            return Err(malformed(format!("control characters in other SAN {text:?}")));
+        }
         Ok(Self { oid: oid.to_owned(), value: value.to_owned() })
     }
 
@@ -328,5 +331,23 @@ impl<'a> NameParts<'a> {
         let host = (self.host.is_empty() && self.wildcard.is_some())
             || to_ascii(self.host).is_ok_and(|ascii| is_hostname(&ascii));
         host && self.wildcard.is_none_or(is_wildcard_label)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_other_name_with_control_characters_is_refused() {
+        for control in ['\0', '\n', '\x1f', '\x7f', '\u{85}'] {
+            let refused = OtherName::parse(&format!("1.2.3;UTF8:a{control}b")).unwrap_err();
+            assert!(refused.to_string().contains("control characters in other SAN"), "{refused}");
+        }
+        assert_eq!(
+            OtherName::parse("1.2.3;UTF8:a\0b").unwrap_err().to_string(),
+            r#"could not parse requested other SAN: control characters in other SAN "1.2.3;UTF8:a\0b""#
+        );
+        assert_eq!(OtherName::parse("1.2.3;UTF8:ü b").unwrap().value, "ü b");
     }
 }

@@ -404,6 +404,9 @@ fn policies(identifiers: &[PolicyIdentifier]) -> Result<Vec<u8>, ProfileError> {
     for policy in identifiers {
         let oid = emit::oid_content(&policy.oid)
             .ok_or_else(|| ProfileError::NotAPolicy { value: policy.oid.clone() })?;
+        if !policy.cps.is_ascii() {
+            return Err(ProfileError::CpsNotAscii { oid: policy.oid.clone(), cps: policy.cps.clone() });
+        }
         encoded.push((oid, policy));
     }
     Ok(extension::policies(&encoded))
@@ -463,6 +466,21 @@ mod tests {
             refused(|config| config.not_after_bound = "xx".to_owned()),
             "Unknown value for field `not_after_bound`. Possible values are `permit`, `ttl-limited`, `forbid`, or an explicit timestamp."
         );
+    }
+
+    #[test]
+    fn a_practice_statement_beyond_ascii_is_refused() {
+        let with = |cps: &str, notice: &str| PolicyIdentifier {
+            oid: "1.2.3".to_owned(),
+            cps: cps.to_owned(),
+            notice: notice.to_owned(),
+        };
+        assert_eq!(
+            refused(|config| config.policy_identifiers = vec![with("http://ü/", "")]),
+            r#"policy identifier "1.2.3" has a cps that is not ASCII: "http://ü/""#
+        );
+        let policy_identifiers = vec![with("http://u/", "ü")];
+        assert!(Profile::new(ProfileConfig { policy_identifiers, ..ProfileConfig::default() }).is_ok());
     }
 
     #[test]

@@ -53,9 +53,13 @@ impl SerialNumber {
         Some(Self { length: u8::try_from(significant.len()).ok()?, bytes: fixed })
     }
 
-    /// Zero: against RFC 5280, 4.1.2.2, but to be found in old roots.
-    pub(crate) fn zero() -> Self {
-        Self { length: 1, bytes: [0; Self::MAX] }
+    /// As [`SerialNumber::from_bytes`], with zero: against RFC 5280, 4.1.2.2, but to be found in old roots.
+    pub(crate) fn or_zero(bytes: &[u8]) -> Option<Self> {
+        match bytes {
+            [] => None,
+            zeros if zeros.iter().all(|byte| *byte == 0) => Some(Self { length: 1, bytes: [0; Self::MAX] }),
+            _ => Self::from_bytes(bytes),
+        }
     }
 
     /// The minimal big-endian bytes, without a sign byte.

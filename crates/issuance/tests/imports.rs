@@ -13,6 +13,7 @@ mod common;
 use chancery_issuance::{
     AiaUrls, BundleError, CaRequest, Certificate, CertificateError, ImportedBundle, IssuedCertificate,
     Issuer, IssuerOptions, KeyError, Signer, build_chains, prepare_intermediate, prepare_root,
+    prepare_self_issued,
 };
 use common::{LIMITS, csr, hours, issuer, issuer_of, key, now, openssl, root, serial};
 
@@ -126,6 +127,17 @@ fn certificates_of_other_makers_are_read() {
     assert!(!old.is_ca() && old.is_self_signed() && old.not_after() < old.not_before());
     let refused = Issuer::new(old, common::key("rsa2048"), IssuerOptions::default()).unwrap_err();
     assert_eq!(refused, CertificateError::NotACa);
+}
+
+#[test]
+fn a_root_with_a_weak_key_is_not_signed_anew() {
+    let key = format!("{}/../testkit/testdata/keys/rsa1024.pem", env!("CARGO_MANIFEST_DIR"));
+    let Some(pem) = openssl(&["req", "-x509", "-new", "-key", &key, "-subj", "/CN=weak"], b"") else {
+        return;
+    };
+    let weak = Certificate::from_pem(&pem).unwrap();
+    let refused = prepare_self_issued(&weak, &issuer("ed25519")).unwrap_err().to_string();
+    assert_eq!(refused, "RSA keys < 2048 bits are unsafe and not supported");
 }
 
 #[test]

@@ -155,6 +155,21 @@ fn times_that_make_no_sense_are_refused() {
 }
 
 #[test]
+fn nothing_begins_or_ends_before_1970() {
+    let early =
+        "cannot satisfy request, as not_before of 1969-12-31T23:59:59Z is before 1970-01-01T00:00:00Z";
+    let before = |not_before| answer(config(), Asked { not_before, ..NOTHING });
+    assert_eq!(before("1969-12-31T23:59:59Z"), early);
+    assert_eq!(before("1970-01-01T00:00:00Z"), "1970-01-01T00:00:00Z / 2026-12-20T11:06:40Z / ");
+    let both = Asked { not_before: "1969-12-31T23:59:59Z", not_after: "1970-01-01T00:00:00Z", ..NOTHING };
+    assert_eq!(answer(config(), both), early);
+    let fixed = ProfileConfig { not_before: "1969-12-31T23:59:59Z".to_owned(), ..config() };
+    assert_eq!(answer(fixed, NOTHING), early);
+    let far_back = ProfileConfig { not_before_duration: Duration::from_secs(60 * 366 * 86_400), ..config() };
+    assert!(answer(far_back, NOTHING).ends_with("is before 1970-01-01T00:00:00Z"));
+}
+
+#[test]
 fn bounds_hold_the_client_back() {
     let bounds = |not_before: &str, not_after: &str| ProfileConfig {
         not_before_bound: not_before.to_owned(),

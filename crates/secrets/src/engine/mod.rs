@@ -180,7 +180,8 @@ pub trait Engine: Send + Sync + Sized + 'static {
     /// The table of its paths, the same for every mount of the kind.
     fn routes() -> &'static Routes<Self>;
 
-    /// Regular upkeep (tidy, lists): called about once a minute.
+    /// Regular upkeep (tidy, lists): called about once a second, so that it must cost next to nothing while
+    /// there is nothing to do.
     fn tick(self: Arc<Self>, _now: Timestamp) -> impl Future<Output = Result<(), Error>> + Send {
         async { Ok(()) }
     }

@@ -108,7 +108,7 @@ impl Authorities {
         for (record, _) in &records {
             let certificate = Certificate::from_pem(&record.certificate)
                 .map_err(|error| Error::internal("a stored issuer's certificate does not parse", error))?;
-            certificates.insert(record.id, certificate);
+            certificates.insert(record.id, Arc::new(certificate));
         }
         let mut issuers = BTreeMap::new();
         for (record, version) in records {
@@ -225,11 +225,11 @@ pub(super) struct Authority {
     /// Which write made it.
     pub(super) version: Version,
     /// Its certificate.
-    pub(super) certificate: Certificate,
+    pub(super) certificate: Arc<Certificate>,
     /// Its key, if we hold it.
     pub(super) key: Option<Arc<HeldKey>>,
     /// The chain in force: itself first.
-    pub(super) chain: Vec<Certificate>,
+    pub(super) chain: Vec<Arc<Certificate>>,
     /// The chain as answers carry it.
     pub(super) wire: WireChain,
     urls: Urls,
@@ -242,14 +242,15 @@ impl Authority {
         record: IssuerRecord,
         version: Version,
         key: Option<Arc<HeldKey>>,
-        certificates: &HashMap<IssuerId, Certificate>,
+        certificates: &HashMap<IssuerId, Arc<Certificate>>,
         urls: &Urls,
         cluster: &ClusterConfig,
     ) -> Result<Self, Error> {
         let lost = || Error::internal("internal error", "an issuer is not among the issuers");
         let certificate = certificates.get(&record.id).cloned().ok_or_else(lost)?;
         let chain = if record.manual_chain.is_empty() { &record.chain } else { &record.manual_chain };
-        let chain: Vec<Certificate> = chain.iter().filter_map(|id| certificates.get(id).cloned()).collect();
+        let chain: Vec<Arc<Certificate>> =
+            chain.iter().filter_map(|id| certificates.get(id).cloned()).collect();
         let wire = WireChain::new(&certificate, &chain)?;
         // As the peer has it, an issuer has URLs of its own or the mount's, never some of each.
         let urls = record.urls.as_ref().filter(|own| !own.say_nothing()).unwrap_or(urls).clone();
@@ -287,7 +288,7 @@ impl Authority {
             leaf_not_after: self.record.leaf_not_after_behavior.into(),
         };
         let signer = Arc::clone(key.private_key()?);
-        let issuer = Issuer::new(self.certificate.clone(), signer, options)
+        let issuer = Issuer::new(Certificate::clone(&self.certificate), signer, options)
             .map_err(|error| Error::internal("a stored issuer cannot be used", error))?;
         Ok(self.issuer.get_or_init(|| Arc::new(issuer)))
     }
@@ -315,15 +316,15 @@ pub(super) struct WireChain {
 }
 
 impl WireChain {
-    fn new(certificate: &Certificate, chain: &[Certificate]) -> Result<Self, Error> {
+    fn new(certificate: &Certificate, chain: &[Arc<Certificate>]) -> Result<Self, Error> {
         let list = |pems: Vec<&str>| -> Result<Option<Box<RawValue>>, Error> {
             if pems.is_empty() { Ok(None) } else { Ok(Some(to_raw_value(&pems)?)) }
         };
         let without_roots = chain.iter().filter(|certificate| !certificate.is_self_signed());
         Ok(Self {
             issuing_ca: to_raw_value(trimmed(certificate))?,
-            ca_chain: list(chain.iter().map(trimmed).collect())?,
-            ca_chain_without_roots: list(without_roots.map(trimmed).collect())?,
+            ca_chain: list(chain.iter().map(|one| trimmed(one)).collect())?,
+            ca_chain_without_roots: list(without_roots.map(|one| trimmed(one)).collect())?,
         })
     }
 }

@@ -88,7 +88,7 @@ impl Pki {
         _: Call,
         _: NoFields,
     ) -> Result<Response, Error> {
-        Response::data(&issuers(&self.store.authorities()))
+        Response::data(&issuers(&*self.store.authorities().await?))
     }
 
     /// POST `config/issuers`
@@ -111,7 +111,7 @@ impl Pki {
                 "Invalid issuer specification; must be non-empty and can't be 'default'.",
             ));
         }
-        let mut change = self.store.change().await;
+        let mut change = self.store.change().await?;
         let issuer = change.before.find_issuer(reference).map_err(|unresolved| {
             Error::invalid(format!("Error resolving issuer reference: {unresolved}"))
         })?;
@@ -133,7 +133,7 @@ impl Pki {
 
     /// GET `config/keys`
     pub(super) async fn read_config_keys(self: Arc<Self>, _: Call, _: NoFields) -> Result<Response, Error> {
-        Response::data(&keys(&self.store.authorities()))
+        Response::data(&keys(&*self.store.authorities().await?))
     }
 
     /// POST `config/keys`
@@ -147,7 +147,7 @@ impl Pki {
                 "Invalid key specification; must be non-empty and can't be 'default'.",
             ));
         }
-        let mut change = self.store.change().await;
+        let mut change = self.store.change().await?;
         let id = change
             .before
             .find_key(&body.default)
@@ -160,7 +160,7 @@ impl Pki {
 
     /// GET `config/urls`
     pub(super) async fn read_config_urls(self: Arc<Self>, _: Call, _: NoFields) -> Result<Response, Error> {
-        Response::data(&shown_urls(&self.store.authorities().urls.value))
+        Response::data(&shown_urls(&self.store.authorities().await?.urls.value))
     }
 
     /// POST `config/urls`
@@ -169,7 +169,7 @@ impl Pki {
         _: Call,
         body: ConfigUrls,
     ) -> Result<Response, Error> {
-        let mut change = self.store.change().await;
+        let mut change = self.store.change().await?;
         let before = change.before.urls.value.clone();
         let or = |given: Option<Strings>, before: Vec<String>| given.map_or(before, Strings::non_empty);
         let urls = Urls {
@@ -204,7 +204,7 @@ impl Pki {
         _: Call,
         _: NoFields,
     ) -> Result<Response, Error> {
-        Response::data(&shown_cluster(&self.store.authorities().cluster.value))
+        Response::data(&shown_cluster(&self.store.authorities().await?.cluster.value))
     }
 
     /// POST `config/cluster`
@@ -213,7 +213,7 @@ impl Pki {
         _: Call,
         body: ConfigCluster,
     ) -> Result<Response, Error> {
-        let mut change = self.store.change().await;
+        let mut change = self.store.change().await?;
         let before = change.before.cluster.value.clone();
         let config = ClusterConfig {
             path: body.path.unwrap_or(before.path),

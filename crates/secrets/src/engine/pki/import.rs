@@ -21,6 +21,10 @@ use crate::response::Response;
 /// Shorter than any certificate or key: a path, most likely.
 const TOO_SHORT: usize = 75;
 
+/// Issuers in a mount at most. Each change finds the chains of all of them anew and reads all of them
+/// again, so a mount with very many would keep everybody waiting.
+const ISSUERS_AT_MOST: usize = 1_000;
+
 /// Said where the default issuer is one that cannot sign.
 const KEYLESS_DEFAULT: &str = "The default issuer has no key associated with it. Some operations like issuing \
     certificates and signing CRLs will be unavailable with the requested default issuer until a key is imported or the \
@@ -103,9 +107,10 @@ impl Pki {
         let bundle = ImportedBundle::from_pem(text.expose(), keys_allowed)
             .map_err(|error| Error::invalid(error.to_string()))?;
 
-        let mut change = self.store.change().await;
+        let mut change = self.store.change().await?;
         let keys = import_keys(&mut change, &bundle.keys)?;
         let mut issuers = import_issuers(&change.before, &keys, &bundle.certificates, call.now)?;
+        check_room(change.before.issuers().count(), issuers.fresh.len())?;
         let linked = orphans(&change.before, &keys.halves);
         let fates = Fates { linked: &linked, ..Fates::default() };
         let fresh = rechain(&mut change, &fates, std::mem::take(&mut issuers.fresh))?;
@@ -229,7 +234,7 @@ fn import_issuers(
         let given =
             imported.fresh.iter().find(|(_, given)| given == certificate).map(|(record, _)| record.id);
         let known = given.or_else(|| {
-            before.issuers().find(|issuer| issuer.certificate == *certificate).map(|issuer| issuer.record.id)
+            before.issuers().find(|issuer| *issuer.certificate == *certificate).map(|issuer| issuer.record.id)
         });
         if let Some(id) = known {
             if !imported.known.contains(&id) {
@@ -241,6 +246,16 @@ fn import_issuers(
         imported.fresh.push((new_issuer(certificate, "", key, now), certificate.clone()));
     }
     Ok(imported)
+}
+
+/// Refuses more issuers than a mount may have.
+fn check_room(held: usize, fresh: usize) -> Result<(), Error> {
+    if fresh == 0 || held.saturating_add(fresh) <= ISSUERS_AT_MOST {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "a mount has at most {ISSUERS_AT_MOST} issuers: this one has {held}, and {fresh} more would be imported"
+    )))
 }
 
 /// The key of a certificate, old or just imported.
@@ -324,7 +339,7 @@ pub(super) fn rechain(
     let before = Arc::clone(&change.before);
     let old: Vec<_> = before.issuers().filter(|issuer| Some(issuer.record.id) != fates.gone).collect();
     let certificates: Vec<&Certificate> =
-        old.iter().map(|issuer| &issuer.certificate).chain(fresh.iter().map(|(_, one)| one)).collect();
+        old.iter().map(|issuer| &*issuer.certificate).chain(fresh.iter().map(|(_, one)| one)).collect();
     let ids: Vec<IssuerId> =
         old.iter().map(|issuer| issuer.record.id).chain(fresh.iter().map(|(record, _)| record.id)).collect();
     let mut chains = build_chains(&certificates).into_iter().map(|chain| {
@@ -370,5 +385,21 @@ pub(super) fn check_issuer_name(
             Err(Error::invalid("issuer name already in use"))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_takes_no_more_issuers_than_its_limit_and_says_so() {
+        for (held, fresh) in [(0, 1_000), (999, 1), (1_000, 0), (2_000, 0)] {
+            assert!(check_room(held, fresh).is_ok(), "{held} {fresh}");
+        }
+        assert_eq!(
+            check_room(998, 3).unwrap_err().message(),
+            "a mount has at most 1000 issuers: this one has 998, and 3 more would be imported"
+        );
     }
 }

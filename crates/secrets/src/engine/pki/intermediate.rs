@@ -12,7 +12,7 @@ use super::authority::{
     CrossSignRequest, IntermediateRequest, KeyHome, NO_AIA, NO_AIA_INTERMEDIATE, Wanted, WantedKey,
 };
 use super::heavy;
-use super::keys::{adopt_key, key_text};
+use super::keys::{key_text, settle_key};
 use super::leaf::{Format, refused};
 use crate::engine::Call;
 use crate::error::Error;
@@ -58,10 +58,12 @@ impl Pki {
                     other => Error::internal("the CSR could not be made", other),
                 }
             })?;
-        if !key.known {
-            let mut change = self.store.change().await;
-            adopt_key(&mut change, &key.record)?;
-            change.commit().await?;
+        {
+            let mut change = self.store.change().await?;
+            settle_key(&mut change, &key)?;
+            if !key.known {
+                change.commit().await?;
+            }
         }
         let text = match format {
             Format::Der => BASE64.encode(&csr.der),
@@ -77,7 +79,7 @@ impl Pki {
             object.insert("private_key_type".to_owned(), key.record.key_type.clone().into());
         }
         let response = Response::data(&shown)?;
-        let no_urls = self.store.authorities().urls.value.say_nothing();
+        let no_urls = self.store.authorities().await?.urls.value.say_nothing();
         Ok(if no_urls { response.warn(format!("{NO_AIA}{NO_AIA_INTERMEDIATE}")) } else { response })
     }
 }

@@ -48,7 +48,7 @@ impl Pki {
     ) -> Result<Response, Error> {
         let (spec, warning) = wish.granted(role)?;
         let format = Format::parse(&leaf.format)?;
-        let authority = Arc::clone(self.store.authorities().find_signing(issuer_ref)?);
+        let authority = Arc::clone(self.store.authorities().await?.find_signing(issuer_ref)?);
         let profile = role.profile_for(call.token())?;
         let keep = Keep::of(&role.record);
         let order = Order { leaf, format, key: KeySource::Fresh(spec), profile, authority, keep };

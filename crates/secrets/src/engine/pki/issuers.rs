@@ -67,7 +67,7 @@ fields! {
 impl Pki {
     /// LIST `issuers`
     pub(super) async fn list_issuers(self: Arc<Self>, _: Call, _: NoFields) -> Result<Response, Error> {
-        let authorities = self.store.authorities();
+        let authorities = self.store.authorities().await?;
         let default = authorities.issuers_config.value.default;
         let mut names = Vec::new();
         let mut info = BTreeMap::new();
@@ -91,7 +91,7 @@ impl Pki {
         _: Call,
         body: IssuerReference,
     ) -> Result<Response, Error> {
-        let authorities = self.store.authorities();
+        let authorities = self.store.authorities().await?;
         Response::data(&describe(authorities.find_issuer(&body.issuer_ref)?))
     }
 
@@ -101,7 +101,7 @@ impl Pki {
         _: Call,
         body: IssuerReference,
     ) -> Result<Response, Error> {
-        let authorities = self.store.authorities();
+        let authorities = self.store.authorities().await?;
         let issuer = authorities.find_issuer(&body.issuer_ref)?;
         Response::data(&json!({
             "ca_chain": chain(issuer),
@@ -117,7 +117,7 @@ impl Pki {
         _: Call,
         body: IssuerReference,
     ) -> Result<Response, Error> {
-        let authorities = self.store.authorities();
+        let authorities = self.store.authorities().await?;
         let issuer = authorities.find_issuer(&body.issuer_ref).map_err(bare)?;
         Ok(Response::raw(DER, issuer.certificate.der().to_vec()))
     }
@@ -128,7 +128,7 @@ impl Pki {
         _: Call,
         body: IssuerReference,
     ) -> Result<Response, Error> {
-        let authorities = self.store.authorities();
+        let authorities = self.store.authorities().await?;
         let issuer = authorities.find_issuer(&body.issuer_ref).map_err(bare)?;
         Ok(Response::raw(PEM, issuer.certificate.pem().to_owned()))
     }
@@ -165,7 +165,7 @@ impl Pki {
     }
 
     async fn change_issuer(&self, call: Call, body: UpdateIssuer) -> Result<Response, Error> {
-        let mut change = self.store.change().await;
+        let mut change = self.store.change().await?;
         let issuer = Arc::clone(change.before.find_issuer(&body.issuer_ref)?);
         let mut record = issuer.record.clone();
         let mut warnings = Vec::new();
@@ -222,7 +222,7 @@ impl Pki {
         _: Call,
         body: IssuerReference,
     ) -> Result<Response, Error> {
-        let mut change = self.store.change().await;
+        let mut change = self.store.change().await?;
         let issuer = match change.before.find_issuer(&body.issuer_ref) {
             Ok(issuer) => Arc::clone(issuer),
             Err(Unresolved::Issuer(_) | Unresolved::NoDefaultIssuer) => return nothing(),
@@ -277,7 +277,7 @@ impl Pki {
 
     /// GET `ca`
     pub(super) async fn ca_der(self: Arc<Self>, _: Call, _: NoFields) -> Result<Response, Error> {
-        let authorities = self.store.authorities();
+        let authorities = self.store.authorities().await?;
         Ok(match authorities.default_issuer() {
             Some(issuer) => Response::raw(DER, issuer.certificate.der().to_vec()),
             None => Response::raw(DER, Vec::new()).status(204),
@@ -286,7 +286,7 @@ impl Pki {
 
     /// GET `ca/pem`
     pub(super) async fn ca_pem(self: Arc<Self>, _: Call, _: NoFields) -> Result<Response, Error> {
-        let authorities = self.store.authorities();
+        let authorities = self.store.authorities().await?;
         Ok(match authorities.default_issuer() {
             Some(issuer) => Response::raw(PEM, trimmed(&issuer.certificate).to_owned()),
             None => Response::raw(PEM, Vec::new()).status(204),
@@ -295,7 +295,7 @@ impl Pki {
 
     /// GET `ca_chain`: its media type is the peer's, although the text is PEM.
     pub(super) async fn ca_chain(self: Arc<Self>, _: Call, _: NoFields) -> Result<Response, Error> {
-        let authorities = self.store.authorities();
+        let authorities = self.store.authorities().await?;
         Ok(match authorities.default_issuer() {
             Some(issuer) => Response::raw(DER, chain_text(issuer)),
             None => Response::raw(DER, Vec::new()).status(204),
@@ -304,7 +304,7 @@ impl Pki {
 
     /// GET `cert/ca`
     pub(super) async fn cert_ca(self: Arc<Self>, _: Call, _: NoFields) -> Result<Response, Error> {
-        let authorities = self.store.authorities();
+        let authorities = self.store.authorities().await?;
         let issuer = authorities.find_issuer(DEFAULT).map_err(|error| Error::invalid(error.to_string()))?;
         Response::data(&json!({
             "certificate": trimmed(&issuer.certificate),
@@ -315,7 +315,7 @@ impl Pki {
 
     /// GET `cert/ca_chain`
     pub(super) async fn cert_ca_chain(self: Arc<Self>, _: Call, _: NoFields) -> Result<Response, Error> {
-        let authorities = self.store.authorities();
+        let authorities = self.store.authorities().await?;
         let issuer = authorities.find_issuer(DEFAULT).map_err(|error| Error::invalid(error.to_string()))?;
         let text = chain_text(issuer);
         Response::data(&json!({
@@ -337,7 +337,7 @@ fn chain(issuer: &Authority) -> Vec<Value> {
 }
 
 fn chain_text(issuer: &Authority) -> String {
-    issuer.chain.iter().map(trimmed).collect::<Vec<&str>>().join("\n")
+    issuer.chain.iter().map(|one| trimmed(one)).collect::<Vec<&str>>().join("\n")
 }
 
 /// 200 with an envelope that holds nothing, as the peer answers where an issuer is gone.

@@ -99,7 +99,7 @@ impl Pki {
         home: KeyHome,
         wanted: &WantedKey,
     ) -> Result<AuthorityKey, Error> {
-        let authorities = self.store.authorities();
+        let authorities = self.store.authorities().await?;
         if home == KeyHome::Existing {
             if wanted.described {
                 return Err(Error::invalid(
@@ -124,7 +124,7 @@ impl Pki {
 
     /// LIST `keys`
     pub(super) async fn list_keys(self: Arc<Self>, _: Call, _: NoFields) -> Result<Response, Error> {
-        let authorities = self.store.authorities();
+        let authorities = self.store.authorities().await?;
         let default = authorities.keys_config.value.default;
         let mut names = Vec::new();
         let mut info = BTreeMap::new();
@@ -165,7 +165,7 @@ impl Pki {
             key_ref: String::new(),
             described: true,
         };
-        check_key_name(&wanted.key_name, &self.store.authorities(), None)?;
+        check_key_name(&wanted.key_name, &*self.store.authorities().await?, None)?;
         if wanted.key_type == "any" {
             return Err(one_error(&"unknown key type: any"));
         }
@@ -173,8 +173,7 @@ impl Pki {
             Error::invalid(format!("Validation for key_type, key_bits failed: {}", error.message()))
         })?;
         let made = self.authority_key(home, &wanted).await?;
-        let mut change = self.store.change().await;
-        check_key_name(&made.record.name, &change.before, None)?;
+        let mut change = self.store.change().await?;
         adopt_key(&mut change, &made.record)?;
         change.commit().await?;
         let mut shown = json!({
@@ -191,7 +190,7 @@ impl Pki {
 
     /// POST `keys/import`
     pub(super) async fn import_key(self: Arc<Self>, _: Call, body: ImportKey) -> Result<Response, Error> {
-        let mut change = self.store.change().await;
+        let mut change = self.store.change().await?;
         check_key_name(&body.key_name, &change.before, None)?;
         let text = body.pem_bundle.expose();
         if text.len() < TOO_SHORT {
@@ -220,7 +219,7 @@ impl Pki {
 
     /// GET `key/{key_ref}`
     pub(super) async fn read_key(self: Arc<Self>, _: Call, body: KeyReference) -> Result<Response, Error> {
-        let authorities = self.store.authorities();
+        let authorities = self.store.authorities().await?;
         let held = find(&authorities, &body.key_ref)?;
         let KeyRecord { id, name, key_type, .. } = &held.record;
         let identifier = held.private_key()?.public_key().subject_key_id();
@@ -234,7 +233,7 @@ impl Pki {
 
     /// POST `key/{key_ref}`
     pub(super) async fn update_key(self: Arc<Self>, _: Call, body: UpdateKey) -> Result<Response, Error> {
-        let mut change = self.store.change().await;
+        let mut change = self.store.change().await?;
         let held = Arc::clone(find(&change.before, &body.key_ref)?);
         if !is_name(&body.key_name) {
             return Err(Error::invalid("new key name outside of valid character limits"));
@@ -256,7 +255,7 @@ impl Pki {
 
     /// DELETE `key/{key_ref}`
     pub(super) async fn delete_key(self: Arc<Self>, _: Call, body: KeyReference) -> Result<Response, Error> {
-        let mut change = self.store.change().await;
+        let mut change = self.store.change().await?;
         let held = match change.before.find_key(&body.key_ref) {
             Ok(held) => Arc::clone(held),
             Err(Unresolved::Key(_) | Unresolved::NoDefaultKey) => return Ok(Response::empty()),
@@ -284,8 +283,19 @@ impl Pki {
     }
 }
 
-/// Writes a new key; the first one becomes the default.
+/// Sees to the key of a new authority: one that was made is written, one that was found must be here
+/// still.
+pub(super) fn settle_key(change: &mut Change<'_>, key: &AuthorityKey) -> Result<(), Error> {
+    if !key.known {
+        return adopt_key(change, &key.record);
+    }
+    change.keep_key(&key.record.id)?;
+    Ok(())
+}
+
+/// Writes a new key, whose name nobody else may have taken meanwhile; the first one becomes the default.
 pub(super) fn adopt_key(change: &mut Change<'_>, record: &KeyRecord) -> Result<(), Error> {
+    check_key_name(&record.name, &change.before, None)?;
     change.put_key(record)?;
     if change.before.keys_config.value.default.is_none() {
         change.put_keys_config(&KeysConfig { default: Some(record.id) })?;

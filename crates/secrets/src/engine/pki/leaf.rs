@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use chancery_api::{RawValue, Ttl};
 use chancery_issuance::{
     Certificate, IssuanceRequest, IssuedCertificate, Issuer, KeyForm, KeySpec, MountLimits, PrivateKey,
-    Profile, Refusal, SerialNumber, SignError, SubjectKey, VerifiedCsr, prepare,
+    Profile, ProfileConfig, Refusal, SerialNumber, SignError, SubjectKey, VerifiedCsr, prepare,
 };
 use chancery_storage::StorageError;
 use jiff::Timestamp;
@@ -109,6 +109,7 @@ impl Pki {
             serial: fresh_serial(now)?,
             now,
         };
+        work.judge_before_a_slow_key()?;
         let made = if work.is_quick() { work.run()? } else { heavy::run(move || work.run()).await?? };
 
         if keep != Keep::Nowhere {
@@ -166,17 +167,37 @@ impl Work {
         generates && heavy::signs_inline(self.issuer.signer().public_key().spec())
     }
 
+    /// Where the key takes long to make: judges names and lifetime first, as they will be judged again
+    /// with the key. A quick key stands in for it, under the same profile but for the kind of key.
+    fn judge_before_a_slow_key(&self) -> Result<(), Error> {
+        match self.key {
+            KeySource::Fresh(spec) if !heavy::generates_inline(spec) => {}
+            KeySource::Fresh(_) | KeySource::Csr(_) => return Ok(()),
+        }
+        let config = ProfileConfig { key_type: "any".to_owned(), ..self.profile.config().clone() };
+        let profile = Profile::new(config).map_err(failed)?;
+        let stand_in = PrivateKey::generate(KeySpec::Ed25519).map_err(failed)?;
+        let request = self.request(None)?;
+        let key = SubjectKey::from(&stand_in);
+        prepare(&request, &key, &profile, &self.issuer, self.serial, self.now).map(drop).map_err(refused)
+    }
+
+    fn request(&self, csr: Option<&VerifiedCsr>) -> Result<IssuanceRequest, Error> {
+        let Leaf { names, ttl, not_before, not_after, .. } = &self.leaf;
+        let mut request = IssuanceRequest::new(names, csr, &self.profile, self.limits).map_err(refused)?;
+        request.ttl = ttl.map(|ttl| ttl.0);
+        request.not_before.clone_from(not_before);
+        request.not_after.clone_from(not_after);
+        Ok(request)
+    }
+
     fn run(self) -> Result<Made, Error> {
-        let Self { leaf, key, profile, issuer, limits, serial, now } = self;
-        let csr = match &key {
-            KeySource::Csr(pem) => Some(VerifiedCsr::from_pem(pem, profile.keys()).map_err(refused)?),
+        let csr = match &self.key {
+            KeySource::Csr(pem) => Some(VerifiedCsr::from_pem(pem, self.profile.keys()).map_err(refused)?),
             KeySource::Fresh(_) => None,
         };
-        let mut request =
-            IssuanceRequest::new(&leaf.names, csr.as_ref(), &profile, limits).map_err(refused)?;
-        request.ttl = leaf.ttl.map(|ttl| ttl.0);
-        request.not_before = leaf.not_before;
-        request.not_after = leaf.not_after;
+        let request = self.request(csr.as_ref())?;
+        let Self { key, profile, issuer, serial, now, .. } = self;
         let private_key = match key {
             KeySource::Csr(_) => None,
             KeySource::Fresh(spec) => Some(PrivateKey::generate(spec).map_err(failed)?),
@@ -261,7 +282,7 @@ fn answer(
         Format::Der => {
             let chain =
                 authority.chain.iter().filter(|certificate| !(remove_roots && certificate.is_self_signed()));
-            let chain: Vec<String> = chain.map(base64_der).collect();
+            let chain: Vec<String> = chain.map(|one| base64_der(one)).collect();
             let chain = if chain.is_empty() { None } else { Some(to_raw_value(&chain)?) };
             (Cow::Owned(to_raw_value(&base64_der(&authority.certificate))?), chain.map(Cow::Owned))
         }
@@ -276,7 +297,7 @@ fn answer(
             let mut parts: Vec<&str> = Vec::new();
             parts.extend(key.as_ref().map(|key| key.trim_ascii_end()));
             parts.push(certificate.pem.trim_ascii_end());
-            parts.extend(authority.chain.iter().map(trimmed));
+            parts.extend(authority.chain.iter().map(|one| trimmed(one)));
             Cow::Owned(parts.join("\n"))
         }
     };

@@ -12,6 +12,10 @@ use crate::error::Error;
 use crate::policy::{Identity, Substitution};
 use crate::token::TokenEntry;
 
+/// Said where certificates come with leases.
+const NOT_REVOKED_WITH_LEASE: &str = "certificates are not revoked with their leases: this server cannot revoke \
+    certificates yet, and a certificate whose lease was revoked is good until its own end";
+
 /// Declares the fields of a role once: the record, the request that writes one (absent fields take
 /// their defaults) and the request that patches one (absent fields stay as they are).
 macro_rules! role {
@@ -47,7 +51,7 @@ macro_rules! role {
 
         fields! {
             /// Changes some fields of a role.
-            #[derive(Debug)]
+            #[derive(Debug, Clone)]
             pub(super) struct PatchRole {
                 path {
                     /// The role's name.
@@ -254,6 +258,7 @@ impl RoleRecord {
                  option can cause instance-wide issues with large numbers of issued certificates"
                     .to_owned(),
             );
+            warnings.push(NOT_REVOKED_WITH_LEASE.to_owned());
         }
         if !self.max_ttl.is_zero() && self.ttl > self.max_ttl {
             return Err(Error::invalid(ProfileError::TtlAboveMax.to_string()));
@@ -263,7 +268,7 @@ impl RoleRecord {
             let sentence = format!("{oid:?} could not be parsed as a valid oid for an extended key usage");
             return Err(Error::invalid(sentence));
         }
-        self.policy_identifiers.parse()?;
+        check_encodable(&self.ext_key_usage_oids, self.policy_identifiers.parse()?)?;
         self.cn_validations = cn_validations(self.cn_validations)?;
         if self.issuer_ref.is_empty() {
             DEFAULT.clone_into(&mut self.issuer_ref);
@@ -487,6 +492,19 @@ pub(super) fn is_oid(text: &str) -> bool {
         Ok([2, _, ..]) => true,
         _ => false,
     }
+}
+
+/// Refuses identifiers that are written well, but that no certificate made here can carry.
+fn check_encodable(
+    ext_key_usage_oids: &[String],
+    policy_identifiers: Vec<PolicyIdentifier>,
+) -> Result<(), Error> {
+    let config = ProfileConfig {
+        ext_key_usage_oids: ext_key_usage_oids.to_vec(),
+        policy_identifiers,
+        ..ProfileConfig::default()
+    };
+    Profile::new(config).map(drop).map_err(|error| Error::invalid(error.to_string()).caused_by(error))
 }
 
 /// Certificate policies as operators write them: identifiers, or JSON objects as text.

@@ -8,8 +8,11 @@ use serde::Serialize;
 use super::Pki;
 use super::role::{PatchRole, RoleRecord, WriteRole};
 use crate::engine::Call;
-use crate::error::Error;
+use crate::error::{Error, Kind};
 use crate::response::Response;
+
+/// How often a patch is tried anew where others change the same role.
+const PATCH_ATTEMPTS: usize = 16;
 
 fields! {
     /// Asks for names, page by page.
@@ -55,6 +58,13 @@ fn shown(record: &RoleRecord) -> Result<Response, Error> {
     Response::data(&RoleAnswer { record, allow_token_displayname: false })
 }
 
+/// The answer to a write.
+fn written(record: &RoleRecord, warnings: Vec<String>) -> Result<Response, Error> {
+    let mut response = shown(record)?;
+    response.warnings = warnings;
+    Ok(response)
+}
+
 impl Pki {
     /// LIST `roles`
     pub(super) async fn list_roles(self: Arc<Self>, _: Call, body: ListRequest) -> Result<Response, Error> {
@@ -73,24 +83,23 @@ impl Pki {
     /// POST `roles/{name}`
     pub(super) async fn write_role(self: Arc<Self>, _: Call, body: WriteRole) -> Result<Response, Error> {
         let name = body.name.clone();
-        self.keep_role(&name, body.into_record()).await
+        let (record, warnings) = body.into_record().checked(&*self.store.authorities().await?)?;
+        self.store.put_role(&name, &record).await?;
+        written(&record, warnings)
     }
 
     /// PATCH `roles/{name}`
     pub(super) async fn patch_role(self: Arc<Self>, _: Call, body: PatchRole) -> Result<Response, Error> {
-        let name = body.name.clone();
-        let Some(role) = self.store.role(&name).await? else {
-            return Err(Error::invalid("Unable to fetch role entry to patch"));
-        };
-        self.keep_role(&name, body.apply(role.record.clone())).await
-    }
-
-    async fn keep_role(&self, name: &str, record: RoleRecord) -> Result<Response, Error> {
-        let (record, warnings) = record.checked(&self.store.authorities())?;
-        self.store.put_role(name, &record).await?;
-        let mut response = shown(&record)?;
-        response.warnings = warnings;
-        Ok(response)
+        for _ in 0..PATCH_ATTEMPTS {
+            let Some((record, version)) = self.store.stored_role(&body.name).await? else {
+                return Err(Error::invalid("Unable to fetch role entry to patch"));
+            };
+            let (record, warnings) = body.clone().apply(record).checked(&*self.store.authorities().await?)?;
+            if self.store.replace_role(&body.name, &record, &version).await? {
+                return written(&record, warnings);
+            }
+        }
+        Err(Error::of(Kind::Busy, "the role was changed by others while it was patched; try again shortly"))
     }
 
     /// DELETE `roles/{name}`

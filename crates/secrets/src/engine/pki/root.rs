@@ -12,7 +12,6 @@ use chancery_issuance::{
     prepare_self_issued,
 };
 use chancery_storage::Name;
-use serde::Serialize;
 use serde_json::json;
 
 use super::Pki;
@@ -23,16 +22,13 @@ use super::authority::{
 use super::heavy;
 use super::import::{Fates, adopt_issuer, check_issuer_name, new_issuer, rechain};
 use super::issuers::family;
-use super::keys::{adopt_key, key_text};
+use super::keys::{key_text, settle_key};
 use super::leaf::{Format, fresh_serial, refused};
 use super::records::{IssuersConfig, KeysConfig};
 use super::urls::UrlError;
 use crate::engine::Call;
 use crate::error::Error;
 use crate::response::Response;
-
-/// Certificates that were about to be signed, by serial number: written before the key is touched.
-const INTENTS: &str = "intents";
 
 /// Said of an authority that nothing can name.
 const NO_SUBJECT: &str = "This issuer certificate was generated without a Subject; this makes it likely that issuing \
@@ -78,14 +74,6 @@ fields! {
     }
 }
 
-/// What is written down before an authority's certificate is signed: should we die in between, this
-/// tells what may exist.
-#[derive(Serialize)]
-struct Intent {
-    tbs_sha256: String,
-    at: jiff::Timestamp,
-}
-
 impl Pki {
     /// POST `root/generate/{exported}`
     pub(super) async fn generate_root(
@@ -112,7 +100,7 @@ impl Pki {
         let home = KeyHome::parse(&body.exported)?;
         let wanted = body.wanted();
         let format = wanted.format()?;
-        check_issuer_name(&name, &self.store.authorities(), None)?;
+        check_issuer_name(&name, &*self.store.authorities().await?, None)?;
         let constraints = Constraints {
             max_path_length: body.max_path_length,
             permitted_dns_domains: std::mem::take(&mut body.permitted_dns_domains),
@@ -128,18 +116,16 @@ impl Pki {
         }
         let key = self.authority_key(home, &body.key()?).await?;
         let request = wanted.certificate(&constraints, self.limits());
-        let (urls, left_out) = self.mount_urls()?;
+        let (urls, left_out) = self.mount_urls().await?;
         let serial = fresh_serial(call.now)?;
         let signer: Arc<dyn Signer> = key.key.clone();
         let prepared = prepare_root(&request, &signer, &urls, serial, call.now).map_err(refused)?;
-        let issued = self.sign_authority(prepared, call.now).await?;
+        let (issued, intent) = self.sign_authority(prepared, call.now).await?;
 
         let certificate = issued.certificate().map_err(|error| Error::internal("internal error", error))?;
-        let mut change = self.store.change().await;
+        let mut change = self.store.change().await?;
         check_issuer_name(&name, &change.before, None)?;
-        if !key.known {
-            adopt_key(&mut change, &key.record)?;
-        }
+        settle_key(&mut change, &key)?;
         let algorithm = SignatureAlgorithm::choose(key.key.spec(), request.signature_bits, request.use_pss)
             .map_err(|error| Error::internal("internal error", error))?;
         let mut issuer = new_issuer(&certificate, &name, Some(key.record.id), call.now);
@@ -148,7 +134,7 @@ impl Pki {
         let id = issuer.id;
         rechain(&mut change, &Fates::default(), vec![(issuer, certificate.clone())])?;
         adopt_issuer(&mut change, id)?;
-        change.put_certificate(&issued.serial_number, Some(id), &issued.der)?;
+        change.put_intended_certificate(&issued.serial_number, Some(id), &issued.der, &intent)?;
         change.commit().await?;
 
         let exported = (home == KeyHome::Exported).then_some(&*key.key);
@@ -220,7 +206,7 @@ impl Pki {
         let format = wanted
             .format()
             .map_err(|_| Error::invalid(r#"The "format" path parameter must be "pem" or "der""#))?;
-        let authorities = self.store.authorities();
+        let authorities = self.store.authorities().await?;
         let authority = authorities.find_signing(issuer_ref)?;
         if csr.is_empty() {
             return Err(Error::invalid("\"csr\" is empty"));
@@ -236,17 +222,18 @@ impl Pki {
             ));
         }
         let prepared = prepare_intermediate(&request, &csr, issuer, serial, call.now).map_err(refused)?;
-        let issued = self.sign_authority(prepared, call.now).await?;
+        let (issued, intent) = self.sign_authority(prepared, call.now).await?;
         let certificate = issued.certificate().map_err(|error| Error::internal("internal error", error))?;
-        self.store.put_certificate(&issued.serial_number, Some(authority.record.id), &issued.der).await?;
+        self.store
+            .put_intended_certificate(&issued.serial_number, Some(authority.record.id), &issued.der, &intent)
+            .await?;
 
-        let mut chain = vec![certificate.clone()];
-        chain.extend(authority.chain.iter().cloned());
-        let chain: Vec<String> = chain.iter().map(|one| certificate_text(one, format)).collect();
+        let mut chain = vec![certificate_text(&certificate, format)];
+        chain.extend(authority.chain.iter().map(|one| certificate_text(one, format)));
         let text = match format {
             Format::PemBundle => {
                 let parts: Vec<&str> = std::iter::once(trimmed(&certificate))
-                    .chain(authority.chain.iter().map(trimmed))
+                    .chain(authority.chain.iter().map(|one| trimmed(one)))
                     .collect();
                 parts.join("\n")
             }
@@ -310,7 +297,7 @@ impl Pki {
                 return Err(Error::invalid(error.to_string()));
             }
         }
-        let authorities = self.store.authorities();
+        let authorities = self.store.authorities().await?;
         let authority = authorities.find_signing(issuer_ref)?;
         let issuer = authority.issuer()?;
         let theirs = certificate.public_key().map(|key| key.spec().key_type());
@@ -324,33 +311,34 @@ impl Pki {
             )));
         }
         let prepared = prepare_self_issued(&certificate, issuer).map_err(refused)?;
-        let issued = self.sign_authority(prepared, call.now).await?;
+        // As on the peer, it is not stored: its serial number is its maker's, and may be one of ours. What
+        // tells of it is its intent, which stays.
+        let (issued, _) = self.sign_authority(prepared, call.now).await?;
         Response::data(&json!({
             "certificate": issued.pem.trim_ascii_end(),
             "issuing_ca": trimmed(&authority.certificate),
         }))
     }
 
-    /// Writes down what is about to be signed, then signs it.
+    /// Writes down what is about to be signed, then signs it. Answers where the intent lies, which goes
+    /// when the certificate is stored.
     async fn sign_authority(
         &self,
         prepared: Prepared<'_>,
         now: jiff::Timestamp,
-    ) -> Result<IssuedCertificate, Error> {
-        let serial = prepared.serial_number();
-        let intent = Intent { tbs_sha256: data_encoding::HEXLOWER.encode(&prepared.tbs_sha256()), at: now };
-        let name = Name::ordered(serial.order(), serial.to_string());
-        self.store.view().put_json(INTENTS, &name, &intent).await?;
+    ) -> Result<(IssuedCertificate, Name), Error> {
+        let intent = self.store.put_intent(&prepared, now).await?;
         let key = prepared.signer().public_key().spec();
         let prepared = prepared.detached();
-        heavy::sign(key, move || prepared.sign())
+        let issued = heavy::sign(key, move || prepared.sign())
             .await?
-            .map_err(|error| Error::internal("the certificate could not be signed", error))
+            .map_err(|error| Error::internal("the certificate could not be signed", error))?;
+        Ok((issued, intent))
     }
 
     /// DELETE `root`: every issuer and key.
     pub(super) async fn delete_root(self: Arc<Self>, _: Call, _: NoFields) -> Result<Response, Error> {
-        let mut change = self.store.change().await;
+        let mut change = self.store.change().await?;
         let before = Arc::clone(&change.before);
         for issuer in before.issuers() {
             change.delete_issuer(&issuer.record.id)?;
@@ -370,8 +358,8 @@ impl Pki {
 
     /// The mount's URLs, for a root that has no issuer's yet; and whether they were left out because
     /// they need the id that the root does not have before it exists.
-    fn mount_urls(&self) -> Result<(AiaUrls, bool), Error> {
-        let authorities = self.store.authorities();
+    async fn mount_urls(&self) -> Result<(AiaUrls, bool), Error> {
+        let authorities = self.store.authorities().await?;
         match authorities.urls.value.filled_in(&authorities.cluster.value, None) {
             Ok(urls) => Ok((urls, false)),
             Err(UrlError::NoIssuer) => Ok((AiaUrls::default(), true)),

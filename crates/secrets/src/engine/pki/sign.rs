@@ -44,7 +44,7 @@ impl Pki {
         csr: String,
     ) -> Result<Response, Error> {
         let format = Format::parse(&leaf.format)?;
-        let authority = Arc::clone(self.store.authorities().find_signing(issuer_ref)?);
+        let authority = Arc::clone(self.store.authorities().await?.find_signing(issuer_ref)?);
         let profile = role.profile_for(call.token())?;
         let keep = Keep::of(&role.record);
         self.deliver(Order { leaf, format, key: KeySource::Csr(csr), profile, authority, keep }, call.now)
@@ -105,7 +105,7 @@ impl Pki {
         csr: String,
     ) -> Result<Response, Error> {
         let format = Format::parse(&leaf.format)?;
-        let authority = Arc::clone(self.store.authorities().find_signing(issuer_ref)?);
+        let authority = Arc::clone(self.store.authorities().await?.find_signing(issuer_ref)?);
         let profile = Profile::new(verbatim_profile(verbatim, role))
             .map_err(|error| Error::invalid(error.to_string()).caused_by(error))?;
         let keep = role.map_or(Keep::Stored, |role| Keep::of(&role.record));

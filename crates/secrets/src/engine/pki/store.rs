@@ -7,13 +7,16 @@
 //! | `roles` | role name | [`RoleRecord`] |
 //! | `config` | `issuers`, `keys`, `urls`, `cluster`, … | one record each |
 //! | `certs` | serial number, ordered by its first eight bytes | [`CertificateRecord`] |
+//! | `intents` | serial number and hash, ordered in the same way | [`Intent`] |
 //!
 //! Certificates are only ever read and written one by one: nothing here grows with their number.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use chancery_issuance::SerialNumber;
+use chancery_issuance::{Prepared, SerialNumber};
 use chancery_storage::{Name, Position, StorageError, Version, View, Writes};
+use jiff::Timestamp;
 use quick_cache::sync::Cache;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -39,6 +42,8 @@ pub(super) mod collection {
     pub(in super::super) const CONFIG: &str = "config";
     /// Certificates by serial number.
     pub(in super::super) const CERTIFICATES: &str = "certs";
+    /// Certificates of authorities that were about to be signed.
+    pub(in super::super) const INTENTS: &str = "intents";
 }
 
 /// Names in the `config` collection.
@@ -61,7 +66,8 @@ const ROLES_IN_MEMORY: usize = 4_096;
 ///
 /// - *Authorities* (issuers, keys, defaults, URLs): all of them, as one immutable [`Authorities`].
 ///   Operators make them one by one, so their number bounds itself; private keys are parsed when
-///   first used. A [`Change`] replaces the whole once its commit is durable.
+///   first used. A [`Change`] replaces the whole once its commit is durable. If what it left cannot be
+///   read back then, what is in memory is stale: whoever needs it next reads again, or fails.
 /// - *Roles*: at most [`ROLES_IN_MEMORY`], by name. Writing or deleting a role drops its entry, before
 ///   the commit (so that a commit with an unknown outcome leaves nothing stale) and after it (so that
 ///   a reader that loaded the old record meanwhile leaves nothing either).
@@ -70,6 +76,8 @@ const ROLES_IN_MEMORY: usize = 4_096;
 pub(super) struct Store {
     view: View,
     authorities: RwLock<Arc<Authorities>>,
+    /// Whether storage holds other authorities than memory, as far as we know.
+    stale: AtomicBool,
     /// Held while issuers, keys or settings change: each change builds on the one before.
     changing: Mutex<()>,
     roles: Cache<String, Arc<Role>>,
@@ -82,33 +90,52 @@ impl Store {
         Ok(Self {
             view,
             authorities: RwLock::new(Arc::new(authorities)),
+            stale: AtomicBool::new(false),
             changing: Mutex::new(()),
             roles: Cache::new(ROLES_IN_MEMORY),
         })
     }
 
-    /// The mount's storage, for collections that are not described here.
+    /// The mount's storage, for tests that look behind the records.
+    #[cfg(test)]
     pub(super) fn view(&self) -> &View {
         &self.view
     }
 
-    /// Issuers, keys and settings as of now.
-    pub(super) fn authorities(&self) -> Arc<Authorities> {
-        Arc::clone(&self.authorities.read().unwrap_or_else(PoisonError::into_inner))
+    /// Issuers, keys and settings as of now. Not to be asked while holding a [`Change`], which knows them.
+    pub(super) async fn authorities(&self) -> Result<Arc<Authorities>, Error> {
+        if !self.stale.load(Ordering::Acquire) {
+            return Ok(self.in_memory());
+        }
+        // A change that is under way would be undone in memory by an older reading.
+        let _lock = self.changing.lock().await;
+        self.refreshed().await
     }
 
     /// Begins to change issuers, keys or settings. Other changes wait; readers do not.
-    pub(super) async fn change(&self) -> Change<'_> {
+    pub(super) async fn change(&self) -> Result<Change<'_>, Error> {
         let lock = self.changing.lock().await;
-        Change { store: self, _lock: lock, before: self.authorities(), writes: Writes::new() }
+        let before = self.refreshed().await?;
+        Ok(Change { store: self, _lock: lock, before, writes: Writes::new() })
     }
 
-    /// Reads the authorities again, keeping what did not change.
+    fn in_memory(&self) -> Arc<Authorities> {
+        Arc::clone(&self.authorities.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What is in memory, read again first if it is stale. For the holder of the lock on changes.
+    async fn refreshed(&self) -> Result<Arc<Authorities>, Error> {
+        if self.stale.load(Ordering::Acquire) { self.reload().await } else { Ok(self.in_memory()) }
+    }
+
+    /// Reads the authorities again, keeping what did not change. For the holder of the lock on changes.
     async fn reload(&self) -> Result<Arc<Authorities>, Error> {
-        let current = self.authorities();
-        let fresh = Arc::new(Authorities::load(&self.view, Some(&current)).await?);
-        *self.authorities.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&fresh);
-        Ok(fresh)
+        let loaded = Authorities::load(&self.view, Some(&self.in_memory())).await.map(Arc::new);
+        if let Ok(fresh) = &loaded {
+            *self.authorities.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(fresh);
+        }
+        self.stale.store(loaded.is_err(), Ordering::Release);
+        loaded
     }
 
     /// The role of this name, ready to use.
@@ -141,6 +168,35 @@ impl Store {
         Ok(outcome?)
     }
 
+    /// The record of a role as it is at rest, and which write made it.
+    pub(super) async fn stored_role(&self, name: &str) -> Result<Option<(RoleRecord, Version)>, Error> {
+        match self.view.get(collection::ROLES, &Name::new(name)).await? {
+            Some(record) => Ok(Some((record.json()?, record.version))),
+            None => Ok(None),
+        }
+    }
+
+    /// Writes a role if it is still the one of this version, and says whether it was.
+    pub(super) async fn replace_role(
+        &self,
+        name: &str,
+        record: &RoleRecord,
+        version: &Version,
+    ) -> Result<bool, Error> {
+        let place = Name::new(name);
+        let mut writes = Writes::new();
+        writes.expect_unchanged(&self.view, collection::ROLES, &place, version)?;
+        writes.put_json(&self.view, collection::ROLES, &place, record)?;
+        self.roles.remove(name);
+        let outcome = self.view.commit(writes).await;
+        self.roles.remove(name);
+        match outcome {
+            Ok(()) => Ok(true),
+            Err(StorageError::Conflict) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Removes a role, whether it exists or not.
     pub(super) async fn delete_role(&self, name: &str) -> Result<(), Error> {
         self.roles.remove(name);
@@ -165,6 +221,33 @@ impl Store {
     ) -> Result<(), StorageError> {
         let record = CertificateRecord::encode(issuer, der);
         self.view.put(collection::CERTIFICATES, &certificate_name(serial), &record).await
+    }
+
+    /// Writes down that a certificate of an authority is about to be signed: durable when this returns.
+    pub(super) async fn put_intent(&self, prepared: &Prepared<'_>, at: Timestamp) -> Result<Name, Error> {
+        let serial = prepared.serial_number();
+        let tbs_sha256 = data_encoding::HEXLOWER.encode(&prepared.tbs_sha256());
+        // Serial numbers may be chosen by others; what is to be signed is named too, so that no
+        // intent takes the place of another one.
+        let name = Name::ordered(serial.order(), format!("{serial} {tbs_sha256}"));
+        self.view.put_json(collection::INTENTS, &name, &Intent { tbs_sha256, at }).await?;
+        Ok(name)
+    }
+
+    /// As [`put_certificate`](Self::put_certificate), for a certificate whose intent was written
+    /// down: that goes with the same commit.
+    pub(super) async fn put_intended_certificate(
+        &self,
+        serial: &SerialNumber,
+        issuer: Option<IssuerId>,
+        der: &[u8],
+        intent: &Name,
+    ) -> Result<(), Error> {
+        let record = CertificateRecord::encode(issuer, der);
+        let mut writes = Writes::new();
+        writes.put(&self.view, collection::CERTIFICATES, &certificate_name(serial), &record)?;
+        writes.delete(&self.view, collection::INTENTS, intent)?;
+        Ok(self.view.commit(writes).await?)
     }
 
     /// The certificate with this serial number.
@@ -242,6 +325,14 @@ fn place_after(text: &str) -> Place {
     Place::After(Name::ordered(order, digits))
 }
 
+/// What is written down before an authority's certificate is signed: should we die in between, this
+/// tells what may exist.
+#[derive(Serialize)]
+struct Intent {
+    tbs_sha256: String,
+    at: Timestamp,
+}
+
 /// A change of issuers, keys or settings: one batch, seen by nobody before it is durable.
 ///
 /// Every record that is overwritten or deleted carries the version it was read with, so a second
@@ -274,6 +365,18 @@ impl Change<'_> {
         self.put(collection::KEYS, &record.id.to_string(), record, known)
     }
 
+    /// Demands that a key that was found earlier is here still, and stays until the commit.
+    pub(super) fn keep_key(&mut self, id: &KeyId) -> Result<&mut Self, Error> {
+        let version = self
+            .before
+            .key(id)
+            .map(|key| key.version)
+            .ok_or_else(|| Error::invalid(format!("the key {id} was deleted meanwhile")))?;
+        let name = Name::new(id.to_string());
+        self.writes.expect_unchanged(&self.store.view, collection::KEYS, &name, &version)?;
+        Ok(self)
+    }
+
     /// Removes a key.
     pub(super) fn delete_key(&mut self, id: &KeyId) -> Result<&mut Self, Error> {
         let known = self.before.key(id).map(|key| key.version);
@@ -304,22 +407,26 @@ impl Change<'_> {
         self.put(collection::CONFIG, config::CLUSTER, record, known)
     }
 
-    /// Stores a certificate with the change, e.g. that of a new authority, and who signed it.
-    pub(super) fn put_certificate(
+    /// Stores the certificate of a new authority with the change, and who signed it, in place of its
+    /// intent.
+    pub(super) fn put_intended_certificate(
         &mut self,
         serial: &SerialNumber,
         issuer: Option<IssuerId>,
         der: &[u8],
+        intent: &Name,
     ) -> Result<&mut Self, Error> {
         let record = CertificateRecord::encode(issuer, der);
         self.writes.put(&self.store.view, collection::CERTIFICATES, &certificate_name(serial), &record)?;
+        self.writes.delete(&self.store.view, collection::INTENTS, intent)?;
         Ok(self)
     }
 
     /// Makes the change durable, then visible. Answers the authorities after it.
     ///
     /// If the outcome is unknown, what storage holds is read again before the error is returned:
-    /// the authorities in memory are those at rest, whichever they are.
+    /// the authorities in memory are those at rest, whichever they are. If they cannot be read, that is
+    /// the answer, and nobody uses those in memory any more.
     pub(super) async fn commit(self) -> Result<Arc<Authorities>, Error> {
         match self.store.view.commit(self.writes).await {
             Ok(()) => self.store.reload().await,

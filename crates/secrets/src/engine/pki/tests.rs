@@ -12,7 +12,7 @@ use chancery_issuance::{
     Signer, Subject, create_csr, prepare_root,
 };
 use chancery_storage::memory::Fault;
-use chancery_storage::{Barrier, Memory, ShareScheme, Writes};
+use chancery_storage::{Barrier, Memory, Name, Position, ShareScheme, Writes};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -21,6 +21,7 @@ use super::leaf::fresh_serial;
 use super::records::{
     IssuerId, IssuerRecord, IssuerUsage, IssuersConfig, KeyId, KeyRecord, LeafNotAfterBehavior,
 };
+use super::store::collection;
 use crate::engine::{Call, Class, Engine, Mount, SystemLimits, Tuning};
 use crate::error::{Error, Kind};
 use crate::request::{Connection, Operation};
@@ -80,7 +81,7 @@ impl Bed {
         let serial = fresh_serial(NOW).unwrap();
         let root = prepare_root(&request, &signer, &AiaUrls::default(), serial, NOW).unwrap().sign().unwrap();
         let (id, key_id) = (IssuerId::fresh(), KeyId::fresh());
-        let mut change = self.engine.store.change().await;
+        let mut change = self.engine.store.change().await.unwrap();
         let config = IssuersConfig { default: Some(id), ..IssuersConfig::default() };
         change.put_issuers_config(&config).unwrap();
         let record = KeyRecord {
@@ -326,6 +327,7 @@ async fn a_role_that_may_surprise_is_written_with_a_warning() {
     assert_eq!(data(&both)["generate_lease"], json!(false));
     let lease = bed.write("roles/web", json!({"generate_lease": true})).await.unwrap();
     assert!(lease.warnings[0].starts_with("it is encouraged to disable generate_lease"));
+    assert!(lease.warnings[1].starts_with("certificates are not revoked with their leases"));
     let gone = bed.write("roles/web", json!({"issuer_ref": "gone"})).await.unwrap();
     assert_eq!(
         gone.warnings,
@@ -359,6 +361,72 @@ async fn a_patch_changes_the_given_fields_and_nothing_else() {
 
     let error = bed.ask(Operation::Patch, "roles/gone", json!({})).await.unwrap_err();
     assert_eq!(error.message(), "Unable to fetch role entry to patch");
+}
+
+#[tokio::test]
+async fn a_patch_that_meets_a_deletion_does_not_bring_the_role_back() {
+    let bed = Bed::new().await;
+    bed.role("web", json!({"ou": "old"})).await;
+    let store = &bed.engine.store;
+    let (record, version) = store.stored_role("web").await.unwrap().unwrap();
+    bed.ask(Operation::Delete, "roles/web", json!({})).await.unwrap();
+    assert!(!store.replace_role("web", &record, &version).await.unwrap());
+    assert_eq!(bed.read("roles/web").await.unwrap_err().kind, Kind::NotFound);
+    // Nor does it undo what was written meanwhile.
+    bed.role("web", json!({"ou": "new"})).await;
+    assert!(!store.replace_role("web", &record, &version).await.unwrap());
+    assert_eq!(bed.read("roles/web").await.unwrap()["ou"], json!(["new"]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn patches_of_one_role_at_the_same_time_lose_nothing() {
+    const ROUNDS: usize = 5;
+
+    let bed = Arc::new(Bed::new().await);
+    bed.role("web", json!({})).await;
+    let fields = ["ou", "organization", "country", "locality"];
+    let patching: Vec<_> = fields
+        .map(|field| {
+            let bed = Arc::clone(&bed);
+            tokio::spawn(async move {
+                for round in 1..=ROUNDS {
+                    let patch = json!({ field: round.to_string() });
+                    bed.ask(Operation::Patch, "roles/web", patch).await.unwrap();
+                }
+            })
+        })
+        .into_iter()
+        .collect();
+    for one in patching {
+        one.await.unwrap();
+    }
+    let role = bed.read("roles/web").await.unwrap();
+    for field in fields {
+        assert_eq!(role[field], json!([ROUNDS.to_string()]), "{field}");
+    }
+}
+
+#[tokio::test]
+async fn a_role_is_refused_if_no_certificate_could_carry_its_identifiers() {
+    let bed = Bed::new().await;
+    for oid in ["1.3.6.1.4.1.99999", "2.39.1", "2.40.1", "2.999.1", "1.2.4294967296"] {
+        for (field, value) in [
+            ("ext_key_usage_oids", json!(oid)),
+            ("policy_identifiers", json!(oid)),
+            ("policy_identifiers", json!([json!({ "oid": oid, "notice": "n" }).to_string()])),
+        ] {
+            let role = json!({"allow_any_name": true, "key_type": "ec", field: value});
+            let written = bed.write("roles/web", role.clone()).await;
+            assert!(written.is_ok() || oid != "1.3.6.1.4.1.99999", "{role}");
+            match written {
+                Ok(_) => drop(bed.write("issue/web", json!({"common_name": "a.com"})).await.unwrap()),
+                Err(error) => assert!(
+                    error.kind == Kind::InvalidRequest && error.message().contains(oid),
+                    "{role}: {error:?}"
+                ),
+            }
+        }
+    }
 }
 
 #[tokio::test]
@@ -556,14 +624,62 @@ async fn a_role_whose_write_had_an_unknown_outcome_is_read_from_storage() {
 async fn authorities_in_memory_are_those_at_rest_whatever_became_of_a_change() {
     for (fault, kept) in [(Fault::Fails, false), (Fault::FailsAfterPersisting, true)] {
         let bed = Bed::new().await;
-        let id = bed.engine.store.authorities().default_issuer().unwrap().record.id;
-        let mut change = bed.engine.store.change().await;
+        let id = bed.engine.store.authorities().await.unwrap().default_issuer().unwrap().record.id;
+        let mut change = bed.engine.store.change().await.unwrap();
         change.delete_issuer(&id).unwrap();
         bed.next_commit(fault);
         assert!(change.commit().await.is_err());
-        assert_eq!(bed.engine.store.authorities().issuer(&id).is_none(), kept, "{fault:?}");
-        assert_eq!(bed.restarted().await.engine.store.authorities().issuer(&id).is_none(), kept, "{fault:?}");
+        assert_eq!(bed.engine.store.authorities().await.unwrap().issuer(&id).is_none(), kept, "{fault:?}");
+        assert_eq!(
+            bed.restarted().await.engine.store.authorities().await.unwrap().issuer(&id).is_none(),
+            kept,
+            "{fault:?}"
+        );
     }
+}
+
+#[tokio::test]
+async fn authorities_that_could_not_be_read_back_after_a_change_are_not_used_any_more() {
+    let bed = Bed::new().await;
+    bed.role("web", json!({"allow_any_name": true, "key_type": "ec"})).await;
+    let store = &bed.engine.store;
+    let mut change = store.change().await.unwrap();
+    let id = change.before.default_issuer().unwrap().record.id;
+    change.delete_issuer(&id).unwrap();
+    // One record that does not decode makes every reading fail.
+    let broken = Name::new("broken");
+    store.view().put(collection::ISSUERS, &broken, b"nonsense").await.unwrap();
+    assert!(change.commit().await.is_err());
+    for _ in 0..2 {
+        let error = bed.write("issue/web", json!({"common_name": "a.com"})).await.unwrap_err();
+        assert_eq!((error.kind, error.message().as_str()), (Kind::Internal, "internal error"));
+        assert!(store.change().await.is_err(), "a change builds on what is at rest");
+    }
+    // As soon as they can be read, they are those after the change.
+    store.view().delete(collection::ISSUERS, &broken).await.unwrap();
+    assert!(store.authorities().await.unwrap().issuer(&id).is_none());
+    let error = bed.write("issue/web", json!({"common_name": "a.com"})).await.unwrap_err();
+    assert!(error.message().contains("no default issuer"), "{}", error.message());
+}
+
+#[tokio::test]
+async fn names_and_lifetimes_are_judged_before_a_slow_key_is_made() {
+    let bed = Bed::new().await;
+    bed.role("slow", json!({"allowed_domains": "a.com", "allow_bare_domains": true, "key_bits": 2048})).await;
+    bed.read("roles/slow").await.unwrap();
+    // The first poll makes no key: that is another thread's work, and has to be waited for.
+    let at_once = |body| tokio::time::timeout(Duration::ZERO, bed.write("issue/slow", body));
+    for body in [
+        json!({"common_name": "b.com"}),
+        json!({"common_name": "a.com", "ip_sans": "nonsense"}),
+        json!({"common_name": "a.com", "not_after": "nonsense"}),
+        json!({"common_name": "a.com", "not_after": "2020-01-01T00:00:00Z"}),
+    ] {
+        let refused = at_once(body.clone()).await.expect("no key is made").unwrap_err();
+        assert_eq!(refused.kind, Kind::InvalidRequest, "{body}");
+    }
+    assert!(at_once(json!({"common_name": "a.com"})).await.is_err(), "a key is made");
+    bed.write("issue/slow", json!({"common_name": "a.com"})).await.unwrap();
 }
 
 #[tokio::test]
@@ -709,10 +825,10 @@ async fn an_rsa_issuer_with_a_large_key_signs_too() {
 async fn an_issuer_without_the_usage_does_not_sign() {
     let bed = Bed::new().await;
     bed.role("web", json!({"allow_any_name": true, "key_type": "ec"})).await;
-    let authorities = bed.engine.store.authorities();
+    let authorities = bed.engine.store.authorities().await.unwrap();
     let record = &authorities.default_issuer().unwrap().record;
     let usage = IssuerUsage { issuing_certificates: false, crl_signing: false, ocsp_signing: false };
-    let mut change = bed.engine.store.change().await;
+    let mut change = bed.engine.store.change().await.unwrap();
     change.put_issuer(&IssuerRecord { usage, ..record.clone() }).unwrap();
     change.commit().await.unwrap();
     let error = bed.write("issue/web", json!({"common_name": "x.com"})).await.unwrap_err();

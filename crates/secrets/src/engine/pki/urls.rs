@@ -95,7 +95,8 @@ fn filled_in(
     if is_url(&filled) { Ok(filled) } else { Err(UrlError::NotAUrl { field, url: filled }) }
 }
 
-/// A scheme, `://`, a host; no spaces, and no template that should have been filled in.
+/// A scheme, `://`, a host; no spaces, no template that should have been filled in, and nothing beyond
+/// ASCII, because certificates carry URLs as IA5Strings (RFC 5280, 4.2.1.6).
 pub(super) fn is_url(text: &str) -> bool {
     let Some((scheme, rest)) = text.split_once("://") else { return false };
     let templates = ["{{issuer_id}}", "{{cluster_path}}", "{{cluster_aia_path}}"];
@@ -104,6 +105,7 @@ pub(super) fn is_url(text: &str) -> bool {
         && scheme.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.'));
     let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
     scheme_fine
+        && text.is_ascii()
         && !host.is_empty()
         && rest.split('%').skip(1).all(encoded)
         && !templates.iter().any(|template| text.contains(template))
@@ -155,6 +157,8 @@ mod tests {
             "http://x/%zz",
             "http://x/%2",
             "http://x/{{issuer_id}}",
+            "http://x\u{e4}/y",
+            "http://x/\u{fc}",
         ] {
             assert!(!is_url(no_url), "{no_url}");
         }

@@ -1,5 +1,7 @@
 //! Authorities: imported in any order, named, chained, signed.
 
+use chancery_issuance::SerialNumber;
+
 use super::*;
 
 /// A root made elsewhere, in PEM.
@@ -10,12 +12,16 @@ struct Stranger {
 
 impl Stranger {
     fn new(name: &str) -> Self {
+        Self::with_serial(name, fresh_serial(NOW).unwrap())
+    }
+
+    fn with_serial(name: &str, serial: SerialNumber) -> Self {
         let key = Arc::new(PrivateKey::generate(KeySpec::new("ec", 256).unwrap()).unwrap());
         let signer: Arc<dyn Signer> = key.clone();
         let limits =
             MountLimits { default_ttl: Duration::from_secs(3600), max_ttl: Duration::from_secs(3600) };
         let request = CaRequest::new(name, limits);
-        let root = prepare_root(&request, &signer, &AiaUrls::default(), fresh_serial(NOW).unwrap(), NOW);
+        let root = prepare_root(&request, &signer, &AiaUrls::default(), serial, NOW);
         Self {
             certificate: root.unwrap().sign().unwrap().pem,
             key: key.to_pem(KeyForm::Pkcs8).as_str().to_owned(),
@@ -31,6 +37,12 @@ impl Bed {
 
     async fn default_issuer(&self) -> String {
         text(&self.read("config/issuers").await.unwrap(), "default").to_owned()
+    }
+
+    /// How many certificates were about to be signed and are not stored.
+    async fn intents(&self) -> usize {
+        let view = self.engine.store.view();
+        view.list(collection::INTENTS, Position::Start, usize::MAX).await.unwrap().len()
     }
 
     async fn default_key(&self) -> String {
@@ -351,7 +363,8 @@ async fn the_mounts_url_templates_stand_in_a_root_unless_they_need_its_id() {
 async fn authorities_with_large_keys_sign_off_the_worker_thread() {
     let bed = Bed::empty().await;
     let id = bed.add_root("rsa", KeySpec::Rsa(3072)).await;
-    let key = bed.engine.store.authorities().issuer(&id).unwrap().record.key.unwrap().to_string();
+    let key =
+        bed.engine.store.authorities().await.unwrap().issuer(&id).unwrap().record.key.unwrap().to_string();
     let signed = data(&bed.write("root/sign-intermediate", json!({"csr": csr("sub", &[])})).await.unwrap());
     let issuer = Certificate::from_pem(text(&signed, "issuing_ca")).unwrap();
     assert!(Certificate::from_pem(text(&signed, "certificate")).unwrap().is_signed_by(&issuer));
@@ -449,4 +462,69 @@ async fn basic_constraints_of_sign_verbatim_are_the_requests_or_else_the_roles()
         let answer = bed.write(&format!("sign-verbatim/{role}"), body).await.unwrap();
         assert_eq!(says_it(answer), expected, "{role} {given:?}");
     }
+}
+
+#[tokio::test]
+async fn an_intent_goes_with_its_certificate_and_no_other_takes_its_place() {
+    let bed = Bed::empty().await;
+    bed.write("root/generate/internal", json!({"common_name": "r", "key_type": "ec"})).await.unwrap();
+    bed.write("root/sign-intermediate", json!({"csr": csr("sub", &[])})).await.unwrap();
+    assert_eq!((bed.intents().await, bed.keys("certs", json!({})).await.len()), (0, 2));
+
+    // What is signed anew has a serial number of its maker's choice, and is not stored.
+    let serial = fresh_serial(NOW).unwrap();
+    let [one, two] = ["one", "two"].map(|name| Stranger::with_serial(name, serial));
+    for (stranger, intents) in [(&one, 1), (&two, 2), (&one, 2)] {
+        let body = json!({ "certificate": stranger.certificate });
+        bed.write("root/sign-self-issued", body).await.unwrap();
+        assert_eq!(bed.intents().await, intents);
+    }
+    assert_eq!(bed.keys("certs", json!({})).await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_name_that_another_key_took_while_this_one_was_made_is_refused() {
+    for (path, intents) in [("root/generate/internal", 1), ("intermediate/generate/internal", 0)] {
+        let bed = Bed::empty().await;
+        let body = json!({"common_name": "r", "key_type": "rsa", "key_name": "k"});
+        let (one, two) = tokio::join!(bed.write(path, body.clone()), bed.write(path, body));
+        let refused: Vec<String> =
+            [one, two].into_iter().filter_map(Result::err).map(|error| error.message()).collect();
+        assert_eq!(refused, ["key name already in use"], "{path}");
+        assert_eq!(bed.keys("keys", json!({})).await.len(), 1);
+        assert_eq!(bed.intents().await, intents, "a root was signed that is not stored");
+    }
+}
+
+#[tokio::test]
+async fn a_key_that_is_deleted_while_it_signs_makes_no_authority() {
+    let key = PrivateKey::generate(KeySpec::Rsa(3072)).unwrap().to_pem(KeyForm::Pkcs8);
+    for path in ["root/generate/existing", "intermediate/generate/existing"] {
+        let bed = Bed::empty().await;
+        bed.write("keys/import", json!({"pem_bundle": key.as_str(), "key_name": "k"})).await.unwrap();
+        let (made, deleted) = tokio::join!(
+            bed.write(path, json!({"common_name": "r", "key_ref": "k"})),
+            bed.ask(Operation::Delete, "key/k", json!({})),
+        );
+        deleted.unwrap();
+        let refused = made.unwrap_err().message();
+        assert!(refused.ends_with("was deleted meanwhile"), "{path}: {refused}");
+        for list in ["issuers", "keys", "certs"] {
+            assert!(bed.keys(list, json!({})).await.is_empty(), "{path}: {list}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn urls_beyond_ascii_are_refused_by_name() {
+    let bed = Bed::new().await;
+    let url = "http://x/\u{fc}";
+    let words = "invalid URL found in Authority Information Access (AIA) parameter ocsp_servers: ";
+    let refused = bed.write("config/urls", json!({ "ocsp_servers": url })).await.unwrap_err();
+    assert_eq!(refused.message(), format!("{words}{url}"));
+    let patch = json!({ "ocsp_servers": url });
+    let refused = bed.ask(Operation::Patch, "issuer/root", patch).await.unwrap_err();
+    assert_eq!(refused.message(), format!("{words}{url}"));
+    let refused = bed.write("config/cluster", json!({ "path": url })).await.unwrap_err();
+    assert!(refused.message().contains(&format!("invalid, non-URL path given to cluster: {url}")));
 }
