@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -28,7 +29,7 @@ pub struct Envelope<'a> {
 }
 
 /// A wrapped answer: a single-use token in place of the content.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Clone, Serialize)]
 pub struct WrapInfo {
     /// The wrapping token.
     pub token: String,
@@ -45,8 +46,22 @@ pub struct WrapInfo {
     pub wrapped_accessor: String,
 }
 
+impl fmt::Debug for WrapInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { token: _, accessor, ttl, creation_time, creation_path, wrapped_accessor } = self;
+        f.debug_struct("WrapInfo")
+            .field("token", &format_args!("[redacted]"))
+            .field("accessor", accessor)
+            .field("ttl", ttl)
+            .field("creation_time", creation_time)
+            .field("creation_path", creation_path)
+            .field("wrapped_accessor", wrapped_accessor)
+            .finish()
+    }
+}
+
 /// The token part of a login's answer.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Clone, Serialize)]
 pub struct Auth {
     /// The token.
     pub client_token: String,
@@ -78,9 +93,64 @@ pub struct Auth {
     pub num_uses: u64,
 }
 
+impl fmt::Debug for Auth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Auth")
+            .field("client_token", &format_args!("[redacted]"))
+            .field("accessor", &self.accessor)
+            .field("policies", &self.policies)
+            .field("token_policies", &self.token_policies)
+            .field("identity_policies", &self.identity_policies)
+            .field("metadata", &self.metadata)
+            .field("lease_duration", &self.lease_duration)
+            .field("renewable", &self.renewable)
+            .field("entity_id", &self.entity_id)
+            .field("token_type", &self.token_type)
+            .field("orphan", &self.orphan)
+            .field("num_uses", &self.num_uses)
+            .finish_non_exhaustive()
+    }
+}
+
 /// An error's body.
 #[derive(Debug, Serialize)]
 pub struct Errors<'a> {
     /// One sentence each; empty for "nothing there".
     pub errors: &'a [String],
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tokens_do_not_show_in_debug_output() {
+        let wrapped = WrapInfo {
+            token: "s.secret".to_owned(),
+            accessor: "accessor".to_owned(),
+            ttl: 60,
+            creation_time: String::new(),
+            creation_path: String::new(),
+            wrapped_accessor: String::new(),
+        };
+        let auth = Auth {
+            client_token: "s.secret".to_owned(),
+            accessor: "accessor".to_owned(),
+            policies: Vec::new(),
+            token_policies: Vec::new(),
+            identity_policies: Vec::new(),
+            metadata: None,
+            lease_duration: 60,
+            renewable: true,
+            entity_id: String::new(),
+            token_type: "service".to_owned(),
+            orphan: false,
+            mfa_requirement: None,
+            num_uses: 0,
+        };
+        for shown in [format!("{wrapped:?}"), format!("{auth:#?}")] {
+            assert!(shown.contains("accessor") && shown.contains("[redacted]"), "{shown}");
+            assert!(!shown.contains("secret"), "{shown}");
+        }
+    }
 }

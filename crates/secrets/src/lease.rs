@@ -50,7 +50,8 @@ pub type FindMount<'a> = &'a (dyn Fn(&str) -> Option<(Arc<Mount>, Arc<dyn AnyEng
 struct LeaseRecord {
     /// The whole id: path, slash, name.
     id: String,
-    /// The token that asked; `None` once it has gone, and for a batch token.
+    /// The token that it goes with: the one that asked, or the parent of a batch token. `None` once that has
+    /// gone, and for a batch token without one.
     owner: Option<TokenKey>,
     issued: Timestamp,
     expires: Timestamp,
@@ -144,10 +145,11 @@ impl Leases {
         let mut ttl = lifetime.grant(mount, now, now)?.ttl;
         let owner = match token.kind {
             TokenKind::Service => Some(token.key),
-            // Nothing tells when a batch token goes, so what it was given ends with it at the latest.
+            // Nothing tells when a batch token goes, so what it was given ends with it at the latest. It goes
+            // with its parent, and so do its leases.
             TokenKind::Batch => {
                 ttl = ttl.capped(token.remaining(now));
-                None
+                token.parent
             }
         };
         let born = store::millis(now);
@@ -298,8 +300,13 @@ impl Leases {
         now: Timestamp,
         find: FindMount<'_>,
     ) -> Result<(), Error> {
-        if let Some((_, key)) = self.tokens.keys.by_lease_id(id) {
-            return self.revoke_token(key, sync, now).await;
+        if let Some((path, key)) = self.tokens.keys.by_lease_id(id) {
+            // In whatever state it is: what was begun may be asked for again. Its name alone leads to it; the
+            // path before that must be the right one too.
+            return match self.tokens.record(key).await? {
+                Some(entry) if entry.path == path => self.revoke_token(key, sync, now).await,
+                _ => Ok(()),
+            };
         }
         match self.condemn(id, now).await? {
             Some(record) if sync => self.take_back(record, false, now, find).await,

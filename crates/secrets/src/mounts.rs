@@ -12,7 +12,7 @@ use aws_lc_rs::digest;
 use chancery_storage::{Name, Position, Unsealed, View};
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
 use crate::engine::{AnyEngine, Class, Mount, SystemLimits, Tuning, open};
 use crate::error::Error;
@@ -127,12 +127,15 @@ pub struct MountPoint {
     /// What is measured of it.
     pub(crate) measures: MountMeasures,
     tainted: AtomicBool,
+    /// Its record may say so already: there is no way back.
+    leaving: AtomicBool,
 }
 
 impl MountPoint {
     fn new(entry: MountEntry, mount: Arc<Mount>, engine: Arc<dyn AnyEngine>) -> Arc<Self> {
         let measures = MountMeasures::new(&entry.kind, &entry.path, &engine.counted());
-        Arc::new(Self { entry, mount, engine, measures, tainted: AtomicBool::new(false) })
+        let (tainted, leaving) = (AtomicBool::new(false), AtomicBool::new(false));
+        Arc::new(Self { entry, mount, engine, measures, tainted, leaving })
     }
 
     /// Whether it is on its way out and answers nothing.
@@ -154,25 +157,36 @@ pub struct Mounts {
     root: View,
     system: SystemLimits,
     table: RwLock<Arc<Table>>,
+    /// What was tuned of the mounts that the core provides, by path.
+    provided: HashMap<String, Tuning>,
     /// Held while the table changes, so that two changes cannot pass each other's checks.
     changing: Mutex<()>,
+    /// Held over an unmounting, from first to last.
+    unmounting: Mutex<()>,
 }
 
 impl Mounts {
     /// Loads the table and opens every engine in it. Unmountings that a crash interrupted go on.
     pub async fn open(unsealed: Arc<Unsealed>, root: View, system: SystemLimits) -> Result<Self, Error> {
-        let mounts = Self {
+        let mut mounts = Self {
             unsealed,
             root,
             system,
             table: RwLock::new(Arc::new(Table::new())),
+            provided: HashMap::new(),
             changing: Mutex::new(()),
+            unmounting: Mutex::new(()),
         };
         let mut entries: Vec<MountEntry> = Vec::new();
         for (_, record) in mounts.root.scan(COLLECTION, Position::Start, usize::MAX).await? {
             entries.push(serde_json::from_slice(&record.value)?);
         }
         for entry in entries {
+            if is_provided(&entry.path) {
+                // Nobody mounted it, but somebody tuned it; the core opens it.
+                mounts.provided.insert(entry.path, entry.tuning);
+                continue;
+            }
             if entry.leaving {
                 mounts.remove_records(&entry).await?;
                 continue;
@@ -183,9 +197,12 @@ impl Mounts {
         Ok(mounts)
     }
 
-    /// Puts a mount into the table that the core itself provides and that has no record: `sys/`,
-    /// `cubbyhole/`, `auth/token/`.
+    /// Puts a mount into the table that the core itself provides: `sys/`, `cubbyhole/`, `auth/token/`.
+    /// It has a record only if it was tuned.
     pub fn provide(&self, entry: MountEntry, mount: Arc<Mount>, engine: Arc<dyn AnyEngine>) {
+        if let Some(tuning) = self.provided.get(&entry.path) {
+            mount.tune(tuning.clone());
+        }
         self.insert(MountPoint::new(entry, mount, engine));
     }
 
@@ -232,33 +249,25 @@ impl Mounts {
         Ok(point)
     }
 
-    /// Takes a mount out of the table. From here on it answers nothing; the caller revokes what it
-    /// gave out, then calls [`Mounts::remove`].
-    pub async fn taint(&self, path: &str) -> Result<Option<Arc<MountPoint>>, Error> {
+    /// Takes a mount of this class out of service. From here on it answers nothing; the caller revokes
+    /// what it gave out, then calls [`Unmounting::remove`]. A mount whose unmounting broke off before
+    /// is handed out again, so that asking once more goes on with it.
+    pub async fn taint(&self, class: Class, path: &str) -> Result<Option<Unmounting<'_>>, Error> {
+        // One after another: whoever comes second finds nothing, or what the first could not finish.
+        let alone = self.unmounting.lock().await;
         let _changing = self.changing.lock().await;
+        let cannot = || Error::invalid(format!("cannot unmount {path:?}"));
         // The identity store of other servers is not here, and its place stays free.
         if is_provided(path) || path == "identity/" {
-            return Err(Error::invalid(format!("cannot unmount {path:?}")));
+            return Err(cannot());
         }
-        let Some(point) = self.at(path) else { return Ok(None) };
+        let Some(point) = self.table().get(path).map(Arc::clone) else { return Ok(None) };
+        // `sys/mounts/auth/approle` leads here too, and asks for less than `sys/auth/approle` does.
+        if point.entry.class != class {
+            return Err(cannot());
+        }
         point.tainted.store(true, Ordering::Release);
-        Ok(Some(point))
-    }
-
-    /// Undoes [`Mounts::taint`], when what the mount gave out could not be revoked.
-    pub fn restore(&self, point: &MountPoint) {
-        point.tainted.store(false, Ordering::Release);
-    }
-
-    /// Forgets a tainted mount and all that it stored. If we die on the way, opening goes on with it.
-    pub async fn remove(&self, point: &MountPoint) -> Result<(), Error> {
-        let _changing = self.changing.lock().await;
-        let leaving = MountEntry { leaving: true, ..point.current() };
-        self.store(&leaving).await?;
-        self.update(|table| {
-            table.remove(&point.entry.path);
-        });
-        self.remove_records(&leaving).await
+        Ok(Some(Unmounting { mounts: self, point, _alone: alone }))
     }
 
     /// Moves a mount to another path; what it stored stays with it.
@@ -285,11 +294,18 @@ impl Mounts {
         Ok(point)
     }
 
-    /// Puts other settings of a mount in force, once they are durable.
-    pub async fn tune(&self, path: &str, tuning: Tuning) -> Result<(), Error> {
+    /// Changes the settings of a mount, from those in force; they are once they are durable.
+    pub async fn tune(
+        &self,
+        path: &str,
+        change: impl FnOnce(&MountPoint, &mut Tuning) -> Result<(), Error>,
+    ) -> Result<(), Error> {
         let _changing = self.changing.lock().await;
-        let point =
-            self.at(path).ok_or_else(|| Error::invalid(format!("no mount entry found for {path:?}")))?;
+        let point = self
+            .at(path)
+            .ok_or_else(|| Error::invalid(format!("tune of path {path:?} failed: no mount entry found")))?;
+        let mut tuning = (*point.mount.tuning()).clone();
+        change(&point, &mut tuning)?;
         let entry = MountEntry { tuning: tuning.clone(), ..point.entry.clone() };
         self.store(&entry).await?;
         point.mount.tune(tuning);
@@ -379,6 +395,45 @@ impl Mounts {
             measures::count_mounts(class, count);
         }
         *guard = Arc::new(table);
+    }
+}
+
+/// An unmounting under way; the next one waits for its end. If it is dropped half-way the mount answers
+/// nothing, and unmounting can be asked for again.
+pub struct Unmounting<'a> {
+    mounts: &'a Mounts,
+    /// What is unmounted.
+    pub point: Arc<MountPoint>,
+    _alone: MutexGuard<'a, ()>,
+}
+
+impl Unmounting<'_> {
+    /// Undoes [`Mounts::taint`], when what the mount gave out could not be revoked; not if an earlier
+    /// unmounting went too far for that.
+    pub fn restore(&self) {
+        if !self.point.leaving.load(Ordering::Acquire) {
+            self.point.tainted.store(false, Ordering::Release);
+        }
+    }
+
+    /// Forgets the mount and all that it stored. If this fails it can be done again, and if we die on
+    /// the way, opening goes on with it.
+    pub async fn remove(&self) -> Result<(), Error> {
+        let Self { mounts, point, .. } = self;
+        let _changing = mounts.changing.lock().await;
+        // Also if we do not learn the outcome.
+        point.leaving.store(true, Ordering::Release);
+        let entry = MountEntry { leaving: true, ..point.current() };
+        mounts.store(&entry).await?;
+        mounts.update(|table| {
+            table.remove(&entry.path);
+        });
+        let removed = mounts.remove_records(&entry).await;
+        if removed.is_err() {
+            // Back to where the next attempt looks for it.
+            mounts.insert(Arc::clone(point));
+        }
+        removed
     }
 }
 

@@ -1,9 +1,10 @@
 //! From sealed to unsealed and back.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use chancery_api::Secret;
-use chancery_storage::{Quorum, SealError, Share, ShareScheme, Writes};
+use chancery_storage::{Quorum, SealError, Share, ShareScheme, Unsealed, Writes};
 use jiff::Timestamp;
 
 use crate::core::{Cluster, Core, ROOT_SCOPE};
@@ -30,6 +31,7 @@ impl Core {
         scheme: ShareScheme,
         root_token: Option<Secret>,
     ) -> Result<Initialized, Error> {
+        let _alone = self.sealing.lock().await;
         let now = self.clock.now();
         let founding = self.barrier.found(scheme, system_time(now)).await?;
         let root = founding.unsealed().view(ROOT_SCOPE)?;
@@ -38,7 +40,7 @@ impl Core {
         let root_token = TokenStore::found(&root, &mut first, root_token, now)?;
         let (unsealed, shares) = founding.commit(first).await?;
         if self.barrier.status().await?.recovery_seal {
-            self.activate(unsealed).await?;
+            self.start(unsealed).await?;
         } else {
             self.barrier.seal().await;
         }
@@ -47,22 +49,32 @@ impl Core {
     }
 
     /// Takes one key share; the last one needed opens the barrier and starts service before this
-    /// returns, so that the very next request works.
+    /// returns, so that the very next request works. A share for an open server changes nothing.
     pub async fn unseal(&self, share: &[u8]) -> Result<(), Error> {
-        if !self.barrier.provide_share(share).await? || !self.is_sealed() {
+        let _alone = self.sealing.lock().await;
+        if !self.is_sealed() {
             return Ok(());
         }
-        self.start().await
+        self.close_half_open().await;
+        if self.barrier.provide_share(share).await? {
+            self.start(self.barrier.unsealed()?).await?;
+        }
+        Ok(())
     }
 
     /// Opens the barrier with the configured auto-unseal, if the store has been initialised.
     pub async fn unseal_automatically(&self) -> Result<(), Error> {
-        self.barrier.unseal_automatically().await?;
-        self.start().await
+        let _alone = self.sealing.lock().await;
+        if !self.is_sealed() {
+            return Ok(());
+        }
+        self.close_half_open().await;
+        let unsealed = self.barrier.unseal_automatically().await?;
+        self.start(unsealed).await
     }
 
-    async fn start(&self) -> Result<(), Error> {
-        let unsealed = self.barrier.unsealed()?;
+    /// Begins service behind the barrier that was just opened. The caller holds `sealing`.
+    async fn start(&self, unsealed: Arc<Unsealed>) -> Result<(), Error> {
         if let Err(error) = self.activate(unsealed).await {
             // Half a server is worse than none.
             self.barrier.seal().await;
@@ -72,8 +84,17 @@ impl Core {
         Ok(())
     }
 
+    /// Closes a barrier behind which there is no service because a start broke off: it is for keys to open
+    /// it again. The caller holds `sealing`.
+    async fn close_half_open(&self) {
+        if !self.barrier.is_sealed() {
+            self.barrier.seal().await;
+        }
+    }
+
     /// Closes the barrier; all keys are zeroed.
     pub async fn seal(&self) {
+        let _alone = self.sealing.lock().await;
         self.deactivate();
         self.barrier.seal().await;
         tracing::info!("sealed");

@@ -4,6 +4,8 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use chancery_secrets::error::Kind;
 use chancery_secrets::{Operation, Request};
 use common::Server;
@@ -298,4 +300,33 @@ async fn audited_headers_are_known_in_any_case_and_after_a_restart() {
     let token = made["auth"]["client_token"].as_str().unwrap();
     let refusal = server.refusal(Operation::Read, all, token, Value::Null).await;
     assert_eq!(refusal.0, Kind::PermissionDenied, "without sudo");
+}
+
+#[tokio::test]
+async fn of_many_writers_who_name_the_same_version_of_a_policy_one_writes() {
+    let server = Server::start().await;
+    let write = |body: Value| {
+        let core = Arc::clone(&server.core);
+        let request = Request::new(Operation::Update, "sys/policies/acl/p").token("root").json(&body);
+        tokio::spawn(async move { core.handle(request).await })
+    };
+    let policy = r#"path "a" { capabilities = ["read"] }"#;
+    let writers: Vec<_> = (0..20).map(|_| write(json!({"policy": policy, "cas": 0}))).collect();
+    let mut written = 0;
+    for writer in writers {
+        match writer.await.unwrap() {
+            Ok(_) => written += 1,
+            Err(error) => {
+                assert_eq!(error.message(), "check-and-set parameter 0 did not match the current version 1");
+            }
+        }
+    }
+    assert_eq!(written, 1);
+
+    let writers: Vec<_> = (0..20).map(|_| write(json!({ "policy": policy }))).collect();
+    for writer in writers {
+        writer.await.unwrap().unwrap();
+    }
+    let version = server.read("sys/policies/acl/p").await["data"]["version"].clone();
+    assert_eq!(version, 21, "who names none writes after the others, not over them");
 }

@@ -5,10 +5,15 @@
 mod common;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::Poll;
 
+use async_trait::async_trait;
+use chancery_api::FixedClock;
 use chancery_secrets::error::Kind;
-use chancery_secrets::{Answer, Error, Operation};
-use chancery_storage::Memory;
+use chancery_secrets::{Answer, Core, CoreConfig, Error, Operation};
+use chancery_storage::memory::Fault;
+use chancery_storage::{Backend, Barrier, Batch, Key, Memory, StorageError};
 use common::Server;
 use data_encoding::{BASE64, BASE64_NOPAD, HEXLOWER};
 use serde_json::{Value, json};
@@ -34,6 +39,64 @@ async fn token(server: &Server, rules: &str) -> String {
     server.write("sys/policies/acl/test", json!({ "policy": rules })).await;
     let made = server.write("auth/token/create", json!({ "policies": ["test"] })).await;
     made["auth"]["client_token"].as_str().unwrap().to_owned()
+}
+
+/// A store that lets others go first, counts how often it was listed, and lists nothing while it is broken.
+#[derive(Debug)]
+struct Slow {
+    memory: Memory,
+    listed: AtomicUsize,
+    broken: AtomicBool,
+}
+
+impl Slow {
+    async fn list(&self) -> Result<(), StorageError> {
+        self.listed.fetch_add(1, Ordering::Relaxed);
+        tokio::task::yield_now().await;
+        if self.broken.load(Ordering::Relaxed) {
+            let source = Arc::new(std::io::Error::other("broken"));
+            return Err(StorageError::Unavailable { what: "list".to_owned(), source });
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Backend for Slow {
+    async fn get(&self, key: &Key) -> Result<Option<Vec<u8>>, StorageError> {
+        tokio::task::yield_now().await;
+        self.memory.get(key).await
+    }
+
+    async fn keys(&self, prefix: &[u8], after: Option<&Key>, limit: usize) -> Result<Vec<Key>, StorageError> {
+        self.list().await?;
+        self.memory.keys(prefix, after, limit).await
+    }
+
+    async fn scan(
+        &self,
+        prefix: &[u8],
+        after: Option<&Key>,
+        limit: usize,
+    ) -> Result<Vec<(Key, Vec<u8>)>, StorageError> {
+        self.list().await?;
+        self.memory.scan(prefix, after, limit).await
+    }
+
+    async fn commit(&self, batch: Batch) -> Result<(), StorageError> {
+        tokio::task::yield_now().await;
+        self.memory.commit(batch).await
+    }
+}
+
+/// Another process over the same records; sealed.
+fn slow(server: &Server) -> (Server, Arc<Slow>) {
+    let memory = server.memory.reopened();
+    let (listed, broken) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let store = Arc::new(Slow { memory: memory.clone(), listed, broken });
+    let clock = Arc::new(FixedClock::at("2026-06-01T12:00:00Z".parse().unwrap()));
+    let core = Core::new(Barrier::new(store.clone(), None), CoreConfig::default(), clock.clone());
+    (Server { core, clock, memory: Arc::new(memory), shares: server.shares.clone() }, store)
 }
 
 fn status(answer: &Result<Answer, Error>) -> Option<u16> {
@@ -124,6 +187,67 @@ async fn shares_unseal_in_hex_and_base64_and_the_next_request_works() {
         server.refusal(Operation::Update, "sys/unseal", "", json!({ "reset": true })).await,
         invalid("vault is unsealed")
     );
+}
+
+#[tokio::test]
+async fn shares_given_at_once_start_the_server_once() {
+    let (origin, keys, root) = initialized(5, 3).await;
+    for key in &keys[..3] {
+        unseal(&origin, key).await.unwrap();
+    }
+    let (server, store) = slow(&origin);
+    for key in &keys[..3] {
+        unseal(&server, key).await.unwrap();
+    }
+    let once = store.listed.load(Ordering::Relaxed);
+    assert_ne!(once, 0);
+
+    server.core.seal().await;
+    store.listed.store(0, Ordering::Relaxed);
+    let (a, b, c, d, e) = tokio::join!(
+        unseal(&server, &keys[0]),
+        unseal(&server, &keys[1]),
+        unseal(&server, &keys[2]),
+        unseal(&server, &keys[3]),
+        unseal(&server, &keys[4]),
+    );
+    for shown in [a, b, c, d, e] {
+        shown.unwrap();
+    }
+    assert_eq!(store.listed.load(Ordering::Relaxed), once);
+    assert!(server.ask(Operation::Read, "sys/mounts", &root, Value::Null).await.is_ok());
+}
+
+#[tokio::test]
+async fn nothing_but_the_key_opens_a_server_whose_start_failed_or_broke_off() {
+    let (origin, keys, _) = initialized(1, 1).await;
+    let (server, store) = slow(&origin);
+    let arbitrary = "07".repeat(32);
+
+    store.broken.store(true, Ordering::Relaxed);
+    assert_eq!(unseal(&server, &keys[0]).await.unwrap_err().0, Kind::Internal);
+    store.broken.store(false, Ordering::Relaxed);
+    assert!(unseal(&server, &arbitrary).await.is_err());
+    assert!(server.core.is_sealed());
+    assert_eq!(unseal(&server, &keys[0]).await.unwrap()["sealed"], false);
+    // As the peer does: nobody looks at what is given to an open server.
+    assert_eq!(unseal(&server, &arbitrary).await.unwrap()["sealed"], false);
+
+    server.core.seal().await;
+    assert!(unseal(&server, &arbitrary).await.is_err());
+    store.listed.store(0, Ordering::Relaxed);
+    let key = HEXLOWER.decode(keys[0].as_bytes()).unwrap();
+    let mut starting = Box::pin(server.core.unseal(&key));
+    std::future::poll_fn(|context| {
+        let _ = starting.as_mut().poll(context);
+        if store.listed.load(Ordering::Relaxed) > 0 { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    drop(starting);
+    assert!(server.core.is_sealed());
+    assert!(unseal(&server, &arbitrary).await.is_err());
+    assert!(server.core.is_sealed());
+    assert_eq!(unseal(&server, &keys[0]).await.unwrap()["sealed"], false);
 }
 
 #[tokio::test]
@@ -543,6 +667,158 @@ async fn a_move_that_is_refused_takes_nothing_back() {
 }
 
 #[tokio::test]
+async fn an_auth_method_is_unmounted_and_moved_as_one() {
+    let server = Server::start().await;
+    server.write("sys/auth/approle", json!({ "type": "approle" })).await;
+    let rules = r#"path "sys/mounts/*" { capabilities = ["create", "read", "update", "delete"] }"#;
+    let token = token(&server, rules).await;
+    for who in [token.as_str(), "root"] {
+        for (path, shown) in [
+            ("sys/mounts/auth/approle", "auth/approle/"),
+            ("sys/mounts/auth/approle/", "auth/approle/"),
+            ("sys/mounts/auth/token", "auth/token/"),
+            ("sys/mounts/sys", "sys/"),
+        ] {
+            let refusal = server.refusal(Operation::Delete, path, who, Value::Null).await;
+            assert_eq!(refusal, invalid(&format!("cannot unmount {shown:?}")), "{path}");
+        }
+        let mount = json!({ "type": "approle" });
+        let refusal = server.refusal(Operation::Update, "sys/mounts/auth/new", who, mount).await;
+        assert_eq!(refusal, invalid("cannot mount \"auth/new/\""));
+        // As with the peer: what is not there counts as unmounted, and reading and tuning ask for no more.
+        server.ask(Operation::Delete, "sys/mounts/auth/none", who, Value::Null).await.unwrap();
+        server.ask(Operation::Read, "sys/mounts/auth/approle", who, Value::Null).await.unwrap();
+        let tune = json!({ "description": who });
+        server.ask(Operation::Update, "sys/mounts/auth/approle/tune", who, tune).await.unwrap();
+    }
+    for (from, to, words) in [
+        ("auth/approle", "x", "cannot remount auth mount to non-auth mount \"x/\""),
+        ("auth/none", "x", "cannot remount auth mount to non-auth mount \"x/\""),
+        ("x", "auth/y", "cannot remount to destination auth/y/"),
+    ] {
+        let body = json!({ "from": from, "to": to });
+        assert_eq!(server.refusal(Operation::Update, "sys/remount", "root", body).await, invalid(words));
+    }
+    assert_eq!(server.read("sys/auth").await["data"]["approle/"]["type"], "approle");
+    let refusal = server.refusal(Operation::Delete, "sys/auth/approle", &token, Value::Null).await;
+    assert_eq!(refusal.0, Kind::PermissionDenied);
+    server.ask(Operation::Delete, "sys/auth/approle", "root", Value::Null).await.unwrap();
+    assert!(server.read("sys/auth").await["data"]["approle/"].is_null());
+}
+
+/// A mount with an authority and a role whose certificates have leases.
+async fn mount_with_leases(server: &Server) {
+    server.write("sys/mounts/pki", json!({ "type": "pki" })).await;
+    server.write("pki/root/generate/internal", json!({ "common_name": "root", "key_type": "ec" })).await;
+    let role = json!({ "allow_any_name": true, "key_type": "ec", "generate_lease": true, "ttl": "1h" });
+    server.write("pki/roles/web", role).await;
+}
+
+#[tokio::test]
+async fn an_unmounting_that_failed_is_finished_by_asking_again() {
+    for fault in [Fault::Fails, Fault::FailsAfterPersisting] {
+        for failing in 0_usize.. {
+            // How many commits work before the one that fails; unarmed before and after.
+            let fuse = Arc::new(AtomicUsize::new(usize::MAX));
+            let left = Arc::clone(&fuse);
+            let memory = Memory::new().with_faults(move |_| {
+                let commits = left.load(Ordering::Relaxed);
+                if commits == usize::MAX {
+                    return Fault::None;
+                }
+                left.store(commits.wrapping_sub(1), Ordering::Relaxed);
+                if commits == 0 { fault } else { Fault::None }
+            });
+            let server = Server::start_over(Arc::new(memory)).await;
+            let before = server.memory.dump().len();
+            mount_with_leases(&server).await;
+            leased(&server).await;
+
+            fuse.store(failing, Ordering::Relaxed);
+            let outcome = server.ask(Operation::Delete, "sys/mounts/pki", "root", Value::Null).await;
+            if fuse.swap(usize::MAX, Ordering::Relaxed) != usize::MAX {
+                assert!(outcome.is_ok() && failing >= 4, "{failing} commits");
+                break;
+            }
+            assert!(outcome.is_err(), "commit {failing} failed and nobody noticed");
+            server.ask(Operation::Delete, "sys/mounts/pki", "root", Value::Null).await.unwrap();
+
+            let again = server.restarted().await;
+            assert!(again.read("sys/mounts").await["data"]["pki/"].is_null(), "after commit {failing}");
+            again.clock.advance(std::time::Duration::from_secs(1_000_000));
+            for _ in 0..2 {
+                let errors = again.core.upkeep().await;
+                assert!(errors.is_empty(), "{errors:?}");
+            }
+            assert_eq!(again.memory.dump().len(), before, "after commit {failing}, {fault:?}");
+            again.write("sys/mounts/pki", json!({ "type": "pki" })).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn tunes_at_the_same_time_keep_what_the_others_set() {
+    let (server, _) = slow(&Server::start().await);
+    server.unseal().await;
+    server.write("sys/mounts/pki", json!({ "type": "pki" })).await;
+    tokio::join!(
+        server.write("sys/mounts/pki/tune", json!({ "description": "d" })),
+        server.write("sys/mounts/pki/tune", json!({ "max_lease_ttl": "5h" })),
+        server.write("sys/mounts/pki/tune", json!({ "listing_visibility": "unauth" })),
+    );
+    let again = server.restarted().await;
+    for server in [&server, &again] {
+        let shown = server.read("sys/mounts/pki").await["data"].clone();
+        let config = &shown["config"];
+        assert_eq!(
+            (&shown["description"], &config["max_lease_ttl"], &config["listing_visibility"]),
+            (&json!("d"), &json!(18_000), &json!("unauth"))
+        );
+    }
+}
+
+#[tokio::test]
+async fn what_was_tuned_of_the_servers_own_mounts_is_there_after_a_restart() {
+    let server = Server::start().await;
+    server.write("sys/auth/token/tune", json!({ "default_lease_ttl": "1h", "description": "d" })).await;
+    for path in ["sys/mounts/sys/tune", "sys/mounts/cubbyhole/tune"] {
+        server.write(path, json!({ "audit_non_hmac_request_keys": ["a"] })).await;
+    }
+    let again = server.restarted().await;
+    for server in [&server, &again] {
+        let shown = server.read("sys/auth/token/tune").await["data"].clone();
+        assert_eq!((&shown["default_lease_ttl"], &shown["description"]), (&json!(3600), &json!("d")));
+        for path in ["sys/mounts/sys/tune", "sys/mounts/cubbyhole/tune"] {
+            assert_eq!(server.read(path).await["data"]["audit_non_hmac_request_keys"], json!(["a"]));
+        }
+    }
+    for (path, body, words) in [
+        (
+            "sys/mounts/sys/tune",
+            json!({ "default_lease_ttl": "" }),
+            "cannot tune parameter default_lease_ttl of sys/",
+        ),
+        (
+            "sys/mounts/cubbyhole/tune",
+            json!({ "description": "d" }),
+            "cannot tune parameter description of cubbyhole/",
+        ),
+        (
+            "sys/mounts/sys/tune",
+            json!({ "plugin_version": "v1" }),
+            "cannot tune parameter plugin_version of sys/",
+        ),
+        (
+            "sys/auth/token/tune",
+            json!({ "token_type": "batch" }),
+            "'token_type' cannot be set for 'token' or 'ns_token' auth mounts",
+        ),
+    ] {
+        assert_eq!(server.refusal(Operation::Update, path, "root", body).await, invalid(words), "{path}");
+    }
+}
+
+#[tokio::test]
 async fn settings_that_a_mount_cannot_have_are_refused() {
     let server = Server::start().await;
     server.write("sys/mounts/pki", json!({ "type": "pki" })).await;
@@ -791,6 +1067,35 @@ async fn leases_are_looked_up_listed_and_revoked() {
     let count =
         server.ask(Operation::Read, "sys/leases/count", "root", json!({ "type": "irrevocable" })).await;
     assert_eq!(server.json(count)["data"], json!({ "counts": {}, "lease_count": 0 }));
+}
+
+#[tokio::test]
+async fn the_last_use_of_a_token_gives_out_nothing_that_has_a_lease() {
+    let server = Server::start().await;
+    mount_with_leases(&server).await;
+    let rules = r#"path "pki/issue/web" { capabilities = ["update"] }"#;
+    server.write("sys/policies/acl/issue", json!({ "policy": rules })).await;
+    let ask = async |uses: u64, wrap_ttl: Option<chancery_api::Ttl>| {
+        let body = json!({ "policies": ["issue"], "num_uses": uses });
+        let made = server.write("auth/token/create", body).await;
+        let token = made["auth"]["client_token"].as_str().unwrap();
+        let mut request = chancery_secrets::Request::new(Operation::Update, "pki/issue/web")
+            .token(token)
+            .json(&json!({ "common_name": "a.example" }));
+        request.wrap_ttl = wrap_ttl;
+        server.core.handle(request).await
+    };
+    for wrap_ttl in [None, Some(chancery_api::Ttl::seconds(60))] {
+        let error = ask(1, wrap_ttl).await.unwrap_err();
+        let words = "Secret cannot be returned; token had one use left, so leased credentials were immediately revoked.";
+        assert_eq!((error.kind, error.message()), invalid(words));
+    }
+    assert!(server.core.upkeep().await.is_empty());
+    assert_eq!(
+        server.refusal(Operation::List, "sys/leases/lookup/pki", "root", Value::Null).await,
+        (Kind::NotFound, String::new())
+    );
+    assert_ne!(server.json(ask(2, None).await)["lease_id"], "");
 }
 
 /// A write whose answer is wrapped; the wrapping token.

@@ -205,3 +205,26 @@ async fn there_is_one_token_mount() {
         assert_eq!(refusal.1, "token credential backend cannot be instantiated", "{path}");
     }
 }
+
+#[tokio::test]
+async fn a_policy_with_a_comma_in_its_name_is_one_policy() {
+    for joined_first in [false, true] {
+        let server = Server::start().await;
+        let policy = r#"path "sys/mounts" { capabilities = ["read"] }"#;
+        server.write("sys/policies/acl/admin", json!({ "policy": policy })).await;
+        let made = async |body: Value| server.write("auth/token/create", body).await["auth"].clone();
+        let both = made(json!({"policies": ["admin"]})).await;
+        let joined = made(json!({"policies": ["admin,default"], "no_default_policy": true})).await;
+        assert_eq!(both["policies"], json!(["admin", "default"]));
+        assert_eq!(joined["policies"], json!(["admin,default"]));
+        let mut turns = [(both, true), (joined, false)];
+        if joined_first {
+            turns.reverse();
+        }
+        for (token, allowed) in turns {
+            let text = token["client_token"].as_str().unwrap();
+            let answer = server.ask(Operation::Read, "sys/mounts", text, Value::Null).await;
+            assert_eq!(answer.is_ok(), allowed, "{}", token["policies"]);
+        }
+    }
+}

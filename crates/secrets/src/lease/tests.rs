@@ -171,6 +171,46 @@ async fn what_a_batch_token_gets_ends_with_it() {
 }
 
 #[tokio::test]
+async fn what_a_batch_token_gets_goes_with_its_parent() {
+    let scene = Scene::open().await;
+    let parent = scene.token(Ttl::hours(5)).await;
+    let new = NewToken {
+        kind: TokenKind::Batch,
+        ttl: Ttl::hours(4),
+        parent: Some(parent.key),
+        ..NewToken::default()
+    };
+    let token = scene.tokens.create(new, start()).await.unwrap().entry;
+    scene.lease(&token, "1").await.unwrap();
+    scene.tokens.revoke_tree(parent.key, after(1)).await.unwrap();
+    scene.expire(after(1)).await;
+    assert_eq!(scene.engine.taken(), ["1"]);
+    assert!(scene.lease(&token, "2").await.is_err(), "a request that was under way meanwhile");
+    scene.expire(after(1)).await;
+    assert_eq!(scene.engine.taken(), ["1", "2"]);
+    assert_eq!(scene.left().await, (0, (0, 0, 0)));
+}
+
+#[tokio::test]
+async fn a_token_is_revoked_by_its_whole_lease_id_alone() {
+    let scene = Scene::open().await;
+    let token = scene.token(Ttl::hours(5)).await;
+    let id = scene.tokens.lease_id(&token);
+    let (_, name) = id.rsplit_once('/').unwrap();
+    for path in ["auth/approle", "pki/issue/web", ""] {
+        for sync in [true, false] {
+            let other = format!("{path}/{name}");
+            scene.leases.revoke(&other, sync, after(1), &scene.find()).await.unwrap();
+            assert!(scene.tokens.find(token.key, after(1)).await.unwrap().is_some(), "{other}");
+        }
+    }
+    scene.leases.revoke(&id, false, after(1), &scene.find()).await.unwrap();
+    assert!(scene.tokens.find(token.key, after(1)).await.unwrap().is_none());
+    scene.leases.revoke(&id, true, after(1), &scene.find()).await.unwrap();
+    assert_eq!(scene.left().await, (0, (0, 0, 0)), "one that is on its way out already");
+}
+
+#[tokio::test]
 async fn an_engine_that_fails_is_asked_again_after_growing_pauses() {
     let scene = Scene::open().await;
     let token = scene.token(Ttl::hours(5)).await;

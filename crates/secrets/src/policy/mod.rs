@@ -24,7 +24,7 @@ pub use capability::{Capabilities, Capability};
 pub use keys_filter::KeysFilter;
 pub use parameters::Parameters;
 pub use parse::{PathRule, Permissions, Policy, PolicyError};
-pub use store::{Policies, PolicyRecord};
+pub use store::{Policies, PolicyRecord, Replaced};
 pub use template::{Alias, Entity, Group, Identity, Substitution};
 
 #[cfg(test)]

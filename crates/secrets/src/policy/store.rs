@@ -3,8 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use chancery_storage::{Name, Position, View};
+use chancery_storage::{Name, Position, StorageError, Version, View, Writes};
 use jiff::Timestamp;
+use quick_cache::Equivalent;
 use quick_cache::sync::Cache;
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +43,10 @@ pub struct PolicyRecord {
     pub allow_wildcards_in_identity_templates: bool,
 }
 
+/// What stood in a policy's place when it was read: this write of a record, or none.
+#[derive(Debug)]
+pub struct Replaced(Option<Version>);
+
 impl PolicyRecord {
     /// The rules in the text.
     fn parse(&self) -> Result<Policy, Error> {
@@ -60,16 +65,38 @@ impl PolicyRecord {
 /// old text while the write happened is told apart by the generation, and the cache is emptied again.
 pub struct Policies {
     root: View,
-    acls: Cache<String, Cached>,
+    acls: Cache<Made, Cached>,
     generation: AtomicU64,
     root_acl: Arc<Acl>,
+}
+
+/// All that an access list is made of, beside the texts of the policies. Names may hold any character, so
+/// that no text made of several could stand for them.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Made {
+    policies: Box<[String]>,
+    /// `None` where no policy has a template.
+    identity: Option<Identity>,
+}
+
+/// A [`Made`] to look for; borrowed, as every request looks for one.
+#[derive(Hash)]
+struct Wanted<'a> {
+    policies: &'a [String],
+    identity: Option<&'a Identity>,
+}
+
+impl Equivalent<Made> for Wanted<'_> {
+    fn equivalent(&self, made: &Made) -> bool {
+        *self.policies == *made.policies && self.identity == made.identity.as_ref()
+    }
 }
 
 #[derive(Clone)]
 enum Cached {
     /// The list, and until when it holds.
     Acl(Arc<Acl>, Option<Timestamp>),
-    /// The set has templates: its lists stand under the entity's name too.
+    /// The set has templates: its lists stand beside the identities that they were made for.
     Templated,
 }
 
@@ -89,12 +116,14 @@ impl Policies {
         if token.is_root() {
             return Ok(Arc::clone(&self.root_acl));
         }
-        let set = token.policies.join(",");
+        let policies = token.policies.as_slice();
         let valid = |until: Option<Timestamp>| until.is_none_or(|until| now < until);
-        match self.acls.get(&set) {
+        match self.acls.get(&Wanted { policies, identity: None }) {
             Some(Cached::Acl(acl, until)) if valid(until) => return Ok(acl),
             Some(Cached::Templated) => {
-                if let Some(Cached::Acl(acl, until)) = self.acls.get(&entity_key(&set, token))
+                let identity = Identity::of(token);
+                if let Some(Cached::Acl(acl, until)) =
+                    self.acls.get(&Wanted { policies, identity: Some(&identity) })
                     && valid(until)
                 {
                     return Ok(acl);
@@ -102,10 +131,10 @@ impl Policies {
             }
             _ => {}
         }
-        self.build(set, token, now).await
+        self.build(token, now).await
     }
 
-    async fn build(&self, set: String, token: &TokenEntry, now: Timestamp) -> Result<Arc<Acl>, Error> {
+    async fn build(&self, token: &TokenEntry, now: Timestamp) -> Result<Arc<Acl>, Error> {
         let generation = self.generation.load(Ordering::Acquire);
         let mut policies = Vec::new();
         let mut until: Option<Timestamp> = None;
@@ -121,16 +150,17 @@ impl Policies {
             policies.push(record.parse()?);
         }
         let templated = policies.iter().any(Policy::is_templated);
-        let acl = Acl::new(&policies, &Identity::of(token), now)
-            .map_err(|error| Error::denied().caused_by(error))?;
+        let identity = Identity::of(token);
+        let acl = Acl::new(&policies, &identity, now).map_err(|error| Error::denied().caused_by(error))?;
         let until = [until, acl.valid_until()].into_iter().flatten().min();
         let acl = Arc::new(acl);
         let cached = Cached::Acl(Arc::clone(&acl), until);
+        let plain = Made { policies: token.policies.as_slice().into(), identity: None };
         if templated {
-            self.acls.insert(entity_key(&set, token), cached);
-            self.acls.insert(set, Cached::Templated);
+            self.acls.insert(Made { identity: Some(identity), ..plain.clone() }, cached);
+            self.acls.insert(plain, Cached::Templated);
         } else {
-            self.acls.insert(set, cached);
+            self.acls.insert(plain, cached);
         }
         if self.generation.load(Ordering::Acquire) != generation {
             self.acls.clear();
@@ -140,18 +170,24 @@ impl Policies {
 
     /// One policy; the built-in text for `default` and `response-wrapping` unless it was replaced.
     pub async fn read(&self, name: &str) -> Result<Option<PolicyRecord>, Error> {
+        Ok(self.read_to_replace(name).await?.0)
+    }
+
+    /// As [`read`](Self::read), with what [`replace`](Self::replace) must find in the policy's place.
+    pub async fn read_to_replace(&self, name: &str) -> Result<(Option<PolicyRecord>, Replaced), Error> {
         let name = normal_name(name);
-        if let Some(record) = self.root.get_json(COLLECTION, &Name::new(name.as_str())).await? {
-            return Ok(Some(record));
+        if let Some(record) = self.root.get(COLLECTION, &Name::new(name.as_str())).await? {
+            return Ok((Some(record.json()?), Replaced(Some(record.version))));
         }
         let text = match name.as_str() {
             ROOT => "",
             DEFAULT => DEFAULT_TEXT,
             RESPONSE_WRAPPING => RESPONSE_WRAPPING_TEXT,
-            _ => return Ok(None),
+            _ => return Ok((None, Replaced(None))),
         };
         let version = u64::from(name != ROOT);
-        Ok(Some(PolicyRecord { name, text: text.to_owned(), version, ..PolicyRecord::default() }))
+        let built_in = PolicyRecord { name, text: text.to_owned(), version, ..PolicyRecord::default() };
+        Ok((Some(built_in), Replaced(None)))
     }
 
     /// The names, with the built-in ones that can be seen.
@@ -167,12 +203,24 @@ impl Policies {
         Ok(names)
     }
 
-    /// Writes a policy whose text has been parsed. From the next request on it is in force.
-    pub async fn write(&self, record: &PolicyRecord) -> Result<(), Error> {
-        let outcome = self.root.put_json(COLLECTION, &Name::new(record.name.as_str()), record).await;
+    /// Writes a policy whose text has been parsed. From the next request on it is in force. `false` if
+    /// something else than `replaced` stands in its place by now; then nothing was written.
+    pub async fn replace(&self, replaced: &Replaced, record: &PolicyRecord) -> Result<bool, Error> {
+        let name = Name::new(record.name.as_str());
+        let mut writes = Writes::new();
+        match &replaced.0 {
+            Some(version) => writes.expect_unchanged(&self.root, COLLECTION, &name, version)?,
+            None => writes.expect_absent(&self.root, COLLECTION, &name)?,
+        };
+        writes.put_json(&self.root, COLLECTION, &name, record)?;
+        let outcome = self.root.commit(writes).await;
         // Also when the outcome is unknown: then the next request reads what is stored.
         self.forget();
-        Ok(outcome?)
+        match outcome {
+            Ok(()) => Ok(true),
+            Err(StorageError::Conflict) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Removes a policy. Tokens that name it lose what it granted.
@@ -186,9 +234,4 @@ impl Policies {
         self.generation.fetch_add(1, Ordering::AcqRel);
         self.acls.clear();
     }
-}
-
-fn entity_key(set: &str, token: &TokenEntry) -> String {
-    let (accessor, alias) = token.alias.as_ref().map_or(("", ""), |(accessor, alias)| (accessor, alias));
-    format!("{set}\n{}\n{accessor}\n{alias}", token.entity_id)
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::token::TokenEntry;
 
 /// Who a token belongs to. Tokens without an entity have the empty identity.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Identity {
     /// The person or machine behind the token.
     pub entity: Option<Entity>,
@@ -14,7 +14,7 @@ pub struct Identity {
 }
 
 /// A person or machine.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Entity {
     /// A UUID.
     pub id: String,
@@ -27,7 +27,7 @@ pub struct Entity {
 }
 
 /// An entity's name at one auth mount.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Alias {
     /// Which auth mount.
     pub mount_accessor: String,
@@ -42,7 +42,7 @@ pub struct Alias {
 }
 
 /// Entities that are treated alike.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Group {
     /// A UUID.
     pub id: String,
@@ -130,7 +130,12 @@ fn pieces(path: &str) -> Result<Vec<Piece<'_>>, &'static str> {
 impl Identity {
     /// Who `token` belongs to. There is no identity store: an entity has the one alias of the login,
     /// and its name.
+    ///
+    /// What an auth method said of the caller at the login counts. The metadata of a token that another token
+    /// made is its maker's own choice, and no policy may be steered by it.
     pub(crate) fn of(token: &TokenEntry) -> Self {
+        let chosen = token.path.starts_with("auth/token/");
+        let metadata = token.meta.clone().filter(|_| !chosen).unwrap_or_default();
         let entity = token.alias.as_ref().map(|(mount_accessor, name)| Entity {
             id: token.entity_id.clone(),
             name: format!("entity_{}", token.entity_id.split('-').next().unwrap_or_default()),
@@ -138,7 +143,7 @@ impl Identity {
                 mount_accessor: mount_accessor.clone(),
                 id: token.entity_id.clone(),
                 name: name.clone(),
-                metadata: token.meta.clone().unwrap_or_default(),
+                metadata,
                 ..Alias::default()
             }],
             ..Entity::default()

@@ -495,7 +495,7 @@ fn given(body: &GiveShare) -> Result<Share, Error> {
     if body.nonce.is_empty() {
         return Err(Error::invalid("missing required field 'nonce'"));
     }
-    Ok(Share::new(decode_share(body.key.expose())?))
+    decode_share(body.key.expose())
 }
 
 /// Two texts of the same length, bit by bit.

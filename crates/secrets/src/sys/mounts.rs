@@ -225,14 +225,8 @@ impl Sys {
         if !tuning.max_lease_ttl.is_zero() && tuning.default_lease_ttl > tuning.max_lease_ttl {
             return Err(Error::invalid("given default lease TTL greater than given max lease TTL"));
         }
-        match (class, kind.as_str()) {
-            (Class::Secret, "system" | "cubbyhole" | "token" | "identity") => {
-                return Err(Error::invalid(format!("mount type of {kind:?} is not mountable")));
-            }
-            (Class::Auth, "token") => {
-                return Err(Error::invalid("token credential backend cannot be instantiated"));
-            }
-            _ => {}
+        if class == Class::Secret && matches!(kind.as_str(), "system" | "cubbyhole" | "token" | "identity") {
+            return Err(Error::invalid(format!("mount type of {kind:?} is not mountable")));
         }
         let mounts = &self.active()?.mounts;
         let entry = MountEntry {
@@ -247,92 +241,34 @@ impl Sys {
     }
 
     async fn tune(&self, path: &str, body: MountRequest) -> Result<Response, Error> {
+        if let Some(name) = body.kept_from(path) {
+            return Err(Error::invalid(format!("cannot tune parameter {name} of {path}")));
+        }
         let mounts = &self.active()?.mounts;
-        let point = mounts
-            .at(path)
-            .ok_or_else(|| Error::invalid(format!("tune of path {path:?} failed: no mount entry found")))?;
-        if !body.plugin_version.is_empty() && body.plugin_version != super::info::plugin_version() {
-            return Err(Error::invalid(format!(
-                "plugin not found in the catalog: {}, version={}",
-                point.entry.kind,
-                whole_version(&body.plugin_version)
-            )));
-        }
-        if point.entry.class == Class::Secret && body.token_type.is_some() {
-            return Err(Error::invalid("'token_type' can only be modified on auth mounts"));
-        }
-        if body.user_lockout_config.is_some() && point.entry.kind != "approle" {
-            return Err(Error::invalid(format!(
-                "tuning of user lockout configuration for auth type {:?} not allowed",
-                point.entry.kind
-            )));
-        }
-        let mut tuning = (*point.mount.tuning()).clone();
-        // An empty duration means "leave it"; the command line sends them always.
-        if let Some(first) = body.default_lease_ttl.filter(|ttl| !ttl.is_empty()) {
-            tuning.default_lease_ttl = tuned_ttl(&first)?;
-        }
-        if let Some(longest) = body.max_lease_ttl.filter(|ttl| !ttl.is_empty()) {
-            tuning.max_lease_ttl = tuned_ttl(&longest)?;
-        }
-        let mut config = Map::new();
-        let mut give = |name: &str, value: Option<Value>| {
-            if let Some(value) = value {
-                config.insert(name.to_owned(), value);
-            }
-        };
-        give("listing_visibility", body.listing_visibility.map(Value::from));
-        give("token_type", body.token_type.map(Value::from));
-        for (name, list) in [
-            ("audit_non_hmac_request_keys", body.audit_non_hmac_request_keys),
-            ("audit_non_hmac_response_keys", body.audit_non_hmac_response_keys),
-            ("passthrough_request_headers", body.passthrough_request_headers),
-            ("allowed_response_headers", body.allowed_response_headers),
-        ] {
-            give(name, list.map(|list| Value::from(list.non_empty())));
-        }
-        configure(&mut tuning, &config)?;
-        if let Some(description) = body.description {
-            tuning.description = description;
-        }
-        if let Some(KeyValues(options)) = body.options {
-            tuning.options.extend(options);
-        }
-        if let Some(KeyValues(lockout)) = body.user_lockout_config {
-            configure_lockout(&mut tuning, lockout)?;
-        }
-        // Beyond the server's own limit a first lifetime is only shortened.
-        let (first, longest) = (tuning.default_lease_ttl, tuning.max_lease_ttl);
-        if !longest.is_zero() && first > longest {
-            return Err(Error::invalid(format!(
-                "backend max lease TTL of {} would be less than backend default lease TTL of {}",
-                longest.as_secs(),
-                first.as_secs()
-            )));
-        }
-        mounts.tune(path, tuning).await?;
+        mounts.tune(path, |point, tuning| retune(point, tuning, body)).await?;
         Ok(Response::empty())
     }
 
     async fn disable_mount(self: Arc<Self>, call: Call, body: MountPath) -> Result<Response, Error> {
-        self.disable(&full_path(Class::Secret, &body.path), call).await
+        self.disable(Class::Secret, &body.path, call).await
     }
 
     async fn disable_auth(self: Arc<Self>, call: Call, body: MountPath) -> Result<Response, Error> {
-        self.disable(&full_path(Class::Auth, &body.path), call).await
+        self.disable(Class::Auth, &body.path, call).await
     }
 
-    async fn disable(&self, path: &str, call: Call) -> Result<Response, Error> {
-        if path == "auth/token/" {
+    async fn disable(&self, class: Class, path: &str, call: Call) -> Result<Response, Error> {
+        let path = full_path(class, path);
+        if class == Class::Auth && path == "auth/token/" {
             return Err(Error::invalid("token credential backend cannot be disabled"));
         }
         let active = self.active()?;
-        let Some(point) = active.mounts.taint(path).await? else { return Ok(Response::empty()) };
-        if let Err(error) = active.revoke_mount(&point, call.now).await {
-            active.mounts.restore(&point);
+        let Some(unmounting) = active.mounts.taint(class, &path).await? else { return Ok(Response::empty()) };
+        if let Err(error) = active.revoke_mount(&unmounting.point, call.now).await {
+            unmounting.restore();
             return Err(error);
         }
-        active.mounts.remove(&point).await?;
+        unmounting.remove().await?;
         tracing::info!(path, "unmounted");
         Ok(Response::empty())
     }
@@ -343,8 +279,12 @@ impl Sys {
         }
         let (from, to) =
             (format!("{}/", body.from.trim_matches('/')), format!("{}/", body.to.trim_matches('/')));
-        if from.starts_with("auth/") != to.starts_with("auth/") {
-            return Err(Error::invalid(format!("cannot remount to destination {to}")));
+        match (from.starts_with("auth/"), to.starts_with("auth/")) {
+            (true, false) => {
+                return Err(Error::invalid(format!("cannot remount auth mount to non-auth mount {to:?}")));
+            }
+            (false, true) => return Err(Error::invalid(format!("cannot remount to destination {to}"))),
+            _ => {}
         }
         let active = self.active()?;
         // Before anything is taken back.
@@ -371,6 +311,98 @@ impl Sys {
             "migration_info": { "source_mount": from, "target_mount": to, "status": "success" },
         }))
     }
+}
+
+/// Mounts of which little can be tuned.
+const PROTECTED: [&str; 3] = ["sys/", "cubbyhole/", "identity/"];
+
+impl MountRequest {
+    /// The first setting that it names and that the mount at `path` does not let anybody tune.
+    fn kept_from(&self, path: &str) -> Option<&'static str> {
+        if !PROTECTED.iter().any(|protected| path.starts_with(protected)) {
+            return None;
+        }
+        let named = [
+            ("default_lease_ttl", self.default_lease_ttl.is_some()),
+            ("max_lease_ttl", self.max_lease_ttl.is_some()),
+            ("description", self.description.is_some()),
+            ("listing_visibility", self.listing_visibility.is_some()),
+            ("passthrough_request_headers", self.passthrough_request_headers.is_some()),
+            ("allowed_response_headers", self.allowed_response_headers.is_some()),
+            ("token_type", self.token_type.is_some()),
+            ("user_lockout_config", self.user_lockout_config.is_some()),
+            ("options", self.options.is_some()),
+            ("plugin_version", !self.plugin_version.is_empty()),
+        ];
+        named.into_iter().find(|(_, given)| *given).map(|(name, _)| name)
+    }
+}
+
+/// Takes over the settings that a tune names.
+fn retune(point: &MountPoint, tuning: &mut Tuning, body: MountRequest) -> Result<(), Error> {
+    let entry = &point.entry;
+    if !body.plugin_version.is_empty() && body.plugin_version != super::info::plugin_version() {
+        return Err(Error::invalid(format!(
+            "plugin not found in the catalog: {}, version={}",
+            entry.kind,
+            whole_version(&body.plugin_version)
+        )));
+    }
+    if entry.class == Class::Secret && body.token_type.is_some() {
+        return Err(Error::invalid("'token_type' can only be modified on auth mounts"));
+    }
+    if entry.kind == "token" && body.token_type.is_some() {
+        return Err(Error::invalid("'token_type' cannot be set for 'token' or 'ns_token' auth mounts"));
+    }
+    if body.user_lockout_config.is_some() && entry.kind != "approle" {
+        return Err(Error::invalid(format!(
+            "tuning of user lockout configuration for auth type {:?} not allowed",
+            entry.kind
+        )));
+    }
+    // An empty duration means "leave it"; the command line sends them always.
+    if let Some(first) = body.default_lease_ttl.filter(|ttl| !ttl.is_empty()) {
+        tuning.default_lease_ttl = tuned_ttl(&first)?;
+    }
+    if let Some(longest) = body.max_lease_ttl.filter(|ttl| !ttl.is_empty()) {
+        tuning.max_lease_ttl = tuned_ttl(&longest)?;
+    }
+    let mut config = Map::new();
+    let mut give = |name: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            config.insert(name.to_owned(), value);
+        }
+    };
+    give("listing_visibility", body.listing_visibility.map(Value::from));
+    give("token_type", body.token_type.map(Value::from));
+    for (name, list) in [
+        ("audit_non_hmac_request_keys", body.audit_non_hmac_request_keys),
+        ("audit_non_hmac_response_keys", body.audit_non_hmac_response_keys),
+        ("passthrough_request_headers", body.passthrough_request_headers),
+        ("allowed_response_headers", body.allowed_response_headers),
+    ] {
+        give(name, list.map(|list| Value::from(list.non_empty())));
+    }
+    configure(tuning, &config)?;
+    if let Some(description) = body.description {
+        tuning.description = description;
+    }
+    if let Some(KeyValues(options)) = body.options {
+        tuning.options.extend(options);
+    }
+    if let Some(KeyValues(lockout)) = body.user_lockout_config {
+        configure_lockout(tuning, lockout)?;
+    }
+    // Beyond the server's own limit a first lifetime is only shortened.
+    let (first, longest) = (tuning.default_lease_ttl, tuning.max_lease_ttl);
+    if !longest.is_zero() && first > longest {
+        return Err(Error::invalid(format!(
+            "backend max lease TTL of {} would be less than backend default lease TTL of {}",
+            longest.as_secs(),
+            first.as_secs()
+        )));
+    }
+    Ok(())
 }
 
 /// A lifetime to tune; "system" is the way to take an earlier setting back.

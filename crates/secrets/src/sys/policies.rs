@@ -131,10 +131,17 @@ impl Sys {
     async fn write_policy(self: Arc<Self>, call: Call, body: WritePolicy) -> Result<Response, Error> {
         let name = writable(&body.name)?;
         let text = rules(body.policy.as_deref().unwrap_or_default())?;
-        let known = self.active()?.policies.read(&name).await?.unwrap_or_default();
-        let fresh = PolicyRecord { name, text, expiration: None, ..known.clone() };
-        self.store_policy(&call, known, fresh, &body).await?;
-        Ok(Response::empty())
+        loop {
+            let (known, replaced) = self.active()?.policies.read_to_replace(&name).await?;
+            let known = known.unwrap_or_default();
+            let fresh =
+                PolicyRecord { name: name.clone(), text: text.clone(), expiration: None, ..known.clone() };
+            let record = policy_to_store(&call, &known, fresh, &body)?;
+            if self.active()?.policies.replace(&replaced, &record).await? {
+                return Ok(Response::empty());
+            }
+            // Somebody else was first: whether this one may still write depends on what they wrote.
+        }
     }
 
     async fn write_policy_old(self: Arc<Self>, call: Call, body: WritePolicyOld) -> Result<Response, Error> {
@@ -161,65 +168,20 @@ impl Sys {
 
     async fn patch_policy(self: Arc<Self>, call: Call, body: WritePolicy) -> Result<Response, Error> {
         let name = writable(&body.name)?;
-        let known = self.active()?.policies.read(&name).await?;
-        let known = known.ok_or_else(|| Error::invalid("policy not found"))?;
-        let text = match &body.policy {
-            Some(given) => rules(given)?,
-            None => known.text.clone(),
-        };
-        let fresh = PolicyRecord { text, ..known.clone() };
-        self.store_policy(&call, known, fresh, &body).await?;
-        // The peer answers a whole envelope with nothing in it.
-        Response::data(&Value::Null)
-    }
-
-    /// Writes `fresh` in place of `known`, with the other fields of the request.
-    async fn store_policy(
-        &self,
-        call: &Call,
-        known: PolicyRecord,
-        fresh: PolicyRecord,
-        body: &WritePolicy,
-    ) -> Result<(), Error> {
-        let parsed = Policy::parse(&fresh.name, &fresh.text);
-        parsed.map_err(|error| Error::invalid(error.to_string()))?;
-        let cas_required = body.cas_required.unwrap_or(known.cas_required);
-        match body.cas {
-            None if cas_required => {
-                return Err(Error::invalid("check-and-set parameter required for this call"));
+        loop {
+            let (known, replaced) = self.active()?.policies.read_to_replace(&name).await?;
+            let known = known.ok_or_else(|| Error::invalid("policy not found"))?;
+            let text = match &body.policy {
+                Some(given) => rules(given)?,
+                None => known.text.clone(),
+            };
+            let fresh = PolicyRecord { text, ..known.clone() };
+            let record = policy_to_store(&call, &known, fresh, &body)?;
+            if self.active()?.policies.replace(&replaced, &record).await? {
+                // The peer answers a whole envelope with nothing in it.
+                return Response::data(&Value::Null);
             }
-            Some(cas) if u64::try_from(cas) != Ok(known.version) => {
-                return Err(Error::invalid(format!(
-                    "check-and-set parameter {cas} did not match the current version {}",
-                    known.version
-                )));
-            }
-            _ => {}
         }
-        let expiration = match (body.expiration, body.ttl) {
-            (Some(_), Some(_)) => return Err(Error::invalid("cannot specify both expiration and ttl")),
-            (Some(expiration), None) if expiration <= call.now => {
-                return Err(Error::invalid(
-                    "refusing to update policy as expiration time has already elapsed",
-                ));
-            }
-            (Some(expiration), None) => Some(expiration),
-            (None, Some(ttl)) if !ttl.is_zero() => call.now.checked_add(ttl.0).ok(),
-            (None, _) => fresh.expiration,
-        };
-        let slashes = body.allow_slashes_in_identity_templates;
-        let wildcards = body.allow_wildcards_in_identity_templates;
-        let record = PolicyRecord {
-            version: known.version + 1,
-            cas_required,
-            modified: Some(call.now),
-            expiration,
-            allow_slashes_in_identity_templates: slashes.unwrap_or(known.allow_slashes_in_identity_templates),
-            allow_wildcards_in_identity_templates: wildcards
-                .unwrap_or(known.allow_wildcards_in_identity_templates),
-            ..fresh
-        };
-        self.active()?.policies.write(&record).await
     }
 
     async fn delete_policy(self: Arc<Self>, _: Call, body: PolicyName) -> Result<Response, Error> {
@@ -228,6 +190,51 @@ impl Sys {
         self.active()?.policies.delete(&name).await?;
         Ok(Response::empty())
     }
+}
+
+/// `fresh` as it takes the place of `known`, with the other fields of the request.
+fn policy_to_store(
+    call: &Call,
+    known: &PolicyRecord,
+    fresh: PolicyRecord,
+    body: &WritePolicy,
+) -> Result<PolicyRecord, Error> {
+    let parsed = Policy::parse(&fresh.name, &fresh.text);
+    parsed.map_err(|error| Error::invalid(error.to_string()))?;
+    let cas_required = body.cas_required.unwrap_or(known.cas_required);
+    match body.cas {
+        None if cas_required => {
+            return Err(Error::invalid("check-and-set parameter required for this call"));
+        }
+        Some(cas) if u64::try_from(cas) != Ok(known.version) => {
+            return Err(Error::invalid(format!(
+                "check-and-set parameter {cas} did not match the current version {}",
+                known.version
+            )));
+        }
+        _ => {}
+    }
+    let expiration = match (body.expiration, body.ttl) {
+        (Some(_), Some(_)) => return Err(Error::invalid("cannot specify both expiration and ttl")),
+        (Some(expiration), None) if expiration <= call.now => {
+            return Err(Error::invalid("refusing to update policy as expiration time has already elapsed"));
+        }
+        (Some(expiration), None) => Some(expiration),
+        (None, Some(ttl)) if !ttl.is_zero() => call.now.checked_add(ttl.0).ok(),
+        (None, _) => fresh.expiration,
+    };
+    let slashes = body.allow_slashes_in_identity_templates;
+    let wildcards = body.allow_wildcards_in_identity_templates;
+    Ok(PolicyRecord {
+        version: known.version + 1,
+        cas_required,
+        modified: Some(call.now),
+        expiration,
+        allow_slashes_in_identity_templates: slashes.unwrap_or(known.allow_slashes_in_identity_templates),
+        allow_wildcards_in_identity_templates: wildcards
+            .unwrap_or(known.allow_wildcards_in_identity_templates),
+        ..fresh
+    })
 }
 
 /// The name of a policy that may be written.

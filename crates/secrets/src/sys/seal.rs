@@ -114,7 +114,7 @@ struct StatusAnswer {
 }
 
 /// A share in hex or base64.
-pub(super) fn decode_share(text: &str) -> Result<Vec<u8>, Error> {
+pub(super) fn decode_share(text: &str) -> Result<Share, Error> {
     if text.is_empty() {
         return Err(Error::invalid(
             "'key' must be specified in request body as JSON, or 'reset' set to true",
@@ -123,6 +123,7 @@ pub(super) fn decode_share(text: &str) -> Result<Vec<u8>, Error> {
     HEXLOWER_PERMISSIVE
         .decode(text.as_bytes())
         .or_else(|_| BASE64.decode(text.as_bytes()))
+        .map(Share::new)
         .map_err(|_| Error::invalid("'key' must be a valid hex or base64 string"))
 }
 

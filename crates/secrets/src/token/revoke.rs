@@ -133,8 +133,7 @@ impl TokenStore {
                         Ok(())
                     }
                 },
-                // A marker that was left behind; the real one, if there is one, lies elsewhere.
-                Ok(_) => self.root.delete(EXPIRIES, &marker(due, key)).await.map_err(Error::from),
+                Ok(_) => self.drop_stray(key, due).await,
                 Err(error) => Err(error),
             };
             errors.extend(outcome.err());
@@ -149,6 +148,19 @@ impl TokenStore {
             errors.extend(outcome.err());
         }
         errors
+    }
+
+    /// Removes a marker that was left behind; the real one, if there is one, lies elsewhere. Only the record
+    /// itself can tell: a copy may be older, and a token without its marker would never be looked at again.
+    async fn drop_stray(&self, key: TokenKey, due: u64) -> Result<(), Error> {
+        let _turn = self.turns(&[key]).await;
+        let record: Option<TokenEntry> = self.root.get_json(TOKENS, &name(key)).await?;
+        if record.is_some_and(|entry| entry.due == due) {
+            // The next round reads what is stored.
+            self.cache.remove(&key);
+            return Ok(());
+        }
+        Ok(self.root.delete(EXPIRIES, &marker(due, key)).await?)
     }
 
     /// Removes marked tokens with their trees.
@@ -300,6 +312,19 @@ impl TokenStore {
         }
     }
 
+    /// Revokes a token with its tree if, as of its turn, it is still the child of `parent`: a parent that is
+    /// revoked alone makes an orphan of it before it goes. `false` if it is not.
+    pub(crate) async fn revoke_child(
+        &self,
+        key: TokenKey,
+        parent: TokenKey,
+        now: Timestamp,
+    ) -> Result<bool, Error> {
+        let marked = self.mark_all(&[key], Some(now), |entry| entry.parent == Some(parent)).await?;
+        self.take_down(&marked, now).await?;
+        Ok(!marked.is_empty())
+    }
+
     /// Removes what belongs to nothing any more: children whose parent has gone, places in the index
     /// whose token has. Nothing of this should be there; says how much was.
     pub(crate) async fn tidy(&self, now: Timestamp) -> Result<usize, Error> {
@@ -311,7 +336,7 @@ impl TokenStore {
             after = Some(last.key);
             for entry in &page {
                 let Some(parent) = entry.parent else { continue };
-                if self.record(parent).await?.is_none() && self.revoke_tree(entry.key, now).await? {
+                if self.record(parent).await?.is_none() && self.revoke_child(entry.key, parent, now).await? {
                     removed += 1;
                 }
             }

@@ -3,6 +3,7 @@ mod listings;
 mod parameters;
 mod priority;
 mod properties;
+mod stored;
 mod templates;
 mod texts;
 

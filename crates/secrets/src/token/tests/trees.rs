@@ -110,3 +110,42 @@ async fn a_revocation_wins_over_a_reader_who_was_slower() {
     assert!(guard.insert(Arc::clone(&created.entry)).is_err());
     assert_eq!(store.cache.get(&created.entry.key).unwrap().num_uses, 7);
 }
+
+#[tokio::test]
+async fn a_marker_goes_only_if_the_record_itself_disagrees() {
+    let store = store().await;
+    let created = store.create(new(), start()).await.unwrap();
+    let (key, due) = (created.entry.key, created.entry.due);
+    let old = TokenEntry { due: due - 1, ..(*created.entry).clone() };
+    store.cache.insert(key, Arc::new(old));
+    assert!(store.attend(&[(key, due)], after(3600)).await.is_empty());
+    assert_eq!(count_all(&store).await, (1, 1, 0), "only the copy disagreed");
+    attend(&store, after(3600)).await;
+    assert_eq!(count_all(&store).await, (0, 0, 0), "the next round saw the record");
+
+    let created = store.create(new(), start()).await.unwrap();
+    let (key, due) = (created.entry.key, created.entry.due);
+    store.root.put(EXPIRIES, &store::marker(due - 1, key), &[]).await.unwrap();
+    assert!(store.attend(&[(key, due - 1)], after(3599)).await.is_empty());
+    assert_eq!(count_all(&store).await, (1, 1, 0), "left behind by somebody");
+    assert!(store.lookup(&created.text, after(3599)).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn tidy_spares_a_token_that_became_an_orphan_meanwhile() {
+    let store = store().await;
+    let parent = store.create(new(), start()).await.unwrap();
+    let child = store.create(NewToken { parent: Some(parent.entry.key), ..new() }, start()).await.unwrap();
+    // Whoever read the child before this sees a child whose parent has gone.
+    store.revoke_orphan(parent.entry.key, after(1)).await.unwrap();
+    assert!(!store.revoke_child(child.entry.key, parent.entry.key, after(1)).await.unwrap());
+    assert!(store.lookup(&child.text, after(1)).await.unwrap().is_some());
+    assert_eq!(store.tidy(after(1)).await.unwrap(), 0);
+
+    let grandchild =
+        store.create(NewToken { parent: Some(child.entry.key), ..new() }, start()).await.unwrap();
+    store.root.delete(TOKENS, &store::name(child.entry.key)).await.unwrap();
+    store.cache.clear();
+    assert_eq!(store.tidy(after(1)).await.unwrap(), 1, "one whose parent is really gone");
+    assert!(store.record(grandchild.entry.key).await.unwrap().is_none());
+}
