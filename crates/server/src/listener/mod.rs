@@ -265,7 +265,6 @@ impl Accepted {
 
     /// Answers requests until the connection ends. Which HTTP it speaks was agreed in the TLS handshake; without
     /// TLS it is version 1.1. Guessing from the first bytes would wait for them without a limit of time.
-
     async fn serve<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
         self,
         stream: IO,
