@@ -62,7 +62,7 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "bench",
-        arguments: "[--quick] [--only=ours|peer] [--profile=P] [filter]",
+        arguments: "[--quick] [--only=ours|peer] [--profile=P] [--no-build] [filter]",
         purpose: "this server and OpenBao side by side, as a table for docs/performance.md",
         run: bench::run,
     },
@@ -91,7 +91,7 @@ fn main() -> ExitCode {
     let Some((name, rest)) = arguments.split_first() else {
         println!("cargo xtask TASK\n");
         for task in TASKS {
-            println!("  {:7} {:57} {}", task.name, task.arguments, task.purpose);
+            println!("  {:7} {:64} {}", task.name, task.arguments, task.purpose);
         }
         return ExitCode::SUCCESS;
     };
