@@ -5,16 +5,14 @@
 mod common;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 
-use async_trait::async_trait;
-use chancery_api::FixedClock;
 use chancery_secrets::error::Kind;
-use chancery_secrets::{Answer, Core, CoreConfig, Error, Operation};
+use chancery_secrets::{Answer, Error, Operation};
+use chancery_storage::Memory;
 use chancery_storage::memory::Fault;
-use chancery_storage::{Backend, Barrier, Batch, Key, Memory, StorageError};
-use common::Server;
+use common::{Server, Slow};
 use data_encoding::{BASE64, BASE64_NOPAD, HEXLOWER};
 use serde_json::{Value, json};
 
@@ -41,62 +39,13 @@ async fn token(server: &Server, rules: &str) -> String {
     made["auth"]["client_token"].as_str().unwrap().to_owned()
 }
 
-/// A store that lets others go first, counts how often it was listed, and lists nothing while it is broken.
-#[derive(Debug)]
-struct Slow {
-    memory: Memory,
-    listed: AtomicUsize,
-    broken: AtomicBool,
-}
-
-impl Slow {
-    async fn list(&self) -> Result<(), StorageError> {
-        self.listed.fetch_add(1, Ordering::Relaxed);
-        tokio::task::yield_now().await;
-        if self.broken.load(Ordering::Relaxed) {
-            let source = Arc::new(std::io::Error::other("broken"));
-            return Err(StorageError::Unavailable { what: "list".to_owned(), source });
-        }
-        Ok(())
-    }
-}
-
-#[async_trait]
-impl Backend for Slow {
-    async fn get(&self, key: &Key) -> Result<Option<Vec<u8>>, StorageError> {
-        tokio::task::yield_now().await;
-        self.memory.get(key).await
-    }
-
-    async fn keys(&self, prefix: &[u8], after: Option<&Key>, limit: usize) -> Result<Vec<Key>, StorageError> {
-        self.list().await?;
-        self.memory.keys(prefix, after, limit).await
-    }
-
-    async fn scan(
-        &self,
-        prefix: &[u8],
-        after: Option<&Key>,
-        limit: usize,
-    ) -> Result<Vec<(Key, Vec<u8>)>, StorageError> {
-        self.list().await?;
-        self.memory.scan(prefix, after, limit).await
-    }
-
-    async fn commit(&self, batch: Batch) -> Result<(), StorageError> {
-        tokio::task::yield_now().await;
-        self.memory.commit(batch).await
-    }
-}
-
 /// Another process over the same records; sealed.
 fn slow(server: &Server) -> (Server, Arc<Slow>) {
     let memory = server.memory.reopened();
-    let (listed, broken) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let store = Arc::new(Slow { memory: memory.clone(), listed, broken });
-    let clock = Arc::new(FixedClock::at("2026-06-01T12:00:00Z".parse().unwrap()));
-    let core = Core::new(Barrier::new(store.clone(), None), CoreConfig::default(), clock.clone());
-    (Server { core, clock, memory: Arc::new(memory), shares: server.shares.clone() }, store)
+    let store = Arc::new(Slow::over(memory.clone()));
+    let server =
+        Server { shares: server.shares.clone(), ..Server::with_store(store.clone(), Arc::new(memory), None) };
+    (server, store)
 }
 
 fn status(answer: &Result<Answer, Error>) -> Option<u16> {

@@ -4,12 +4,15 @@
 #![allow(clippy::panic, clippy::unwrap_used, reason = "a helper of tests fails as tests do")]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use async_trait::async_trait;
 use chancery_api::{FixedClock, Secret};
 use chancery_secrets::error::Kind;
 use chancery_secrets::{Answer, Core, CoreConfig, Error, Operation, Request};
-use chancery_storage::{Barrier, Memory, Seal, ShareScheme};
+use chancery_storage::{Backend, Barrier, Batch, Key, Memory, Seal, ShareScheme, StorageError};
 use serde_json::Value;
+use tokio::sync::Semaphore;
 
 /// A server with its clock and root token `root`.
 pub struct Server {
@@ -42,8 +45,13 @@ impl Server {
 
     /// A sealed server over a store that an auto-unseal may open.
     pub fn with_seal(memory: Arc<Memory>, seal: Option<Arc<dyn Seal>>) -> Self {
+        Self::with_store(memory.clone(), memory, seal)
+    }
+
+    /// As [`with_seal`](Self::with_seal), over a store in front of `memory`.
+    pub fn with_store(store: Arc<dyn Backend>, memory: Arc<Memory>, seal: Option<Arc<dyn Seal>>) -> Self {
         let clock = Arc::new(FixedClock::at("2026-06-01T12:00:00Z".parse().unwrap()));
-        let barrier = Barrier::new(memory.clone(), seal);
+        let barrier = Barrier::new(store, seal);
         let core = Core::new(barrier, CoreConfig::default(), clock.clone());
         Self { core, clock, memory, shares: Vec::new() }
     }
@@ -117,5 +125,76 @@ impl Server {
             Ok(answer) => panic!("granted: {:?}", answer.to_json().map(String::from_utf8)),
             Err(error) => (error.kind, error.message()),
         }
+    }
+}
+
+/// A store that lets others go first, counts how often it was listed, lists nothing while it is broken, and
+/// whose commits are durable before they return, which they do when the gate opens.
+#[derive(Debug)]
+pub struct Slow {
+    memory: Memory,
+    pub listed: AtomicUsize,
+    pub broken: AtomicBool,
+    gate: Semaphore,
+}
+
+impl Slow {
+    /// As many commits as no test has at a time.
+    const OPEN: usize = 1_000;
+
+    /// With its gate open.
+    pub fn over(memory: Memory) -> Self {
+        let (listed, broken) = (AtomicUsize::new(0), AtomicBool::new(false));
+        Self { memory, listed, broken, gate: Semaphore::new(Self::OPEN) }
+    }
+
+    /// From now on no commit returns.
+    pub fn close_gate(&self) {
+        self.gate.forget_permits(Self::OPEN);
+    }
+
+    /// They return again.
+    pub fn open_gate(&self) {
+        self.gate.add_permits(Self::OPEN);
+    }
+
+    async fn list(&self) -> Result<(), StorageError> {
+        self.listed.fetch_add(1, Ordering::Relaxed);
+        tokio::task::yield_now().await;
+        if self.broken.load(Ordering::Relaxed) {
+            let source = Arc::new(std::io::Error::other("broken"));
+            return Err(StorageError::Unavailable { what: "list".to_owned(), source });
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Backend for Slow {
+    async fn get(&self, key: &Key) -> Result<Option<Vec<u8>>, StorageError> {
+        tokio::task::yield_now().await;
+        self.memory.get(key).await
+    }
+
+    async fn keys(&self, prefix: &[u8], after: Option<&Key>, limit: usize) -> Result<Vec<Key>, StorageError> {
+        self.list().await?;
+        self.memory.keys(prefix, after, limit).await
+    }
+
+    async fn scan(
+        &self,
+        prefix: &[u8],
+        after: Option<&Key>,
+        limit: usize,
+    ) -> Result<Vec<(Key, Vec<u8>)>, StorageError> {
+        self.list().await?;
+        self.memory.scan(prefix, after, limit).await
+    }
+
+    async fn commit(&self, batch: Batch) -> Result<(), StorageError> {
+        tokio::task::yield_now().await;
+        self.memory.commit(batch).await?;
+        let _open = self.gate.acquire().await.unwrap();
+        Ok(())
     }
 }
