@@ -99,10 +99,12 @@ impl Pki {
         body: CertificateName,
     ) -> Result<Response, Error> {
         let certificate = self.stored(&body).await?.ok_or_else(Error::nothing_there)?;
+        let revocation = self.store.revocation(&certificate.serial_number()).await?;
+        let revoked = revocation.map(|revocation| revocation.at);
         Response::data(&CertificateAnswer {
             certificate: trimmed(&certificate),
-            revocation_time: 0,
-            revocation_time_rfc3339: "",
+            revocation_time: revoked.map_or(0, |at| at.as_second()),
+            revocation_time_rfc3339: &revoked.map(|at| at.to_string()).unwrap_or_default(),
         })
     }
 

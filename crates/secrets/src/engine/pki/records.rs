@@ -255,6 +255,15 @@ impl CertificateRecord {
     }
 }
 
+/// That a certificate was revoked, by its serial number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Revocation {
+    /// When.
+    pub(super) at: Timestamp,
+    /// Who had signed it, if one of the mount's issuers.
+    pub(super) issuer: Option<IssuerId>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -7,6 +7,7 @@
 //! | `roles` | role name | [`RoleRecord`] |
 //! | `config` | `issuers`, `keys`, `urls`, `cluster`, … | one record each |
 //! | `certs` | serial number, ordered by its first eight bytes | [`CertificateRecord`] |
+//! | `revoked` | serial number, ordered in the same way | [`Revocation`] |
 //! | `intents` | serial number and hash, ordered in the same way | [`Intent`] |
 //!
 //! Certificates are only ever read and written one by one: nothing here grows with their number.
@@ -25,7 +26,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use super::authorities::Authorities;
 use super::records::{
     CertificateRecord, ClusterConfig, IssuerId, IssuerRecord, IssuersConfig, KeyId, KeyRecord, KeysConfig,
-    Urls,
+    Revocation, Urls,
 };
 use super::role::{Role, RoleRecord};
 use crate::error::Error;
@@ -42,6 +43,8 @@ pub(super) mod collection {
     pub(in super::super) const CONFIG: &str = "config";
     /// Certificates by serial number.
     pub(in super::super) const CERTIFICATES: &str = "certs";
+    /// Revocations by serial number.
+    pub(in super::super) const REVOKED: &str = "revoked";
     /// Certificates of authorities that were about to be signed.
     pub(in super::super) const INTENTS: &str = "intents";
 }
@@ -259,6 +262,11 @@ impl Store {
             Some(record) => Ok(Some(CertificateRecord::decode(&record.value)?)),
             None => Ok(None),
         }
+    }
+
+    /// When and as whose the certificate with this serial number was revoked; `None` if it was not.
+    pub(super) async fn revocation(&self, serial: &SerialNumber) -> Result<Option<Revocation>, Error> {
+        Ok(self.view.get_json(collection::REVOKED, &certificate_name(serial)).await?)
     }
 
     /// Serial numbers in order (for our own, that of their birth), after `after` (a serial number or
