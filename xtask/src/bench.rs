@@ -1,7 +1,7 @@
 //! This server and OpenBao side by side: same machine, same minute, same client, same keys and roles, both on
 //! durable storage (ours embedded, OpenBao on raft), HTTP without TLS, no audit device.
 //!
-//! Each figure is taken from one server and then at once from the other. The CSR is the one that Istio's agent
+//! Each figure is taken from one server and then at once from the other, which is stopped meanwhile. The CSR is the one that Istio's agent
 //! makes by default: an RSA-2048 key, no subject, one SPIFFE name. The machine's raw signature rate is measured
 //! with openssl before, as the ceiling.
 
@@ -93,9 +93,11 @@ pub(crate) fn run(arguments: &[String]) -> Result<Tally> {
         for subject in &subjects {
             let step = Step::begin(format!("{}: {}", figure.name, subject.server.kind.name()));
             let work = (figure.work)(subject);
+            let alone = Alone::make(subject, &subjects)?;
             let outcome =
                 load(&subject.server.api, &work, Duration::from_millis(warm_up), Duration::from_millis(time))
                     .with_context(|| format!("{}: {}", subject.server.kind.name(), figure.name))?;
+            drop(alone);
             step.end("ok", &format!("{:.0}/s", outcome.per_second));
             outcomes.push(outcome);
         }
@@ -104,6 +106,33 @@ pub(crate) fn run(arguments: &[String]) -> Result<Tally> {
     let ends = subjects.iter_mut().map(Subject::end).collect::<Result<Vec<End>>>()?;
     print(&rows, &ends, raw.as_ref(), time)?;
     Ok(Tally::default())
+}
+
+/// The processors and the disk belong to the server that is measured: the others are stopped, and what they and
+/// earlier figures left to be written back is written. Dropped, it lets the others go on.
+struct Alone<'a> {
+    stopped: Vec<&'a Server>,
+}
+
+impl<'a> Alone<'a> {
+    fn make(measured: &Subject, subjects: &'a [Subject]) -> Result<Self> {
+        let others = subjects.iter().map(|subject| &subject.server);
+        let stopped = others.filter(|server| server.kind != measured.server.kind).collect::<Vec<_>>();
+        for server in &stopped {
+            server.signal("STOP")?;
+        }
+        must(&mut Command::new("sync"), "writing back what earlier figures wrote")?;
+        Ok(Self { stopped })
+    }
+}
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        for server in &self.stopped {
+            // A server that cannot go on fails when it is asked next.
+            let _ = server.signal("CONT");
+        }
+    }
 }
 
 /// Keys, certificates and the CSR that both servers are given.
