@@ -5,6 +5,8 @@
 //! makes by default: an RSA-2048 key, no subject, one SPIFFE name. The machine's raw signature rate is measured
 //! with openssl before, as the ceiling.
 
+mod scale;
+
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -15,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::cargo::build_binary;
 use crate::compat::binary;
-use crate::load::{CONNECTIONS, Outcome, Work, run as load};
+use crate::load::{CONNECTIONS, JSON, Outcome, Work, run as load};
 use crate::report::{Step, heading};
 use crate::tally::Tally;
 use crate::target::{Kind, Server};
@@ -49,6 +51,11 @@ const FIGURES: &[Figure] = &[
 
 /// Measures and prints the table.
 pub(crate) fn run(arguments: &[String]) -> Result<Tally> {
+    if let Some((first, rest)) = arguments.split_first()
+        && first == "scale"
+    {
+        return scale::run(rest);
+    }
     let quick = arguments.iter().any(|argument| argument == "--quick");
     let only = arguments.iter().find_map(|argument| match argument.as_str() {
         "--only=ours" => Some(Kind::Chancery),
@@ -248,7 +255,8 @@ impl Subject {
         Work {
             method: "POST",
             path: format!("pki-{issuer}/sign/{role}"),
-            body: json!({ "csr": self.csr }).to_string(),
+            media: JSON,
+            body: json!({ "csr": self.csr }).to_string().into_bytes(),
             holds: "-----BEGIN CERTIFICATE-----",
         }
     }
@@ -257,7 +265,8 @@ impl Subject {
         Work {
             method: "POST",
             path: format!("pki-ec/issue/{role}"),
-            body: json!({ "common_name": "sleep.foo.svc" }).to_string(),
+            media: JSON,
+            body: json!({ "common_name": "sleep.foo.svc" }).to_string().into_bytes(),
             holds: "PRIVATE KEY-----",
         }
     }
@@ -266,7 +275,8 @@ impl Subject {
         Work {
             method: "POST",
             path: "auth/approle/login".to_owned(),
-            body: json!({ "role_id": self.role_id, "secret_id": self.secret_id }).to_string(),
+            media: JSON,
+            body: json!({ "role_id": self.role_id, "secret_id": self.secret_id }).to_string().into_bytes(),
             holds: "client_token",
         }
     }
@@ -275,7 +285,8 @@ impl Subject {
         Work {
             method: "GET",
             path: "pki-ec/ca/pem".to_owned(),
-            body: String::new(),
+            media: JSON,
+            body: Vec::new(),
             holds: "-----BEGIN CERTIFICATE-----",
         }
     }
