@@ -55,8 +55,17 @@ impl Pki {
         let config = body.over(change.before.crl.value.clone())?;
         config.check()?;
         change.put_crl_config(&config)?;
-        change.commit().await?;
-        Response::data(&config)
+        let before = change.before.crl.value.clone();
+        let after = change.commit().await?;
+        let mut response = Response::data(&config)?;
+        // Where other CRLs are wanted than before.
+        let others = before.disable != config.disable
+            || (before.auto_rebuild && !config.auto_rebuild)
+            || before.enable_delta != config.enable_delta;
+        if others {
+            response.warnings = after.crl_warnings();
+        }
+        Ok(response)
     }
 }
 

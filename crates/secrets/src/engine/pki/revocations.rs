@@ -438,6 +438,34 @@ pub(super) async fn names_from(
 }
 
 #[cfg(test)]
+impl Store {
+    /// Puts so many entries into a journal, as many revocations would.
+    pub(super) async fn journal_many(&self, scope: Scope, many: u32, at: Timestamp) {
+        let journal = self.journals.of(Some(scope));
+        for start in (0..many).step_by(1_000) {
+            let mut writes = Writes::new();
+            let mut under_way = Vec::new();
+            for number in start..many.min(start + 1_000) {
+                let place = journal.begin(&self.view, at).await.unwrap();
+                let serial = [&[1; 16][..], &number.to_be_bytes()].concat();
+                let name = Name::ordered(place.place(), HEXLOWER.encode(&serial));
+                let entry = JournalEntry {
+                    at: Time::from(at),
+                    not_after: Time::from(at),
+                    reason: 0,
+                    issuer_name: None,
+                };
+                writes.put(&self.view, journal.collection(), &name, &entry.encode()).unwrap();
+                under_way.push(place);
+            }
+            let outcome = self.view.commit(writes).await;
+            under_way.into_iter().for_each(|one| one.ended(&outcome));
+            outcome.unwrap();
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
