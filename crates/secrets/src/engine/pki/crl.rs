@@ -1,4 +1,4 @@
-//! CRLs: built from journals, kept in memory, served until they are no longer good.
+//! CRLs: kept in memory, served until they are no longer good, then built anew from journals.
 //!
 //! A build takes the entries of the last CRL as they are and encodes what was revoked since, so that it
 //! costs a copy, two hashes and a signature, however many are revoked. It reads a whole journal only the
@@ -14,24 +14,20 @@ use std::sync::{Arc, Mutex as Short, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use chancery_issuance::{CrlHead, KeySpec, SignError, SignatureAlgorithm, SignedCrl, Time, UnsignedCrl};
-use chancery_storage::{StorageError, View};
 use jiff::Timestamp;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 
+use super::Pki;
 use super::authorities::{Authorities, Authority};
-use super::crl_records::{AtRest, Gathered, Head, Made, gather, next_number, read_pages, write_page};
+use super::crl_build::Builder;
+use super::crl_records::Made;
 use super::journal::Journal;
 use super::records::CrlConfig;
 use super::revocations::Scope;
-use super::{Pki, heavy};
 use crate::error::{Error, Kind};
 
 /// A build that takes longer is not waited for by those who can have the CRL before.
 const LONG: Duration = Duration::from_millis(250);
-
-/// Entries beyond which a CRL is laid out and signed off the worker threads.
-const MANY: u64 = 5_000;
 
 /// In the background, a scope rests for this many times what its last build took.
 const REST: u32 = 20;
@@ -69,7 +65,7 @@ pub(super) struct Lists {
 
 /// The CRLs of one scope.
 pub(super) struct ScopeLists {
-    scope: Scope,
+    pub(super) scope: Scope,
     builder: Mutex<Builder>,
     served: RwLock<Served>,
     /// What the last build took, in microseconds.
@@ -77,33 +73,16 @@ pub(super) struct ScopeLists {
     /// When it ended.
     ended: Short<Option<Instant>>,
     /// Something that no journal tells happened: the next complete CRL is due.
-    forced: AtomicBool,
+    pub(super) forced: AtomicBool,
 }
 
+/// The CRLs of a scope that are handed out.
 #[derive(Debug, Clone, Default)]
-struct Served {
-    complete: Option<Arc<Crl>>,
-    delta: Option<Arc<Crl>>,
-}
-
-/// What a builder knows of the scope, under its lock.
-#[derive(Default)]
-struct Builder {
-    /// What is at rest; `None` if it has to be read (again).
-    at_rest: Option<AtRest>,
-    /// The entries of the last complete CRL that had any right to them.
-    region: Option<Region>,
-}
-
-/// Encoded entries of a journal from its beginning.
-#[derive(Debug, Clone, Default)]
-struct Region {
-    bytes: Bytes,
-    count: u64,
-    /// Up to here.
-    place: u64,
-    /// How many of the bytes are in pages.
-    paged: usize,
+pub(super) struct Served {
+    /// Everything that is revoked.
+    pub(super) complete: Option<Arc<Crl>>,
+    /// What was revoked since.
+    pub(super) delta: Option<Arc<Crl>>,
 }
 
 impl Lists {
@@ -135,11 +114,13 @@ impl ScopeLists {
         self.served.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn serve(&self, change: impl FnOnce(&mut Served)) {
+    /// Hands out others from now on.
+    pub(super) fn serve(&self, change: impl FnOnce(&mut Served)) {
         change(&mut self.served.write().unwrap_or_else(PoisonError::into_inner));
     }
 
-    fn took(&self, since: Instant) {
+    /// Remembers what a build took.
+    pub(super) fn took(&self, since: Instant) {
         let cost = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.cost.store(cost, Ordering::Release);
         *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
@@ -357,7 +338,7 @@ impl Pki {
     async fn make_good(
         &self,
         lists: &ScopeLists,
-        builder: tokio::sync::MutexGuard<'_, Builder>,
+        builder: MutexGuard<'_, Builder>,
         authorities: &Authorities,
         which: Which,
         now: Timestamp,
@@ -380,10 +361,10 @@ impl Pki {
     async fn with_complete<'a>(
         &self,
         lists: &ScopeLists,
-        mut builder: tokio::sync::MutexGuard<'a, Builder>,
+        mut builder: MutexGuard<'a, Builder>,
         authorities: &Authorities,
         now: Timestamp,
-    ) -> Result<tokio::sync::MutexGuard<'a, Builder>, Error> {
+    ) -> Result<MutexGuard<'a, Builder>, Error> {
         if lists.served().complete.is_none() {
             self.restore(lists, &mut builder, authorities).await?;
         }
@@ -394,227 +375,6 @@ impl Pki {
         }
         Ok(builder)
     }
-
-    /// Lays out again what is at rest: the same bytes, without a signature being made.
-    async fn restore(
-        &self,
-        lists: &ScopeLists,
-        builder: &mut Builder,
-        authorities: &Authorities,
-    ) -> Result<(), Error> {
-        let view = &self.store.view;
-        let at_rest = AtRest::load(view, lists.scope).await?;
-        let journal = self.store.journals.of(Some(lists.scope));
-        if at_rest.is_stale() {
-            journal.doubt();
-        }
-        let head = at_rest.head.clone();
-        builder.at_rest = Some(at_rest);
-        let Some(made) = head.complete.clone() else { return Ok(()) };
-        let region = match made.disabled {
-            true => Region::default(),
-            false => {
-                let paged = read_pages(view, lists.scope, &head).await?;
-                let start = Region {
-                    paged: paged.len(),
-                    bytes: Bytes::from(paged),
-                    count: head.paged,
-                    place: head.paged_to,
-                };
-                let more = gather(view, journal.collection(), start.place, made.place, 0).await?;
-                start.with(more, made.place)
-            }
-        };
-        let Some(complete) = again(authorities, made, region.bytes.clone(), region.count).await? else {
-            // It was made by an issuer that is gone, or its entries were removed since.
-            journal.doubt();
-            return Ok(());
-        };
-        let delta = match head.delta {
-            Some(made) => {
-                let entries = gather(view, journal.collection(), made.from, made.place, 0).await?;
-                again(authorities, made, Bytes::from(entries.bytes), entries.count).await?
-            }
-            None => None,
-        };
-        if !complete.0.made.disabled {
-            builder.region = Some(Region { bytes: complete.1, ..region });
-        }
-        lists.serve(|served| {
-            served.complete = Some(Arc::new(complete.0));
-            served.delta = delta.map(|(delta, _)| Arc::new(delta));
-        });
-        Ok(())
-    }
-
-    /// Builds a CRL, and serves it once it is at rest.
-    async fn build(
-        &self,
-        lists: &ScopeLists,
-        builder: &mut Builder,
-        authorities: &Authorities,
-        signer: &Arc<Authority>,
-        which: Which,
-        now: Timestamp,
-    ) -> Result<(), Error> {
-        let began = Instant::now();
-        let journal = self.store.journals.of(Some(lists.scope));
-        // What is asked for from here on is for the next one.
-        let complete = which == Which::Complete;
-        let forced = complete && lists.forced.swap(false, Ordering::AcqRel);
-        let doubtful = complete && !authorities.crl.value.disable && journal.take_doubt();
-        let outcome =
-            self.build_now(lists, builder, &authorities.crl.value, signer, which, doubtful, now).await;
-        if outcome.is_err() {
-            // What is at rest now is found out before the next attempt.
-            builder.at_rest = None;
-            if forced {
-                lists.force();
-            }
-            if doubtful {
-                journal.doubt();
-            }
-        }
-        lists.took(began);
-        outcome
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "the one caller has them all")]
-    async fn build_now(
-        &self,
-        lists: &ScopeLists,
-        builder: &mut Builder,
-        config: &CrlConfig,
-        signer: &Arc<Authority>,
-        which: Which,
-        doubtful: bool,
-        now: Timestamp,
-    ) -> Result<(), Error> {
-        let (view, scope) = (&self.store.view, lists.scope);
-        let journal = self.store.journals.of(Some(scope));
-        let at_rest = match builder.at_rest.take() {
-            Some(known) if !doubtful => known,
-            _ => AtRest::load(view, scope).await?,
-        };
-        let mut head = at_rest.head.clone();
-        let to = journal.settled(view).await?;
-        let this_update = Time::from(now);
-        let algorithm = signer.crl_algorithm()?;
-        let mut made = Made::unsigned(signer.record.id, algorithm.name());
-        made.this_update = this_update.as_second();
-        made.next_update = this_update.plus(config.expiry()).as_second();
-        made.place = to;
-        made.disabled = config.disable;
-        let afresh = which == Which::Complete && !config.disable && (doubtful || at_rest.is_stale());
-        let (region, fresh) = match which {
-            _ if config.disable => (Region::default(), Gathered::default()),
-            Which::Complete => {
-                let region = match builder.region.take() {
-                    _ if afresh => {
-                        // The pages are written anew, in a generation of their own.
-                        head = Head { generation: head.generation.saturating_add(1), ..Head::default() };
-                        Region::default()
-                    }
-                    Some(region) => region,
-                    None => {
-                        let paged = read_pages(view, scope, &head).await?;
-                        let (count, place) = (head.paged, head.paged_to);
-                        Region { paged: paged.len(), bytes: Bytes::from(paged), count, place }
-                    }
-                };
-                let unpaged = region.bytes.len().saturating_sub(region.paged);
-                let fresh = gather(view, journal.collection(), region.place, to, unpaged).await?;
-                (region, fresh)
-            }
-            Which::Delta => {
-                let base = head.complete.as_ref().ok_or_else(no_base)?;
-                made.from = base.place;
-                (Region::default(), gather(view, journal.collection(), base.place, to, 0).await?)
-            }
-        };
-        made.count = region.count.saturating_add(fresh.count);
-        match which {
-            Which::Delta => made.base = Some(head.complete.as_ref().ok_or_else(no_base)?.number),
-            Which::Complete => {
-                made.freshest =
-                    signer.aia_urls().map(|urls| urls.delta_crl_distribution_points).map_err(|error| {
-                        Error::invalid(format!("unable to fetch AIA URL information: {error}"))
-                    })?;
-            }
-        }
-        let mut region = region;
-        if which == Which::Complete && !config.disable {
-            region.paged = write_pages(view, scope, &mut head, &region, &fresh).await?;
-        }
-        // At rest before the signature is made: no two CRLs have one number.
-        made.number = next_number(view, scope).await?;
-        let (crl, entries) = signed(signer, algorithm, made, region.bytes.clone(), fresh.bytes).await?;
-        match which {
-            Which::Complete => {
-                head.complete = Some(crl.made.clone());
-                head.delta = None;
-            }
-            Which::Delta => head.delta = Some(crl.made.clone()),
-        }
-        at_rest.replace(view, scope, &head, afresh).await.inspect_err(|error| {
-            if matches!(error, StorageError::UnknownOutcome { .. }) {
-                // Whichever is at rest is the one to serve.
-                lists.serve(|served| *served = Served::default());
-            }
-        })?;
-        if which == Which::Complete && !config.disable {
-            let (count, place) = (crl.made.count, to);
-            builder.region = Some(Region { bytes: entries, count, place, paged: region.paged });
-        }
-        lists.serve(|served| match which {
-            Which::Complete => *served = Served { complete: Some(Arc::new(crl)), delta: None },
-            Which::Delta => served.delta = Some(Arc::new(crl)),
-        });
-        // What is at rest has a version that nobody knows before it is read.
-        builder.at_rest = None;
-        Ok(())
-    }
-}
-
-impl Region {
-    fn with(self, more: Gathered, place: u64) -> Self {
-        let Self { bytes, count, paged, .. } = self;
-        let count = count.saturating_add(more.count);
-        let bytes = match (bytes.is_empty(), more.bytes.is_empty()) {
-            (_, true) => bytes,
-            (true, false) => Bytes::from(more.bytes),
-            (false, false) => Bytes::from([&bytes[..], &more.bytes].concat()),
-        };
-        Self { bytes, count, place, paged }
-    }
-}
-
-/// Writes the pages that are full now, and answers how many bytes of entries are in pages.
-async fn write_pages(
-    view: &View,
-    scope: Scope,
-    head: &mut Head,
-    region: &Region,
-    fresh: &Gathered,
-) -> Result<usize, Error> {
-    let unpaged = region.bytes.get(region.paged..).unwrap_or_default();
-    let mut start = 0;
-    let mut paged = region.paged;
-    for mark in &fresh.marks {
-        let part = fresh.bytes.get(start..mark.offset).unwrap_or_default();
-        let page = if start == 0 { [unpaged, part].concat() } else { part.to_vec() };
-        write_page(view, scope, head.generation, head.pages, &page).await?;
-        paged = paged.saturating_add(page.len());
-        head.pages = head.pages.saturating_add(1);
-        head.paged_to = mark.place;
-        head.paged = region.count.saturating_add(mark.count);
-        start = mark.offset;
-    }
-    Ok(paged)
-}
-
-fn no_base() -> Error {
-    Error::internal("internal error", "a delta CRL without a complete one")
 }
 
 /// The frame that the peer puts around failures to build.
@@ -629,89 +389,4 @@ fn building(error: Error) -> Error {
             Error { messages: vec![sentence], kind, ..error }
         }
     }
-}
-
-fn not_signed(error: SignError) -> Error {
-    Error::internal("the CRL could not be made", error)
-}
-
-/// Lays out and signs; the second value are the entries in the DER.
-async fn signed(
-    signer: &Arc<Authority>,
-    algorithm: SignatureAlgorithm,
-    made: Made,
-    region: Bytes,
-    fresh: Vec<u8>,
-) -> Result<(Crl, Bytes), Error> {
-    let key =
-        signer.key.as_ref().ok_or_else(|| Error::internal("internal error", "a signer without a key"))?;
-    let key = Arc::clone(key.private_key()?);
-    let certificate = Arc::clone(&signer.certificate);
-    let spec = key.spec();
-    let many = made.count > MANY;
-    let work = move || -> Result<_, SignError> {
-        let crl = laid_out(&certificate, algorithm, &made, &[&region, &fresh])?.sign(&*key)?;
-        Ok((crl, made))
-    };
-    let (crl, made) = on_the_right_thread(many, Some(spec), work).await?.map_err(not_signed)?;
-    let made = made.signed(&crl.signature);
-    Ok(served(crl, made))
-}
-
-/// A CRL that was made before; `None` if it cannot be what it was.
-async fn again(
-    authorities: &Authorities,
-    made: Made,
-    entries: Bytes,
-    count: u64,
-) -> Result<Option<(Crl, Bytes)>, Error> {
-    let Some(issuer) = authorities.issuer(&made.issuer) else { return Ok(None) };
-    let Some(algorithm) = SignatureAlgorithm::from_name(&made.algorithm) else { return Ok(None) };
-    if made.count != count {
-        return Ok(None);
-    }
-    let certificate = Arc::clone(&issuer.certificate);
-    let many = count > MANY;
-    let work = move || -> Result<_, SignError> {
-        let crl = laid_out(&certificate, algorithm, &made, &[&entries])?.with_signature(&made.signature())?;
-        Ok((crl, made))
-    };
-    Ok(on_the_right_thread(many, None, work).await?.ok().map(|(crl, made)| served(crl, made)))
-}
-
-async fn on_the_right_thread<T: Send + 'static>(
-    many: bool,
-    key: Option<KeySpec>,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Error> {
-    match key {
-        _ if many => heavy::run(work).await,
-        Some(key) => heavy::sign(key, work).await,
-        None => Ok(work()),
-    }
-}
-
-fn laid_out(
-    issuer: &chancery_issuance::Certificate,
-    algorithm: SignatureAlgorithm,
-    made: &Made,
-    entries: &[&[u8]],
-) -> Result<UnsignedCrl, SignError> {
-    let head = CrlHead {
-        this_update: made.made_at(),
-        next_update: Time::from_second(made.next_update),
-        number: made.number,
-        delta_base: made.base,
-        freshest: &made.freshest,
-        extensions: &[],
-    };
-    let count = usize::try_from(made.count).unwrap_or(usize::MAX);
-    UnsignedCrl::new(issuer, algorithm, &head, entries, count)
-}
-
-fn served(crl: SignedCrl, made: Made) -> (Crl, Bytes) {
-    let SignedCrl { buffer, start, entries, signature: _ } = crl;
-    let buffer = Bytes::from(buffer);
-    let entries = buffer.slice(entries);
-    (Crl { der: buffer.slice(start..), made }, entries)
 }

@@ -10,7 +10,7 @@
 //! and `config.rs`; `urls.rs` fills in the URLs that certificates carry.
 //!
 //! `revoke.rs` is the way to revoke; `revocations.rs` holds the records of it, and `journal.rs` the order
-//! in which CRLs read them. `crl.rs` builds CRLs and keeps them, `crl_records.rs` is their form at rest,
+//! in which CRLs read them. `crl.rs` keeps CRLs, `crl_build.rs` builds them, `crl_records.rs` is their form at rest,
 //! `crl_answers.rs` hands them out, `crl_config.rs` says how they are published, `resign.rs` signs lists that
 //! others bring. Rooms kept free for later: `ocsp.rs`, `tidy.rs`, `acme/`, `cel.rs`.
 
@@ -20,6 +20,7 @@ mod certs;
 mod config;
 mod crl;
 mod crl_answers;
+mod crl_build;
 mod crl_config;
 mod crl_records;
 mod heavy;

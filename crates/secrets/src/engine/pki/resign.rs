@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
-use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
+use base64::{DecodeError, Engine as _};
 use chancery_api::{Json, Strings, duration, fields};
 use chancery_issuance::{
     CrlEntry, CrlExtension, CrlHead, ImportedCrl, ImportedEntry, RESERVED_CRL_EXTENSIONS, SerialNumber, Time,
@@ -347,11 +347,21 @@ fn extension(entry: &Map<String, Value>) -> Result<(String, CrlExtension), Strin
     };
     let value = entry.get("value").ok_or("missing 'value' field")?;
     let value = text_of(value).ok_or("'value' field value was not a string")?;
-    let value =
-        BASE64.decode(value).map_err(|error| format!("failed base64 decoding 'value' field: {error}"))?;
+    let value = BASE64
+        .decode(value)
+        .map_err(|error| format!("failed base64 decoding 'value' field: {}", as_go_says(error)))?;
     let extension =
         CrlExtension::new(&id, critical, value).ok_or_else(|| format!("invalid object identifier: {id}"))?;
     Ok((id, extension))
+}
+
+fn as_go_says(error: DecodeError) -> String {
+    match error {
+        DecodeError::InvalidByte(at, _) | DecodeError::InvalidLastSymbol(at, _) => {
+            format!("illegal base64 data at input byte {at}")
+        }
+        other => other.to_string(),
+    }
 }
 
 fn critical(value: &Value) -> Result<bool, String> {

@@ -296,6 +296,7 @@ impl Store {
     /// Forgets that these certificates were revoked, in one commit, and answers how many were: for those
     /// that have expired, whom no CRL needs to name any more. The CRLs concerned leave them out when they are
     /// built next.
+    #[allow(dead_code, reason = "tidying calls it")]
     pub(super) async fn forget_revocations(&self, serials: &[SerialNumber]) -> Result<usize, Error> {
         let mut writes = Writes::new();
         let mut concerned: Vec<Arc<Journal>> = Vec::new();

@@ -299,7 +299,7 @@ async fn a_list_that_nobody_may_sign_stays_as_it_was_and_says_why() {
         "Warning 1 during CRL rebuild: warning from local CRL rebuild: Issuer equivalency set with associated keys lacked an issuer with CRL Signing KeyUsage; refusing to rebuild CRL for this group of issuers: {id}"
     );
     let revoked = bed.write("revoke", json!({"serial_number": leaf.serial})).await.unwrap();
-    assert_eq!(revoked.warnings, [warning.clone()]);
+    assert_eq!(revoked.warnings, std::slice::from_ref(&warning));
     let rotated = bed.ask(Operation::Read, "crl/rotate", json!({})).await.unwrap();
     assert_eq!((data(&rotated), rotated.warnings), (json!({"success": true}), vec![warning]));
     assert_eq!(bed.complete().await.der, before.der);
@@ -416,6 +416,8 @@ async fn how_crls_are_published_is_checked_in_the_peers_words() {
             json!({"auto_rebuild_grace_period": "zz"}),
             r#"given auto_rebuild_grace_period could not be decoded: time: invalid duration "zz""#,
         ),
+        (json!({"ocsp_expiry": "-1h"}), "ocsp_expiry must be greater than or equal to 0 got: -1h0m0s"),
+        (json!({"ocsp_expiry": "-90s"}), "ocsp_expiry must be greater than or equal to 0 got: -1m30s"),
         (
             json!({"delta_rebuild_interval": "q"}),
             r#"given delta_rebuild_interval could not be decoded: time: invalid duration "q""#,
@@ -526,6 +528,10 @@ async fn a_list_that_the_caller_brings_is_signed_or_refused_in_the_peers_words()
         (
             json!({"extensions": [{"id": "9.9", "value": "BQA="}]}),
             "failed parsing extension entry 0: invalid object identifier: 9.9",
+        ),
+        (
+            json!({"extensions": [{"id": "1.2.3", "value": "!"}]}),
+            "failed parsing extension entry 0: failed base64 decoding 'value' field: illegal base64 data at input byte 0",
         ),
     ] {
         assert_eq!(sign(&bed, body).await.unwrap_err(), sentence);
