@@ -7,22 +7,35 @@
 //! keys ready to sign, `records.rs` their stored forms.
 //!
 //! Authorities are made and kept by `root.rs`, `intermediate.rs`, `import.rs`, `issuers.rs`, `keys.rs`
-//! and `config.rs`; `urls.rs` fills in the URLs that certificates carry. Rooms kept free for later: `revoke.rs`, `crl.rs`, `ocsp.rs`, `tidy.rs`, `acme/`,
-//! `cel.rs`.
+//! and `config.rs`; `urls.rs` fills in the URLs that certificates carry.
+//!
+//! `revoke.rs` is the way to revoke; `revocations.rs` holds the records of it, and `journal.rs` the order
+//! in which CRLs read them. `crl.rs` keeps CRLs, `crl_build.rs` builds them, `crl_records.rs` is their form at rest,
+//! `crl_answers.rs` hands them out, `crl_config.rs` says how they are published, `resign.rs` signs lists that
+//! others bring. Rooms kept free for later: `ocsp.rs`, `tidy.rs`, `acme/`, `cel.rs`.
 
 mod authorities;
 mod authority;
 mod certs;
 mod config;
+mod crl;
+mod crl_answers;
+mod crl_build;
+mod crl_config;
+mod crl_records;
 mod heavy;
 mod import;
 mod intermediate;
 mod issue;
 mod issuers;
+mod journal;
 mod keys;
 mod leaf;
 mod records;
 mod requests;
+mod resign;
+mod revocations;
+mod revoke;
 mod role;
 mod roles;
 mod root;
@@ -33,10 +46,13 @@ mod urls;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use chancery_issuance::MountLimits;
+use jiff::Timestamp;
 
+use self::crl::Lists;
 use self::store::Store;
 use crate::engine::{Engine, Mount};
 use crate::error::Error;
@@ -46,13 +62,14 @@ use crate::route::Routes;
 pub struct Pki {
     mount: Arc<Mount>,
     store: Store,
+    lists: Lists,
 }
 
 impl Pki {
     /// Opens the engine on a mount. Costs what its issuers cost, whatever the number of certificates.
     pub async fn open(mount: Arc<Mount>) -> Result<Arc<Self>, Error> {
         let store = Store::open(mount.view.clone()).await?;
-        Ok(Arc::new(Self { mount, store }))
+        Ok(Arc::new(Self { mount, store, lists: Lists::default() }))
     }
 
     /// The lifetimes that stand in where a role has none.
@@ -63,8 +80,28 @@ impl Pki {
 
 impl Engine for Pki {
     fn routes() -> &'static Routes<Self> {
-        static ROUTES: LazyLock<Routes<Pki>> = LazyLock::new(|| issuer_routes(leaf_routes(Routes::new())));
+        static ROUTES: LazyLock<Routes<Pki>> =
+            LazyLock::new(|| revocation_routes(issuer_routes(leaf_routes(Routes::new()))));
         &ROUTES
+    }
+
+    async fn tick(self: Arc<Self>, now: Timestamp) -> Result<(), Error> {
+        self.store.adopt_pending().await?;
+        // Beside the upkeep of others, which a large CRL would hold up.
+        tokio::spawn(async move {
+            if let Err(error) = self.tend_crls(now).await {
+                tracing::warn!(%error, "a CRL could not be built; it is tried again");
+            }
+        });
+        Ok(())
+    }
+
+    async fn revoke(
+        self: Arc<Self>,
+        internal: BTreeMap<String, String>,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        self.revoke_leased(&internal, now).await
     }
 }
 
@@ -238,4 +275,58 @@ fn issuer_routes(routes: Routes<Pki>) -> Routes<Pki> {
         .route("cert/ca/raw", |r| r.read(Pki::ca_der, "The default issuer's certificate in DER").public())
         .route("cert/ca/raw/pem", |r| r.read(Pki::ca_pem, "The default issuer's certificate in PEM").public())
         .route("cert/ca_chain", |r| r.read(Pki::cert_ca_chain, "The default issuer's chain").public())
+}
+
+/// Revocation, and what tells the world of it.
+fn revocation_routes(routes: Routes<Pki>) -> Routes<Pki> {
+    routes
+        .route("revoke", |r| {
+            r.update(Pki::revoke, "Revokes a certificate").help("By serial number, or by the certificate.")
+        })
+        .route("revoke-with-key", |r| {
+            r.update(Pki::revoke_with_key, "Revokes a certificate whose key the caller has")
+                .help("By serial number, or by the certificate.")
+        })
+        .route("issuer/{issuer_ref}/revoke", |r| {
+            r.update(Pki::revoke_issuer, "Revokes an issuer's certificate, and ends its use for certificates")
+        })
+        .route("config/crl", |r| {
+            r.read(Pki::read_config_crl, "Reads how revocation is published")
+                .update(Pki::write_config_crl, "Writes how revocation is published")
+        })
+        .route("crl", |r| r.read(Pki::crl_der, "The default issuer's CRL in DER").public())
+        .route("crl/pem", |r| r.read(Pki::crl_as_pem, "The default issuer's CRL in PEM").public())
+        .route("crl/delta", |r| r.read(Pki::delta_crl_der, "The default issuer's delta CRL in DER").public())
+        .route("crl/delta/pem", |r| {
+            r.read(Pki::delta_crl_as_pem, "The default issuer's delta CRL in PEM").public()
+        })
+        .route("cert/crl", |r| r.read(Pki::cert_crl, "The default issuer's CRL").public())
+        .route("cert/delta-crl", |r| r.read(Pki::cert_delta_crl, "The default issuer's delta CRL").public())
+        .route("crl/rotate", |r| r.read(Pki::rotate, "Builds every CRL anew"))
+        .route("crl/rotate-delta", |r| r.read(Pki::rotate_delta, "Builds every delta CRL anew"))
+        .route("issuer/{issuer_ref}/crl", |r| r.read(Pki::issuer_crl, "An issuer's CRL").public())
+        .route("issuer/{issuer_ref}/crl/der", |r| {
+            r.read(Pki::issuer_crl_der, "An issuer's CRL in DER").public()
+        })
+        .route("issuer/{issuer_ref}/crl/pem", |r| {
+            r.read(Pki::issuer_crl_pem, "An issuer's CRL in PEM").public()
+        })
+        .route("issuer/{issuer_ref}/crl/delta", |r| {
+            r.read(Pki::issuer_delta_crl, "An issuer's delta CRL").public()
+        })
+        .route("issuer/{issuer_ref}/crl/delta/der", |r| {
+            r.read(Pki::issuer_delta_crl_der, "An issuer's delta CRL in DER").public()
+        })
+        .route("issuer/{issuer_ref}/crl/delta/pem", |r| {
+            r.read(Pki::issuer_delta_crl_pem, "An issuer's delta CRL in PEM").public()
+        })
+        .route("issuer/{issuer_ref}/resign-crls", |r| {
+            r.update(Pki::resign_crls, "Merges CRLs of one issuer into one")
+        })
+        .route("issuer/{issuer_ref}/sign-revocation-list", |r| {
+            r.update(Pki::sign_revocation_list, "Signs a list of revoked certificates that the caller brings")
+        })
+        .route("certs/revoked", |r| {
+            r.list(Pki::list_revoked_certificates, "Lists the serial numbers of revoked certificates")
+        })
 }

@@ -1,6 +1,8 @@
 //! The engine through its own routes, over memory storage.
 
 mod authorities;
+mod crl;
+mod revocation;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -32,8 +34,10 @@ const NOW: Timestamp = Timestamp::constant(1_800_000_000, 123_456_789);
 struct Bed {
     memory: Memory,
     share: Vec<u8>,
-    fault: Arc<Mutex<Fault>>,
+    /// What becomes of a commit, once so many others are through.
+    fault: Arc<Mutex<(u32, Fault)>>,
     engine: Arc<Pki>,
+    now: Mutex<Timestamp>,
 }
 
 impl Bed {
@@ -48,16 +52,25 @@ impl Bed {
     }
 
     async fn over(memory: Memory, share: Vec<u8>) -> Self {
-        let fault = Arc::new(Mutex::new(Fault::None));
+        let fault = Arc::new(Mutex::new((0_u32, Fault::None)));
         let asked = Arc::clone(&fault);
-        let faulty = memory.with_faults(move |_| std::mem::replace(&mut *asked.lock().unwrap(), Fault::None));
+        let faulty = memory.with_faults(move |_| {
+            let (before, fault) = &mut *asked.lock().unwrap();
+            match before.checked_sub(1) {
+                Some(left) => {
+                    *before = left;
+                    Fault::None
+                }
+                None => std::mem::replace(fault, Fault::None),
+            }
+        });
         let barrier = Barrier::new(Arc::new(faulty), None);
         assert!(barrier.provide_share(&share).await.unwrap());
         let view = barrier.unsealed().unwrap().view("mount").unwrap();
         let tuning = Tuning { max_lease_ttl: Ttl::hours(87_600), ..Tuning::default() };
         let mount =
             Mount::new("mount".into(), "pki_1".into(), Class::Secret, view, SystemLimits::default(), tuning);
-        Self { memory, share, fault, engine: Pki::open(Arc::new(mount)).await.unwrap() }
+        Self { memory, share, fault, engine: Pki::open(Arc::new(mount)).await.unwrap(), now: Mutex::new(NOW) }
     }
 
     /// A mount with a root of ten years as the default issuer.
@@ -69,7 +82,9 @@ impl Bed {
 
     /// The same store after a restart.
     async fn restarted(&self) -> Self {
-        Self::over(self.memory.reopened(), self.share.clone()).await
+        let bed = Self::over(self.memory.reopened(), self.share.clone()).await;
+        *bed.now.lock().unwrap() = self.now();
+        bed
     }
 
     /// Adds a self-signed issuer and makes it the default.
@@ -111,7 +126,12 @@ impl Bed {
     }
 
     fn next_commit(&self, fault: Fault) {
-        *self.fault.lock().unwrap() = fault;
+        self.commit_after(0, fault);
+    }
+
+    /// As [`next_commit`](Self::next_commit), once so many others are through.
+    fn commit_after(&self, others: u32, fault: Fault) {
+        *self.fault.lock().unwrap() = (others, fault);
     }
 
     async fn ask(&self, operation: Operation, path: &str, body: Value) -> Result<Response, Error> {
@@ -128,9 +148,19 @@ impl Bed {
             mount_path: "pki/".into(),
             authorized: None,
             presented: None,
-            now: NOW,
+            now: self.now(),
         };
         routes.dispatch(Arc::clone(&self.engine), &matched, call).await
+    }
+
+    fn now(&self) -> Timestamp {
+        *self.now.lock().unwrap()
+    }
+
+    /// So many seconds pass.
+    fn later(&self, seconds: i64) {
+        let mut now = self.now.lock().unwrap();
+        *now = now.checked_add(jiff::SignedDuration::from_secs(seconds)).unwrap();
     }
 
     async fn write(&self, path: &str, body: Value) -> Result<Response, Error> {
@@ -327,7 +357,7 @@ async fn a_role_that_may_surprise_is_written_with_a_warning() {
     assert_eq!(data(&both)["generate_lease"], json!(false));
     let lease = bed.write("roles/web", json!({"generate_lease": true})).await.unwrap();
     assert!(lease.warnings[0].starts_with("it is encouraged to disable generate_lease"));
-    assert!(lease.warnings[1].starts_with("certificates are not revoked with their leases"));
+    assert_eq!(lease.warnings.len(), 1);
     let gone = bed.write("roles/web", json!({"issuer_ref": "gone"})).await.unwrap();
     assert_eq!(
         gone.warnings,
