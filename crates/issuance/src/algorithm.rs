@@ -174,6 +174,16 @@ impl SignatureAlgorithm {
 }
 
 impl SignatureAlgorithm {
+    /// The algorithm for OCSP answers of an issuer whose revocation lists are signed with `lists`.
+    ///
+    /// As on the peer, PSS becomes PKCS #1 v1.5 with the same hash: many clients know nothing else in OCSP.
+    pub fn for_ocsp(signing_key: KeySpec, lists: Option<Self>) -> Result<Self, KeyError> {
+        match (signing_key, lists) {
+            (KeySpec::Rsa(_), Some(Self::RsaPkcs1(hash) | Self::RsaPss(hash))) => Ok(Self::RsaPkcs1(hash)),
+            (key, _) => Self::choose(key, 0, false),
+        }
+    }
+
     /// All of them, with the API's name and that of the peer's messages.
     const NAMES: [(Self, &'static str, &'static str); 10] = [
         (Self::RsaPkcs1(Hash::Sha256), "SHA256WithRSA", "SHA256-RSA"),
@@ -357,7 +367,7 @@ pub(crate) mod identifier {
     }
 
     /// A digest we verify with, which is one more than we sign with.
-    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
     pub(crate) enum AnyHash {
         Sha1,
         Sha256,
@@ -373,6 +383,21 @@ pub(crate) mod identifier {
                 Self::Sha384 => &digest::SHA384,
                 Self::Sha512 => &digest::SHA512,
             }
+        }
+    }
+
+    /// The digest of this object identifier.
+    pub(crate) fn digest(oid: &[u8]) -> Option<AnyHash> {
+        /// 1.3.14.3.2.26
+        const SHA1: &[u8] = &[0x2b, 14, 3, 2, 26];
+        if oid == SHA1 {
+            return Some(AnyHash::Sha1);
+        }
+        match oid.strip_prefix(&NIST_HASHES)? {
+            [1] => Some(AnyHash::Sha256),
+            [2] => Some(AnyHash::Sha384),
+            [3] => Some(AnyHash::Sha512),
+            _ => None,
         }
     }
 

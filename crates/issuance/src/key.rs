@@ -81,7 +81,8 @@ impl PublicKey {
         self.key_id
     }
 
-    fn key_bytes(&self) -> &[u8] {
+    /// The key's own bytes: the content of the BIT STRING.
+    pub(crate) fn key_bytes(&self) -> &[u8] {
         self.spki.get(self.key_start..).unwrap_or(&[])
     }
 

@@ -29,6 +29,7 @@ mod issuer;
 mod key;
 mod key_policy;
 mod names;
+mod ocsp;
 mod pem;
 mod prepare;
 mod profile;
@@ -53,6 +54,10 @@ pub use issuer::{AiaUrls, Issuer, IssuerOptions, LeafNotAfter};
 pub use key::{KeyForm, PrivateKey, PublicKey, Signer, SubjectKey};
 pub use key_policy::KeyPolicy;
 pub use names::{OtherName, RequestedNames, SanSet};
+pub use ocsp::{
+    CertId, CertStatus, IssuerHash, OcspError, OcspRefusal, OcspRequest, OcspResponse, PreparedResponse,
+    Responder,
+};
 pub use prepare::{IssuanceRequest, IssuedCertificate, MountLimits, Prepared, prepare};
 pub use profile::{NotAfterBound, NotBeforeBound, PolicyIdentifier, Profile, ProfileConfig};
 pub use renewal::renewal_time;

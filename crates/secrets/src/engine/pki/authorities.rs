@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use chancery_issuance::{AiaUrls, Certificate, Issuer, IssuerOptions, PrivateKey};
+use chancery_issuance::{AiaUrls, Certificate, Issuer, IssuerHash, IssuerOptions, PrivateKey};
 use chancery_storage::{Name, Version, View};
 use serde::de::DeserializeOwned;
 use serde_json::value::{RawValue, to_raw_value};
@@ -21,6 +21,8 @@ use crate::error::{Error, Kind};
 pub(super) struct Authorities {
     issuers: BTreeMap<IssuerId, Arc<Authority>>,
     issuer_names: HashMap<String, IssuerId>,
+    /// Issuers as OCSP requests name them. Those with one name and key share their certificates.
+    ocsp_names: HashMap<IssuerHash, Vec<IssuerId>>,
     keys: BTreeMap<KeyId, Arc<HeldKey>>,
     key_names: HashMap<String, KeyId>,
     /// `config/issuers`
@@ -116,8 +118,15 @@ impl Authorities {
             let authority = Authority::new(record, version, key, &certificates, &urls.value, &cluster.value)?;
             issuers.insert(authority.record.id, Arc::new(authority));
         }
+        let mut ocsp_names: HashMap<IssuerHash, Vec<IssuerId>> = HashMap::new();
+        for (id, authority) in &issuers {
+            for name in IssuerHash::of(&authority.certificate) {
+                ocsp_names.entry(name).or_default().push(*id);
+            }
+        }
 
         Ok(Self {
+            ocsp_names,
             issuer_names: named(issuers.values().map(|issuer| (&issuer.record.name, issuer.record.id))),
             key_names: named(keys.values().map(|key| (&key.record.name, key.record.id))),
             issuers,
@@ -185,6 +194,11 @@ impl Authorities {
         let by_name = self.key_names.get(reference).copied();
         let id = by_name.or_else(|| reference.parse().ok());
         id.and_then(|id| self.keys.get(&id)).ok_or_else(|| Unresolved::Key(reference.to_owned()))
+    }
+
+    /// The issuers that an OCSP request means: all have the same name and key.
+    pub(super) fn named_by_ocsp(&self, name: &IssuerHash) -> &[IssuerId] {
+        self.ocsp_names.get(name).map_or(&[], Vec::as_slice)
     }
 
     /// The default issuer, if there is one.

@@ -7,8 +7,8 @@
 //! keys ready to sign, `records.rs` their stored forms.
 //!
 //! Authorities are made and kept by `root.rs`, `intermediate.rs`, `import.rs`, `issuers.rs`, `keys.rs`
-//! and `config.rs`; `urls.rs` fills in the URLs that certificates carry. Rooms kept free for later: `revoke.rs`, `crl.rs`, `ocsp.rs`, `tidy.rs`, `acme/`,
-//! `cel.rs`.
+//! and `config.rs`; `urls.rs` fills in the URLs that certificates carry. `ocsp.rs` answers whether a certificate
+//! is revoked. Rooms kept free for later: `revoke.rs`, `crl.rs`, `tidy.rs`, `acme/`, `cel.rs`.
 
 mod authorities;
 mod authority;
@@ -21,6 +21,7 @@ mod issue;
 mod issuers;
 mod keys;
 mod leaf;
+mod ocsp;
 mod records;
 mod requests;
 mod role;
@@ -230,6 +231,17 @@ fn issuer_routes(routes: Routes<Pki>) -> Routes<Pki> {
         .route("config/cluster", |r| {
             r.read(Pki::read_config_cluster, "Reads where this cluster is reached")
                 .update(Pki::write_config_cluster, "Writes where this cluster is reached")
+        })
+        .route("ocsp", |r| {
+            r.raw_update(Pki::ocsp, "Answers an OCSP request").public().counted("pki.ocsp").help(
+                "Whether certificates are revoked (RFC 6960): a DER request in the body, a DER answer. Needs no token.",
+            )
+        })
+        .route("ocsp/{req:rest}", |r| {
+            r.read(Pki::ocsp_in_path, "Answers an OCSP request in base64")
+                .public()
+                .counted("pki.ocsp")
+                .help("Whether certificates are revoked (RFC 6960, A.1). Needs no token.")
         })
         .route("ca", |r| r.read(Pki::ca_der, "The default issuer's certificate in DER").public())
         .route("ca/pem", |r| r.read(Pki::ca_pem, "The default issuer's certificate in PEM").public())

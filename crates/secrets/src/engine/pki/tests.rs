@@ -1,6 +1,7 @@
 //! The engine through its own routes, over memory storage.
 
 mod authorities;
+mod ocsp;
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
