@@ -24,6 +24,8 @@ def answer(status, headers, body):
     """The comparable form of an answer."""
     kind = headers.get("Content-Type")
     text = body.decode("utf-8", errors="replace")
+    if kind == "application/ocsp-response":
+        return {"status": status, "content-type": kind, "body": decode.ocsp(body)}
     try:
         content = normal("", json.loads(text)) if text.strip() else None
     except ValueError:

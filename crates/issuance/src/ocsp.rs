@@ -12,6 +12,7 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 use der::asn1::{AnyRef, BitStringRef, GeneralizedTime, OctetStringRef, SequenceRef};
 use der::{Decode, Reader as _, SliceReader, TagMode, TagNumber, Tagged};
+use x509_cert::ext::pkix::CrlReason;
 
 use crate::algorithm::identifier::{self, AnyHash};
 use crate::emit::{Emitter, Malformed, Reader, tag};
@@ -248,8 +249,13 @@ impl IssuerHash {
 pub enum CertStatus {
     /// Not revoked.
     Good,
-    /// Revoked, at this time.
-    Revoked(Time),
+    /// Revoked.
+    Revoked {
+        /// When.
+        at: Time,
+        /// Why: a CRLReason (RFC 5280, 5.3.1); 0, unspecified, is not written.
+        reason: u8,
+    },
     /// Of an issuer that this answer does not speak for.
     Unknown,
 }
@@ -258,8 +264,12 @@ impl CertStatus {
     fn emit(self, out: &mut Emitter) {
         match self {
             Self::Good => out.element(tag::context(0), &[]),
-            Self::Revoked(at) => {
+            Self::Revoked { at, reason } => {
                 let mark = out.mark();
+                if reason != 0 {
+                    out.element(tag::ENUMERATED, &[reason]);
+                    out.close(tag::constructed(0), mark);
+                }
                 at.emit_generalized(out);
                 out.close(tag::constructed(1), mark);
             }
@@ -493,12 +503,22 @@ impl<'a> ReadSingle<'a> {
         let status = match single.tlv_bytes()? {
             [0x80, 0] => CertStatus::Good,
             [0x82, 0] => CertStatus::Unknown,
-            revoked => CertStatus::Revoked(time(GeneralizedTime::from_der(inside(revoked, 0xa1)?)?)?),
+            revoked => revoked_info(inside(revoked, 0xa1)?)?,
         };
         let this_update = time(single.decode()?)?;
         let next = single.context_specific::<GeneralizedTime>(TagNumber(0), TagMode::Explicit)?;
         Ok(Self { id, status, this_update, next_update: next.map(time).transpose()? })
     }
+}
+
+/// The content of a RevokedInfo.
+fn revoked_info(content: &[u8]) -> der::Result<CertStatus> {
+    let mut reader = SliceReader::new(content)?;
+    let at = time(reader.decode()?)?;
+    let reason = reader.context_specific::<CrlReason>(TagNumber(0), TagMode::Explicit)?;
+    reader.finish()?;
+    let reason = reason.map_or(0, |reason| reason as u8);
+    Ok(CertStatus::Revoked { at, reason })
 }
 
 /// What stands inside an element with this first byte.
@@ -801,7 +821,8 @@ mod tests {
             let der = request(&[], &singles, &extensions(0xa2, &[nonce(b"fresh")]), &[]);
             let read = OcspRequest::from_der(&der).unwrap();
             let at = Time::from_second(1_700_000_000);
-            let statuses = [CertStatus::Good, CertStatus::Revoked(at), CertStatus::Unknown];
+            let revoked = |reason| CertStatus::Revoked { at, reason };
+            let statuses = [CertStatus::Good, revoked(0), revoked(1), CertStatus::Unknown];
             let responder = Responder { certificate: &certificate, signer, algorithm };
             let whole = answer(&read, &statuses).prepare(&responder).sign().unwrap();
             assert!(whole.windows(5).any(|bytes| bytes == b"fresh"));
@@ -823,7 +844,7 @@ mod tests {
             (|e| e.statuses.clear(), "number of certificates"),
             (|e| e.statuses[0].0.push(0), "certificate"),
             (|e| e.statuses[0].1 = CertStatus::Unknown, "status"),
-            (|e| e.statuses[0].1 = CertStatus::Revoked(Time::from_second(1)), "status"),
+            (|e| e.statuses[0].1 = CertStatus::Revoked { at: Time::from_second(1), reason: 0 }, "status"),
             (|e| e.next_update = None, "update"),
         ];
         for (change, field) in changes {

@@ -92,7 +92,7 @@ impl Pki {
         body: IssuerReference,
     ) -> Result<Response, Error> {
         let authorities = self.store.authorities().await?;
-        Response::data(&describe(authorities.find_issuer(&body.issuer_ref)?))
+        shown(authorities.find_issuer(&body.issuer_ref)?)
     }
 
     /// GET `issuer/{issuer_ref}/json`
@@ -211,8 +211,8 @@ impl Pki {
         let after = change.commit().await?;
         let issuer =
             after.issuer(&id).ok_or_else(|| Error::internal("internal error", "the issuer is gone"))?;
-        let mut response = Response::data(&describe(issuer))?;
-        response.warnings = warnings;
+        let mut response = shown(issuer)?;
+        response.warnings.splice(0..0, warnings);
         Ok(response)
     }
 
@@ -345,8 +345,18 @@ fn nothing() -> Result<Response, Error> {
     Response::data(&Value::Null)
 }
 
+/// An issuer as it is answered, with what there is to be warned of.
+fn shown(issuer: &Authority) -> Result<Response, Error> {
+    let response = Response::data(&describe(issuer))?;
+    let lists = SignatureAlgorithm::from_name(&issuer.record.revocation_signature_algorithm);
+    Ok(match lists {
+        Some(SignatureAlgorithm::RsaPss(_)) => response.warn("Issuer uses a PSS Revocation Signature Algorithm. This algorithm will be downgraded to PKCS#1v1.5 signature scheme on OCSP responses, due to limitations in the OCSP library."),
+        _ => response,
+    })
+}
+
 /// An issuer as reading it shows it.
-fn describe(issuer: &Authority) -> Value {
+pub(super) fn describe(issuer: &Authority) -> Value {
     let record = &issuer.record;
     let own_urls = record.urls.as_ref().filter(|own| !own.say_nothing());
     let urls = own_urls.cloned().unwrap_or_default();

@@ -6,7 +6,6 @@
 //! Errors are OCSP's own, with the status codes that the peer gives them.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use chancery_api::fields;
@@ -19,7 +18,7 @@ use jiff::Timestamp;
 use super::Pki;
 use super::authorities::{Authorities, Authority};
 use super::heavy;
-use super::records::{IssuerId, Revocation};
+use super::records::IssuerId;
 use crate::engine::Call;
 use crate::error::{Error, Kind};
 use crate::response::Response;
@@ -38,27 +37,6 @@ fields! {
             /// The DER request in base64, slashes and all.
             req: String,
         }
-    }
-}
-
-/// What `config/crl` says of OCSP.
-struct Settings {
-    /// Nobody is answered.
-    disabled: bool,
-    /// How long an answer may be kept; zero for as long as one likes.
-    expiry: Duration,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { disabled: false, expiry: Duration::from_secs(12 * 3600) }
-    }
-}
-
-impl Settings {
-    /// Those in force.
-    fn of(_: &Authorities) -> Self {
-        Self::default()
     }
 }
 
@@ -128,25 +106,27 @@ impl Pki {
 
     async fn ocsp_answer(&self, request: Option<Bytes>, now: Timestamp) -> Result<Vec<u8>, Unanswered> {
         let authorities = self.store.authorities().await?;
-        let settings = Settings::of(&authorities);
-        if settings.disabled {
+        let settings = &authorities.crl.value;
+        if settings.ocsp_disable {
             return Err(OcspRefusal::Unauthorized.into());
         }
         let der = request.filter(|der| der.len() <= MAX_REQUEST).ok_or(OcspRefusal::MalformedRequest)?;
         let request = OcspRequest::from_der(&der).map_err(|_| OcspRefusal::MalformedRequest)?;
-        let (speaker, authority) = speaker(&authorities, &request).ok_or(OcspRefusal::Unauthorized)?;
+        let (issuers, authority) = speaker(&authorities, &request).ok_or(OcspRefusal::Unauthorized)?;
 
         let mut statuses = Vec::with_capacity(request.certificates().len());
         for id in request.certificates() {
-            let status = if authorities.named_by_ocsp(id.issuer()) == speaker && !speaker.is_empty() {
-                self.status_of(id, speaker, &authority.certificate).await?
-            } else {
+            let named = authorities.named_by_ocsp(id.issuer());
+            let status = if named.is_empty() || named != issuers {
                 CertStatus::Unknown
+            } else {
+                self.status_of(id, authority).await?
             };
             statuses.push((*id, status));
         }
         let this_update = Time::from(now);
-        let next_update = (!settings.expiry.is_zero()).then(|| this_update.plus(settings.expiry));
+        let expiry = settings.ocsp_expiry();
+        let next_update = (!expiry.is_zero()).then(|| this_update.plus(expiry));
         let response = OcspResponse { statuses, this_update, next_update, nonce: request.nonce() };
         let responder = responder(authority)?;
         let key = responder.signer.public_key().spec();
@@ -155,35 +135,20 @@ impl Pki {
         signed.map_err(|error| Error::internal("internal error", error).into())
     }
 
-    /// What is known of a certificate of the issuers `speaker`, which have this one's name and key.
-    async fn status_of(
-        &self,
-        id: &CertId<'_>,
-        speaker: &[IssuerId],
-        issuer: &Certificate,
-    ) -> Result<CertStatus, Error> {
+    /// What is known of a certificate of this issuer, or of another one with its name and key.
+    async fn status_of(&self, id: &CertId<'_>, issuer: &Authority) -> Result<CertStatus, Error> {
         let Some(serial) = id.serial_number() else { return Ok(CertStatus::Good) };
         let Some(revocation) = self.store.revocation(&serial).await? else { return Ok(CertStatus::Good) };
-        let ours = match revocation.issuer {
-            Some(id) if speaker.contains(&id) => true,
-            _ => self.was_signed_by(&serial, &revocation, issuer).await?,
+        let ours = match revocation.scope {
+            Some(scope) => scope == issuer.scope,
+            None => self.was_signed_by(&serial, &issuer.certificate).await?,
         };
-        Ok(if ours { CertStatus::Revoked(revocation.at.into()) } else { CertStatus::Good })
+        let revoked = CertStatus::Revoked { at: revocation.at.into(), reason: revocation.reason };
+        Ok(if ours { revoked } else { CertStatus::Good })
     }
 
-    /// Whether a revoked certificate is this issuer's, although its record names another one or none: an issuer that
-    /// was deleted and imported again has another id.
-    async fn was_signed_by(
-        &self,
-        serial: &SerialNumber,
-        revocation: &Revocation,
-        issuer: &Certificate,
-    ) -> Result<bool, Error> {
-        if let Some(other) = revocation.issuer
-            && self.store.authorities().await?.issuer(&other).is_some()
-        {
-            return Ok(false);
-        }
+    /// Whether a revoked certificate is this issuer's, although nobody knew whose it is when it was revoked.
+    async fn was_signed_by(&self, serial: &SerialNumber, issuer: &Certificate) -> Result<bool, Error> {
         let Some(record) = self.store.certificate(serial).await? else {
             // Nobody can tell any more. One revocation too many does less harm than one too few.
             return Ok(true);

@@ -4,7 +4,7 @@ use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
 use chancery_issuance::SerialNumber;
 
 use super::*;
-use crate::engine::pki::records::Revocation;
+use crate::engine::pki::revocations::Revocation;
 use crate::engine::pki::store::certificate_name;
 
 fn tlv(tag: u8, parts: &[&[u8]]) -> Vec<u8> {
@@ -135,16 +135,14 @@ impl Bed {
     }
 
     /// A leaf of the default issuer.
-    async fn leaf(&self) -> SerialNumber {
+    async fn a_serial_number(&self) -> SerialNumber {
         self.role("any", json!({"allow_any_name": true, "key_type": "ec"})).await;
         let made = data(&self.write("issue/any", json!({"common_name": "a.com"})).await.unwrap());
         text(&made, "serial_number").parse().unwrap()
     }
 
-    async fn note_revoked(&self, serial: &SerialNumber, issuer: Option<IssuerId>) {
-        let record = Revocation { at: NOW, issuer };
-        let view = self.engine.store.view();
-        view.put_json(collection::REVOKED, &certificate_name(serial), &record).await.unwrap();
+    async fn revoke_serial_number(&self, serial: &SerialNumber) {
+        self.write("revoke", json!({"serial_number": serial.to_string()})).await.unwrap();
     }
 }
 
@@ -157,11 +155,11 @@ async fn certificates_are_good_until_they_are_revoked() {
     let bed = Bed::new().await;
     let id = bed.issuer_in_use().await;
     let root = bed.certificate_of(id).await;
-    let (first, second) = (bed.leaf().await, bed.leaf().await);
+    let (first, second) = (bed.a_serial_number().await, bed.a_serial_number().await);
     let never = SerialNumber::from_bytes(&[5; 20]).unwrap();
     let ids = [&first, &second, &never].map(|serial| cert_id(&root, serial));
     assert_eq!(bed.said(&ids).await, [Said::Good, Said::Good, Said::Good]);
-    bed.note_revoked(&second, Some(id)).await;
+    bed.revoke_serial_number(&second).await;
     assert_eq!(bed.said(&ids).await, [Said::Good, Said::Revoked, Said::Good]);
     let answer = bed.post_ocsp(request_of(&ids)).await;
     assert!(answer.is_by(&root));
@@ -175,10 +173,10 @@ async fn certificates_are_good_until_they_are_revoked() {
 async fn a_revocation_under_one_issuer_says_nothing_under_another() {
     let bed = Bed::new().await;
     let one = bed.issuer_in_use().await;
-    let serial = bed.leaf().await;
+    let serial = bed.a_serial_number().await;
     let two = bed.add_root("two", KeySpec::Ed25519).await;
     let (first, second) = (bed.certificate_of(one).await, bed.certificate_of(two).await);
-    bed.note_revoked(&serial, Some(one)).await;
+    bed.revoke_serial_number(&serial).await;
     let ids = [cert_id(&first, &serial), cert_id(&second, &serial)];
     assert_eq!(bed.said(&ids[..1]).await, [Said::Revoked]);
     assert_eq!(bed.said(&ids[1..]).await, [Said::Good]);
@@ -193,7 +191,7 @@ async fn a_revocation_under_one_issuer_says_nothing_under_another() {
 async fn issuers_with_one_name_and_key_speak_for_each_other() {
     let bed = Bed::new().await;
     let one = bed.issuer_in_use().await;
-    let serial = bed.leaf().await;
+    let serial = bed.a_serial_number().await;
     let root = bed.certificate_of(one).await;
     let twin = IssuerId::fresh();
     let mut change = bed.engine.store.change().await.unwrap();
@@ -201,7 +199,7 @@ async fn issuers_with_one_name_and_key_speak_for_each_other() {
         IssuerRecord { id: twin, name: String::new(), ..change.before.issuer(&one).unwrap().record.clone() };
     change.put_issuer(&record).unwrap();
     change.commit().await.unwrap();
-    bed.note_revoked(&serial, Some(one)).await;
+    bed.revoke_serial_number(&serial).await;
     let ids = [cert_id(&root, &serial)];
     assert_eq!(bed.said(&ids).await, [Said::Revoked]);
     bed.change_issuer(one, no_usage).await;
@@ -213,25 +211,58 @@ async fn issuers_with_one_name_and_key_speak_for_each_other() {
 #[tokio::test]
 async fn revocations_outlive_the_ids_of_their_issuers() {
     let bed = Bed::new().await;
+    let id = bed.issuer_in_use().await;
+    let root = bed.certificate_of(id).await;
+    let serial = bed.a_serial_number().await;
+    bed.revoke_serial_number(&serial).await;
+    bed.ask(Operation::Delete, &format!("issuer/{id}"), json!({})).await.unwrap();
+    bed.write("issuers/import/cert", json!({"pem_bundle": root.pem()})).await.unwrap();
+    assert_eq!(bed.said(&[cert_id(&root, &serial)]).await, [Said::Revoked]);
+}
+
+#[tokio::test]
+async fn a_revocation_of_nobody_knows_whose_is_that_of_the_certificates_issuer() {
+    let bed = Bed::new().await;
     let root = bed.certificate_of(bed.issuer_in_use().await).await;
-    let serial = bed.leaf().await;
+    let serial = bed.a_serial_number().await;
     let other = bed.certificate_of(bed.add_root("other", KeySpec::Ed25519).await).await;
-    // A deleted issuer's id, or none: the certificate itself tells.
-    for issuer in [Some(IssuerId::fresh()), None] {
-        bed.note_revoked(&serial, issuer).await;
-        assert_eq!(bed.said(&[cert_id(&root, &serial)]).await, [Said::Revoked]);
-        assert_eq!(bed.said(&[cert_id(&other, &serial)]).await, [Said::Good]);
-        // One that is not stored any more is rather revoked too often.
-        let gone = SerialNumber::from_bytes(&[6; 20]).unwrap();
-        bed.note_revoked(&gone, issuer).await;
-        assert_eq!(bed.said(&[cert_id(&root, &gone)]).await, [Said::Revoked]);
+    let gone = SerialNumber::from_bytes(&[6; 20]).unwrap();
+    for serial in [&serial, &gone] {
+        let revocation =
+            Revocation { at: NOW, issuer: None, scope: None, not_after: NOW.into(), reason: 0, place: 0 };
+        let view = bed.engine.store.view();
+        let record = revocation.encode();
+        view.put(collection::REVOKED, &certificate_name(serial), &record).await.unwrap();
+    }
+    assert_eq!(bed.said(&[cert_id(&root, &serial)]).await, [Said::Revoked]);
+    assert_eq!(bed.said(&[cert_id(&other, &serial)]).await, [Said::Good]);
+    // One that is not stored any more is rather revoked too often.
+    assert_eq!(bed.said(&[cert_id(&root, &gone)]).await, [Said::Revoked]);
+}
+
+#[tokio::test]
+async fn the_mount_says_whether_and_for_how_long_answers_hold() {
+    let bed = Bed::new().await;
+    let root = bed.certificate_of(bed.issuer_in_use().await).await;
+    let ids = [cert_id(&root, &bed.a_serial_number().await)];
+    let next_update = |answer: &Answered, time: &[u8]| answer.body.windows(15).any(|window| window == time);
+    bed.write("config/crl", json!({"ocsp_expiry": "1h"})).await.unwrap();
+    let answer = bed.post_ocsp(request_of(&ids)).await;
+    assert!(next_update(&answer, b"20270115090000Z"));
+    bed.write("config/crl", json!({"ocsp_expiry": "0"})).await.unwrap();
+    let shorter = bed.post_ocsp(request_of(&ids)).await;
+    // No nextUpdate, which takes 19 bytes; the signature's length varies by a few.
+    assert!(shorter.body.len() + 12 < answer.body.len());
+    bed.write("config/crl", json!({"ocsp_disable": true})).await.unwrap();
+    for body in [request_of(&ids), b"nonsense".to_vec()] {
+        assert_eq!(bed.post_ocsp(body).await.refusal(), UNAUTHORIZED);
     }
 }
 
 #[tokio::test]
 async fn strangers_are_unknown_to_the_default_issuer() {
     let bed = Bed::new().await;
-    let serial = bed.leaf().await;
+    let serial = bed.a_serial_number().await;
     let root = bed.certificate_of(bed.issuer_in_use().await).await;
     let elsewhere = Bed::new().await;
     let stranger = elsewhere.certificate_of(elsewhere.issuer_in_use().await).await;
@@ -252,7 +283,7 @@ async fn strangers_are_unknown_to_the_default_issuer() {
 async fn an_issuer_without_usage_or_key_does_not_answer() {
     let bed = Bed::new().await;
     let id = bed.issuer_in_use().await;
-    let ids = [cert_id(&bed.certificate_of(id).await, &bed.leaf().await)];
+    let ids = [cert_id(&bed.certificate_of(id).await, &bed.a_serial_number().await)];
     bed.add_root("other", KeySpec::Ed25519).await;
     bed.change_issuer(id, no_usage).await;
     assert_eq!(bed.post_ocsp(request_of(&ids)).await.refusal(), UNAUTHORIZED);
@@ -266,7 +297,7 @@ async fn an_issuer_without_usage_or_key_does_not_answer() {
 async fn an_issuer_that_was_removed_is_unknown() {
     let bed = Bed::new().await;
     let id = bed.issuer_in_use().await;
-    let ids = [cert_id(&bed.certificate_of(id).await, &bed.leaf().await)];
+    let ids = [cert_id(&bed.certificate_of(id).await, &bed.a_serial_number().await)];
     bed.add_root("other", KeySpec::Ed25519).await;
     bed.ask(Operation::Delete, &format!("issuer/{id}"), json!({})).await.unwrap();
     assert_eq!(bed.said(&ids).await, [Said::Unknown]);
@@ -276,7 +307,7 @@ async fn an_issuer_that_was_removed_is_unknown() {
 async fn requests_come_in_paths_too() {
     let bed = Bed::new().await;
     let root = bed.certificate_of(bed.issuer_in_use().await).await;
-    let ids = [cert_id(&root, &bed.leaf().await)];
+    let ids = [cert_id(&root, &bed.a_serial_number().await)];
     let text = data_encoding::BASE64.encode(&request_of(&ids));
     for text in [text.as_str(), text.trim_end_matches('='), &format!("{text}===")] {
         assert_eq!(bed.get_ocsp(text).await.said(&ids), [Said::Good], "{text}");
@@ -293,7 +324,7 @@ async fn requests_come_in_paths_too() {
 async fn what_is_no_request_or_too_large_is_malformed() {
     let bed = Bed::new().await;
     let root = bed.certificate_of(bed.issuer_in_use().await).await;
-    let ids = [cert_id(&root, &bed.leaf().await)];
+    let ids = [cert_id(&root, &bed.a_serial_number().await)];
     let good = request_of(&ids);
     for body in [
         Vec::new(),
@@ -317,7 +348,7 @@ async fn what_is_no_request_or_too_large_is_malformed() {
 async fn a_server_that_fails_says_so_in_the_words_of_ocsp() {
     let bed = Bed::new().await;
     let root = bed.certificate_of(bed.issuer_in_use().await).await;
-    let serial = bed.leaf().await;
+    let serial = bed.a_serial_number().await;
     let view = bed.engine.store.view();
     view.put(collection::REVOKED, &certificate_name(&serial), b"nonsense").await.unwrap();
     let answer = bed.post_ocsp(request_of(&[cert_id(&root, &serial)])).await;
@@ -332,7 +363,7 @@ async fn large_keys_answer_too_and_pss_is_left_to_lists() {
         record.revocation_signature_algorithm = "SHA384WithRSAPSS".to_owned();
     })
     .await;
-    let ids = [cert_id(&bed.certificate_of(id).await, &bed.leaf().await)];
+    let ids = [cert_id(&bed.certificate_of(id).await, &bed.a_serial_number().await)];
     let answer = bed.post_ocsp(request_of(&ids)).await;
     assert_eq!(answer.said(&ids), [Said::Good]);
     // sha384WithRSAEncryption
