@@ -7,7 +7,7 @@
 //!
 //! [`prepare`] then decides everything and signs nothing: each name that will stand in the
 //! certificate is held against the profile, the lifetime is fitted, and the exact bytes to be
-//! signed are laid out. [`Prepared::sign`] can be called once; it signs, reads the result back
+//! signed are laid out and held against the standards (`lint.rs`). [`Prepared::sign`] can be called once; it signs, reads the result back
 //! with an independent decoder and compares. The rarer certificates of authorities take the same
 //! way through [`prepare_root`] and [`prepare_intermediate`].
 //!
@@ -28,6 +28,7 @@ mod hostname;
 mod issuer;
 mod key;
 mod key_policy;
+mod lint;
 mod names;
 mod ocsp;
 mod pem;
@@ -53,6 +54,7 @@ pub use error::{CertificateError, KeyError, ProfileError, Refusal, SignError, Wa
 pub use issuer::{AiaUrls, Issuer, IssuerOptions, LeafNotAfter};
 pub use key::{KeyForm, PrivateKey, PublicKey, Signer, SubjectKey};
 pub use key_policy::KeyPolicy;
+pub use lint::{Finding, Lint, LintGroup, LintMode, LintPolicy, LintSeverity};
 pub use names::{OtherName, RequestedNames, SanSet};
 pub use ocsp::{
     CertId, CertStatus, IssuerHash, OcspError, OcspRefusal, OcspRequest, OcspResponse, PreparedResponse,

@@ -4,14 +4,14 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use chancery_issuance::{AiaUrls, Certificate, Issuer, IssuerHash, IssuerOptions, PrivateKey};
+use chancery_issuance::{AiaUrls, Certificate, Issuer, IssuerHash, IssuerOptions, LintPolicy, PrivateKey};
 use chancery_storage::{Name, Version, View};
 use serde::de::DeserializeOwned;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::records::{
     ClusterConfig, CrlConfig, IssuerId, IssuerRecord, IssuerUsage, IssuersConfig, KeyId, KeyRecord,
-    KeysConfig, Urls,
+    KeysConfig, LintConfig, Urls,
 };
 use super::revocations::Scope;
 use super::store::{collection, config, load_all};
@@ -37,6 +37,8 @@ pub(super) struct Authorities {
     pub(super) cluster: Setting<ClusterConfig>,
     /// `config/crl`
     pub(super) crl: Setting<CrlConfig>,
+    /// `config/lint`
+    pub(super) lint: Setting<LintConfig>,
 }
 
 /// A setting and the version it was read with; `None` if it was never written.
@@ -99,6 +101,8 @@ impl Authorities {
         let cluster: Setting<ClusterConfig> = Setting::load(view, config::CLUSTER).await?;
 
         let crl: Setting<CrlConfig> = Setting::load(view, config::CRL).await?;
+        let lint: Setting<LintConfig> = Setting::load(view, config::LINT).await?;
+        let settings = Settings { urls: &urls.value, cluster: &cluster.value, lint: lint.value.policy() };
 
         let mut keys = BTreeMap::new();
         for (record, version) in load_all::<KeyRecord>(view, collection::KEYS).await? {
@@ -121,7 +125,7 @@ impl Authorities {
         let mut issuers = BTreeMap::new();
         for (record, version) in records {
             let key = record.key.and_then(|id| keys.get(&id)).map(Arc::clone);
-            let authority = Authority::new(record, version, key, &certificates, &urls.value, &cluster.value)?;
+            let authority = Authority::new(record, version, key, &certificates, settings)?;
             issuers.insert(authority.record.id, Arc::new(authority));
         }
         let mut ocsp_names: HashMap<IssuerHash, Vec<IssuerId>> = HashMap::new();
@@ -142,6 +146,7 @@ impl Authorities {
             urls,
             cluster,
             crl,
+            lint,
         })
     }
 
@@ -275,7 +280,16 @@ pub(super) struct Authority {
     pub(super) scope: Scope,
     urls: Urls,
     cluster: ClusterConfig,
+    lint: LintPolicy,
     issuer: OnceLock<Arc<Issuer>>,
+}
+
+/// Settings of the mount that each of its issuers repeats.
+#[derive(Clone, Copy)]
+struct Settings<'a> {
+    urls: &'a Urls,
+    cluster: &'a ClusterConfig,
+    lint: LintPolicy,
 }
 
 impl Authority {
@@ -284,9 +298,9 @@ impl Authority {
         version: Version,
         key: Option<Arc<HeldKey>>,
         certificates: &HashMap<IssuerId, Arc<Certificate>>,
-        urls: &Urls,
-        cluster: &ClusterConfig,
+        settings: Settings<'_>,
     ) -> Result<Self, Error> {
+        let Settings { urls, cluster, lint } = settings;
         let lost = || Error::internal("internal error", "an issuer is not among the issuers");
         let certificate = certificates.get(&record.id).cloned().ok_or_else(lost)?;
         let chain = if record.manual_chain.is_empty() { &record.chain } else { &record.manual_chain };
@@ -306,6 +320,7 @@ impl Authority {
             scope,
             urls,
             cluster: cluster.clone(),
+            lint,
             issuer: OnceLock::new(),
         })
     }
@@ -329,6 +344,7 @@ impl Authority {
                 ))
             })?,
             leaf_not_after: self.record.leaf_not_after_behavior.into(),
+            lint: self.lint,
         };
         let signer = Arc::clone(key.private_key()?);
         let issuer = Issuer::new(Certificate::clone(&self.certificate), signer, options)

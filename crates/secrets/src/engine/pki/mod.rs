@@ -254,6 +254,11 @@ fn issuer_routes(routes: Routes<Pki>) -> Routes<Pki> {
             r.read(Pki::read_config_cluster, "Reads where this cluster is reached")
                 .update(Pki::write_config_cluster, "Writes where this cluster is reached")
         })
+        .route("config/lint", |r| {
+            r.read(Pki::read_config_lint, "Reads what becomes of certificates that break a standard")
+                .update(Pki::write_config_lint, "Writes what becomes of certificates that break a standard")
+                .help("Every certificate is held against RFC 5280 and, if it names a SPIFFE id, X.509-SVID before it is signed.")
+        })
         .route("ocsp", |r| {
             r.raw_update(Pki::ocsp, "Answers an OCSP request").public().counted("pki.ocsp").help(
                 "Whether certificates are revoked (RFC 6960): a DER request in the body, a DER answer. Needs no token.",
