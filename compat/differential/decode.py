@@ -69,7 +69,10 @@ def x509(command, label, der):
     lines, skipping = [], False
     for line in said.splitlines():
         hexadecimal = re.fullmatch(r"\s*(?:[0-9a-f]{2}:)*[0-9a-f]{2}:?", line)
-        if hexadecimal and len(line.strip()) > 3:
+        # openssl's own complaint of a key that it does not know, with an address in it.
+        if re.match(r"[0-9A-F]{16}:error:", line):
+            continue
+        if hexadecimal and (skipping or len(line.strip()) > 3):
             if not skipping and "Serial" in (lines[-1] if lines else ""):
                 # One in 256 serials of 20 random bytes begins with a zero byte, which is not printed.
                 length = len(line.strip().split(":"))

@@ -177,9 +177,10 @@ class Runner:
         for server in self.servers:
             variables = script.Variables(server.bound)
             used = {None: server.token, "nobody": ""}.get(token, variables.text(token or ""))
-            data = variables.body(body).encode("utf-8", "surrogateescape") if body else None
             if body.startswith("bytes "):
                 data = base64.b64decode(variables.text(body.removeprefix("bytes ")))
+            else:
+                data = variables.body(body).encode("utf-8", "surrogateescape") if body else None
             sent = {name: variables.text(value) for name, value in headers.items()}
             answer, raw = server.send(action.verb, variables.text(path), data, used, sent)
             try:

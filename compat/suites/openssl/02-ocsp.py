@@ -95,8 +95,10 @@ mount, other = "ocsp-ec-256", "ocsp-ec-384"
 url = f"{api.address}/v1/{mount}/ocsp"
 save("root.crt", api.read(f"{mount}/cert/ca")["data"]["certificate"])
 save("other.crt", api.read(f"{other}/cert/ca")["data"]["certificate"])
-_, said = openssl("ocsp", "-issuer", "other.crt", "-serial", "7", "-url", url, "-CAfile", "root.crt")
-holds("a stranger", said, "Response verify OK", "7: unknown")
+if not PEER:  # OpenBao answers with the digests of its own issuer, so that openssl finds nothing in it
+    _, said = openssl("ocsp", "-issuer", "other.crt", "-serial", "7", "-url", url, "-CAfile", "root.crt", "-verify_other",
+                      "root.crt")
+    holds("a stranger", said, "Response verify OK", "7: unknown")
 
 
 def refused(what, name, number, status, body=None, **config):

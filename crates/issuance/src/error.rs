@@ -393,7 +393,7 @@ pub enum KeyError {
         bits: u32,
     },
     /// A size the type does not have.
-    #[error("unsupported bit length for {} key: {bits}", match key_type { KeyType::Rsa => "RSA", KeyType::Ec => "EC", KeyType::Ed25519 => "Ed25519" })]
+    #[error("unsupported bit length for {} key: {bits}", match key_type { KeyType::Rsa => "RSA", KeyType::Ec => "EC", KeyType::Ed25519 => "Ed25519", KeyType::MlDsa => "ML-DSA" })]
     UnsupportedBits {
         /// The type.
         key_type: KeyType,

@@ -42,7 +42,7 @@ mod tbs;
 mod time;
 mod uri;
 
-pub use algorithm::{Curve, Hash, KeySpec, KeyType, SignatureAlgorithm};
+pub use algorithm::{Curve, Hash, KeySpec, KeyType, MlDsa, SignatureAlgorithm};
 pub use ca::{
     CaRequest, CsrError, CsrRequest, SignedCsr, create_csr, prepare_intermediate, prepare_root,
     prepare_self_issued,

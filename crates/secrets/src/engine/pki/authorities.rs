@@ -23,7 +23,7 @@ use crate::error::{Error, Kind};
 pub(super) struct Authorities {
     issuers: BTreeMap<IssuerId, Arc<Authority>>,
     issuer_names: HashMap<String, IssuerId>,
-    /// Issuers as OCSP requests name them. Those with one name and key share their certificates.
+    /// Issuers with keys, as OCSP requests name them. Those with one name and key share their certificates.
     ocsp_names: HashMap<IssuerHash, Vec<IssuerId>>,
     keys: BTreeMap<KeyId, Arc<HeldKey>>,
     key_names: HashMap<String, KeyId>,
@@ -129,7 +129,8 @@ impl Authorities {
             issuers.insert(authority.record.id, Arc::new(authority));
         }
         let mut ocsp_names: HashMap<IssuerHash, Vec<IssuerId>> = HashMap::new();
-        for (id, authority) in &issuers {
+        // As the peer has it, one without a key is not known here: it could not answer.
+        for (id, authority) in issuers.iter().filter(|(_, authority)| authority.key.is_some()) {
             for name in IssuerHash::of(&authority.certificate) {
                 ocsp_names.entry(name).or_default().push(*id);
             }
@@ -226,7 +227,7 @@ impl Authorities {
         id.and_then(|id| self.keys.get(&id)).ok_or_else(|| Unresolved::Key(reference.to_owned()))
     }
 
-    /// The issuers that an OCSP request means: all have the same name and key.
+    /// The issuers with keys that an OCSP request means: all have the same name and key.
     pub(super) fn named_by_ocsp(&self, name: &IssuerHash) -> &[IssuerId] {
         self.ocsp_names.get(name).map_or(&[], Vec::as_slice)
     }

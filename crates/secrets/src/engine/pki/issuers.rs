@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use chancery_api::fields::NoFields;
 use chancery_api::{Strings, fields};
-use chancery_issuance::{KeyType, SignatureAlgorithm};
+use chancery_issuance::{KeySpec, KeyType, PublicKey, SignatureAlgorithm};
 use serde_json::{Value, json};
 
 use super::Pki;
@@ -406,8 +406,13 @@ fn algorithm(word: &str, issuer: &Authority) -> Result<String, Error> {
             known.join(", ")
         ))
     })?;
-    let key_type = issuer.certificate.public_key().map(|key| key.spec().key_type());
-    if key_type != Some(algorithm.key_type()) {
+    let key = issuer.certificate.public_key().map(PublicKey::spec);
+    let key_type = key.map(KeySpec::key_type);
+    let fits = match (key, algorithm) {
+        (Some(KeySpec::MlDsa(own)), SignatureAlgorithm::MlDsa(set)) => own == set,
+        _ => key_type == Some(algorithm.key_type()),
+    };
+    if !fits {
         return Err(one_error(&format_args!(
             "unable to use issuer of type {} to sign with {} key type",
             family(key_type),
@@ -423,6 +428,7 @@ pub(super) fn family(key_type: Option<KeyType>) -> &'static str {
         Some(KeyType::Rsa) => "RSA",
         Some(KeyType::Ec) => "ECDSA",
         Some(KeyType::Ed25519) => "Ed25519",
+        Some(KeyType::MlDsa) => "ML-DSA",
         None => "unknown",
     }
 }

@@ -144,7 +144,8 @@ impl Pki {
             None => self.was_signed_by(&serial, &issuer.certificate).await?,
         };
         let revoked = CertStatus::Revoked { at: revocation.at.into(), reason: revocation.reason };
-        Ok(if ours { revoked } else { CertStatus::Good })
+        // As the peer has it: one of another issuer is none that this one knows.
+        Ok(if ours { revoked } else { CertStatus::Unknown })
     }
 
     /// Whether a revoked certificate is this issuer's, although nobody knew whose it is when it was revoked.
@@ -160,7 +161,7 @@ impl Pki {
 }
 
 /// Who answers, and the issuers that the answer speaks for: those of the first certificate whose issuer is known, of
-/// which one must have a key and the usage for it. If no issuer is known the default issuer says just that, speaking for
+/// which one must have the usage for it. If no issuer is known the default issuer says just that, speaking for
 /// none. `None` if nobody may answer.
 fn speaker<'a>(
     authorities: &'a Authorities,
