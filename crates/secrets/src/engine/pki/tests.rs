@@ -1,6 +1,8 @@
 //! The engine through its own routes, over memory storage.
 
 mod authorities;
+mod lint;
+mod mldsa;
 mod ocsp;
 mod revocation;
 
