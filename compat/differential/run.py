@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The same requests to two servers, and what differs between their answers. See README.md."""
 
-import argparse, concurrent.futures, contextlib, fnmatch, http.client, io, json, os, pathlib, secrets, shutil, sys, tempfile
+import argparse, base64, concurrent.futures, contextlib, fnmatch, http.client, io, json, os, pathlib, secrets, shutil, sys, tempfile
 import time, urllib.parse
 
 sys.dont_write_bytecode = True
@@ -177,7 +177,10 @@ class Runner:
         for server in self.servers:
             variables = script.Variables(server.bound)
             used = {None: server.token, "nobody": ""}.get(token, variables.text(token or ""))
-            data = variables.body(body).encode("utf-8", "surrogateescape") if body else None
+            if body.startswith("bytes "):
+                data = base64.b64decode(variables.text(body.removeprefix("bytes ")))
+            else:
+                data = variables.body(body).encode("utf-8", "surrogateescape") if body else None
             sent = {name: variables.text(value) for name, value in headers.items()}
             answer, raw = server.send(action.verb, variables.text(path), data, used, sent)
             try:

@@ -1,6 +1,6 @@
 """Case files: parsing, variables, and the material (keys, CSRs, certificates) that cases ask for."""
 
-import sys, base64, functools, itertools, json, pathlib, re, subprocess, tempfile, time
+import sys, base64, functools, itertools, json, pathlib, re, subprocess, tempfile, time, urllib.parse
 from dataclasses import dataclass, field
 
 sys.setrecursionlimit(100_000)
@@ -242,6 +242,18 @@ def damaged(how):
     return text.rstrip("\n") if how == "no-final-newline" else text
 
 
+def ocsp(text):
+    """An OCSP request in base64: `issuer` in PEM, `serials` with commas between them, `md`, `nonce` and `more` bytes behind."""
+    arguments = parameters(text)
+    folder = pathlib.Path(tempfile.mkdtemp(dir=WORK))
+    (folder / "issuer.crt").write_text(arguments["issuer"] + "\n")
+    serials = [word for one in arguments["serials"].split(",") for word in ("-serial", "0x" + one.replace(":", ""))]
+    openssl("ocsp", "-issuer", folder / "issuer.crt", "-" + arguments.get("md", "sha1"), *serials,
+            "-nonce" if "nonce" in arguments else "-no_nonce", "-reqout", folder / "request.der")
+    der = (folder / "request.der").read_bytes() + bytes.fromhex(arguments.get("more", ""))
+    return base64.b64encode(der).decode()
+
+
 FUNCTIONS = {
     "csr": csr,
     "bundle": lambda text: "".join(path.read_text() for path in authority(text)),
@@ -250,6 +262,8 @@ FUNCTIONS = {
     "child": child,
     "time": lambda text: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + int(text))),
     "damaged": damaged,
+    "ocsp": ocsp,
+    "quoted": lambda text: urllib.parse.quote(text, safe=""),
     "b64": lambda text: base64.b64encode(text.encode()).decode(),
     "file": lambda text: (HERE / "data" / text).read_text(),
     "nest": lambda text: functools.reduce(lambda inner, _: {"a": inner}, range(int(text)), "end"),

@@ -11,16 +11,67 @@ pub enum KeyType {
     Ec,
     /// Ed25519 (RFC 8410).
     Ed25519,
+    /// ML-DSA (FIPS 204).
+    MlDsa,
 }
 
 impl KeyType {
-    /// The API's word: `rsa`, `ec` or `ed25519`.
+    /// The API's word: `rsa`, `ec`, `ed25519` or `mldsa`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Rsa => "rsa",
             Self::Ec => "ec",
             Self::Ed25519 => "ed25519",
+            Self::MlDsa => "mldsa",
         }
+    }
+}
+
+/// The parameter sets of ML-DSA (FIPS 204, 4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MlDsa {
+    /// ML-DSA-44
+    MlDsa44,
+    /// ML-DSA-65
+    MlDsa65,
+    /// ML-DSA-87
+    MlDsa87,
+}
+
+impl MlDsa {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::MlDsa44, Self::MlDsa65, Self::MlDsa87];
+
+    /// The number in its name, which the API takes for a size: 44, 65 or 87.
+    pub fn number(self) -> u32 {
+        match self {
+            Self::MlDsa44 => 44,
+            Self::MlDsa65 => 65,
+            Self::MlDsa87 => 87,
+        }
+    }
+
+    /// The size of a public key in bytes (FIPS 204, table 2).
+    pub(crate) fn public_key_bytes(self) -> usize {
+        match self {
+            Self::MlDsa44 => 1312,
+            Self::MlDsa65 => 1952,
+            Self::MlDsa87 => 2592,
+        }
+    }
+
+    /// The size of a signature in bytes (FIPS 204, table 2).
+    pub(crate) fn signature_bytes(self) -> usize {
+        match self {
+            Self::MlDsa44 => 2420,
+            Self::MlDsa65 => 3309,
+            Self::MlDsa87 => 4627,
+        }
+    }
+
+    /// The set of this number.
+    pub fn from_number(number: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|set| set.number() == number)
     }
 }
 
@@ -79,11 +130,13 @@ pub enum KeySpec {
     Ec(Curve),
     /// Ed25519.
     Ed25519,
+    /// ML-DSA with this parameter set.
+    MlDsa(MlDsa),
 }
 
 impl KeySpec {
     /// From the API's `key_type` and `key_bits`; 0 bits means the default of the type
-    /// (RSA 2048, P-256).
+    /// (RSA 2048, P-256, ML-DSA-44).
     ///
     /// # Errors
     /// [`KeyError::UnknownType`] or [`KeyError::UnsupportedBits`], with the sentence clients see.
@@ -97,6 +150,10 @@ impl KeySpec {
                 .ok_or(KeyError::UnsupportedBits { key_type: KeyType::Ec, bits }),
             // The peer does not look at the size of an Ed25519 key: there is only one.
             ("ed25519", _) => Ok(Self::Ed25519),
+            ("mldsa", 0) => Ok(Self::MlDsa(MlDsa::MlDsa44)),
+            ("mldsa", bits) => MlDsa::from_number(bits)
+                .map(Self::MlDsa)
+                .ok_or(KeyError::UnsupportedBits { key_type: KeyType::MlDsa, bits }),
             ("rsa", bits @ 1..2048) => Err(KeyError::WeakRsa { bits }),
             ("rsa", bits) => Err(KeyError::UnsupportedBits { key_type: KeyType::Rsa, bits }),
             (other, _) => Err(KeyError::UnknownType { name: other.to_owned() }),
@@ -109,15 +166,17 @@ impl KeySpec {
             Self::Rsa(_) => KeyType::Rsa,
             Self::Ec(_) => KeyType::Ec,
             Self::Ed25519 => KeyType::Ed25519,
+            Self::MlDsa(_) => KeyType::MlDsa,
         }
     }
 
-    /// The size in bits; 0 for Ed25519, where the API gives none.
+    /// The size in bits; 0 for Ed25519, where the API gives none, and the number of the parameter set for ML-DSA.
     pub fn bits(self) -> u32 {
         match self {
             Self::Rsa(bits) => bits,
             Self::Ec(curve) => curve.bits(),
             Self::Ed25519 => 0,
+            Self::MlDsa(set) => set.number(),
         }
     }
 }
@@ -144,6 +203,8 @@ pub enum SignatureAlgorithm {
     Ecdsa(Hash),
     /// Ed25519 (RFC 8410)
     Ed25519,
+    /// ML-DSA, pure and without a context (RFC 9881, 3)
+    MlDsa(MlDsa),
 }
 
 impl SignatureAlgorithm {
@@ -169,13 +230,24 @@ impl SignatureAlgorithm {
             KeySpec::Ec(Curve::P384) => Ok(Self::Ecdsa(Hash::Sha384)),
             KeySpec::Ec(Curve::P521) => Ok(Self::Ecdsa(Hash::Sha512)),
             KeySpec::Ed25519 => Ok(Self::Ed25519),
+            KeySpec::MlDsa(set) => Ok(Self::MlDsa(set)),
         }
     }
 }
 
 impl SignatureAlgorithm {
+    /// The algorithm for OCSP answers of an issuer whose revocation lists are signed with `lists`.
+    ///
+    /// As on the peer, PSS becomes PKCS #1 v1.5 with the same hash: many clients know nothing else in OCSP.
+    pub fn for_ocsp(signing_key: KeySpec, lists: Option<Self>) -> Result<Self, KeyError> {
+        match (signing_key, lists) {
+            (KeySpec::Rsa(_), Some(Self::RsaPkcs1(hash) | Self::RsaPss(hash))) => Ok(Self::RsaPkcs1(hash)),
+            (key, _) => Self::choose(key, 0, false),
+        }
+    }
+
     /// All of them, with the API's name and that of the peer's messages.
-    const NAMES: [(Self, &'static str, &'static str); 10] = [
+    const NAMES: [(Self, &'static str, &'static str); 13] = [
         (Self::RsaPkcs1(Hash::Sha256), "SHA256WithRSA", "SHA256-RSA"),
         (Self::RsaPkcs1(Hash::Sha384), "SHA384WithRSA", "SHA384-RSA"),
         (Self::RsaPkcs1(Hash::Sha512), "SHA512WithRSA", "SHA512-RSA"),
@@ -186,6 +258,9 @@ impl SignatureAlgorithm {
         (Self::Ecdsa(Hash::Sha384), "ECDSAWithSHA384", "ECDSA-SHA384"),
         (Self::Ecdsa(Hash::Sha512), "ECDSAWithSHA512", "ECDSA-SHA512"),
         (Self::Ed25519, "Ed25519", "Ed25519"),
+        (Self::MlDsa(MlDsa::MlDsa44), "MLDSA44", "ML-DSA-44"),
+        (Self::MlDsa(MlDsa::MlDsa65), "MLDSA65", "ML-DSA-65"),
+        (Self::MlDsa(MlDsa::MlDsa87), "MLDSA87", "ML-DSA-87"),
     ];
 
     /// Every name of the API.
@@ -221,17 +296,31 @@ impl SignatureAlgorithm {
             Self::RsaPkcs1(_) | Self::RsaPss(_) => KeyType::Rsa,
             Self::Ecdsa(_) => KeyType::Ec,
             Self::Ed25519 => KeyType::Ed25519,
+            Self::MlDsa(_) => KeyType::MlDsa,
         }
     }
 }
 
 /// Object identifiers, as the content of their DER.
 pub(crate) mod oid {
-    use super::Curve;
+    use super::{Curve, MlDsa};
 
     pub(crate) const RSA_ENCRYPTION: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
     pub(crate) const EC_PUBLIC_KEY: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
     pub(crate) const ED25519: &[u8] = &[0x2b, 0x65, 0x70];
+
+    /// 2.16.840.1.101.3.4.3.17 to 19 (RFC 9881, 2).
+    pub(crate) const fn of_ml_dsa(set: MlDsa) -> &'static [u8] {
+        match set {
+            MlDsa::MlDsa44 => &[0x60, 0x86, 0x48, 1, 0x65, 3, 4, 3, 17],
+            MlDsa::MlDsa65 => &[0x60, 0x86, 0x48, 1, 0x65, 3, 4, 3, 18],
+            MlDsa::MlDsa87 => &[0x60, 0x86, 0x48, 1, 0x65, 3, 4, 3, 19],
+        }
+    }
+
+    pub(crate) fn ml_dsa(content: &[u8]) -> Option<MlDsa> {
+        MlDsa::ALL.into_iter().find(|set| of_ml_dsa(*set) == content)
+    }
 
     const P224: &[u8] = &[0x2b, 0x81, 0x04, 0x00, 0x21];
     const P256: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
@@ -258,7 +347,7 @@ pub(crate) mod oid {
 pub(crate) mod identifier {
     use aws_lc_rs::digest;
 
-    use super::{Curve, Hash, SignatureAlgorithm, oid};
+    use super::{Curve, Hash, MlDsa, SignatureAlgorithm, oid};
     use crate::emit::{Emitter, Reader, tag};
 
     /// rsaEncryption with NULL (RFC 3279, 2.3.1).
@@ -272,6 +361,14 @@ pub(crate) mod identifier {
         let mut out = Emitter::new(32);
         out.element(tag::OID, oid::of_curve(curve));
         out.element(tag::OID, oid::EC_PUBLIC_KEY);
+        out.close(tag::SEQUENCE, 0);
+        out.finish()
+    }
+
+    /// ML-DSA, parameters absent (RFC 9881, 2), for keys and signatures alike.
+    pub(crate) fn ml_dsa(set: MlDsa) -> Vec<u8> {
+        let mut out = Emitter::new(16);
+        out.element(tag::OID, oid::of_ml_dsa(set));
         out.close(tag::SEQUENCE, 0);
         out.finish()
     }
@@ -308,6 +405,7 @@ pub(crate) mod identifier {
                 arc(&mut out, &ANSI_X962_SIGNATURES, &[3, last]);
             }
             SignatureAlgorithm::Ed25519 => return ED25519.to_vec(),
+            SignatureAlgorithm::MlDsa(set) => return ml_dsa(set),
         }
         out.close(tag::SEQUENCE, 0);
         out.finish()
@@ -357,7 +455,7 @@ pub(crate) mod identifier {
     }
 
     /// A digest we verify with, which is one more than we sign with.
-    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
     pub(crate) enum AnyHash {
         Sha1,
         Sha256,
@@ -376,6 +474,21 @@ pub(crate) mod identifier {
         }
     }
 
+    /// The digest of this object identifier.
+    pub(crate) fn digest(oid: &[u8]) -> Option<AnyHash> {
+        /// 1.3.14.3.2.26
+        const SHA1: &[u8] = &[0x2b, 14, 3, 2, 26];
+        if oid == SHA1 {
+            return Some(AnyHash::Sha1);
+        }
+        match oid.strip_prefix(&NIST_HASHES)? {
+            [1] => Some(AnyHash::Sha256),
+            [2] => Some(AnyHash::Sha384),
+            [3] => Some(AnyHash::Sha512),
+            _ => None,
+        }
+    }
+
     /// A signature algorithm we can check.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub(crate) enum Verification {
@@ -383,6 +496,7 @@ pub(crate) mod identifier {
         RsaPss(Hash),
         Ecdsa(AnyHash),
         Ed25519,
+        MlDsa(MlDsa),
     }
 
     /// Reads an AlgorithmIdentifier of a signature.
@@ -392,6 +506,9 @@ pub(crate) mod identifier {
         let family = fields.expect(tag::OID).ok()?.content;
         if family == oid::ED25519 {
             return fields.is_empty().then_some(Verification::Ed25519);
+        }
+        if let Some(set) = oid::ml_dsa(family) {
+            return fields.is_empty().then_some(Verification::MlDsa(set));
         }
         // RFC 4055, 5 asks for NULL with RSA and RFC 5758, 3.2 for nothing with ECDSA; writers mix
         // them up. Anything else is somebody's tampering: a CSR's signature does not cover this.

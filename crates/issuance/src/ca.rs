@@ -6,13 +6,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::certificate::extension_oid;
+use crate::check::Expected;
 use crate::emit::{Emitter, Malformed, tag};
 use crate::prepare::{EMPTY_NAME, Lifetime, SigningKey, check_names, lifetime};
 use crate::tbs::{self, Extensions, Tbs};
 use crate::{
-    AiaUrls, Certificate, CertificateError, IssuanceRequest, Issuer, KeyPolicy, KeyUsage, MountLimits,
-    Prepared, Profile, ProfileConfig, ProfileError, PublicKey, Refusal, RequestedNames, SanSet, SerialNumber,
-    SignError, SignatureAlgorithm, Signer, Subject, VerifiedCsr, Warning, extension, pem,
+    AiaUrls, Certificate, CertificateError, IssuanceRequest, Issuer, KeyPolicy, KeyUsage, LintPolicy,
+    MountLimits, Prepared, Profile, ProfileConfig, ProfileError, PublicKey, Refusal, RequestedNames, SanSet,
+    SerialNumber, SignError, SignatureAlgorithm, Signer, Subject, VerifiedCsr, Warning, extension, pem,
 };
 
 /// What a root or an intermediate should say.
@@ -50,6 +51,8 @@ pub struct CaRequest {
     pub use_csr_values: bool,
     /// The subject key identifier to use, in hexadecimal; empty for the key's own.
     pub skid: String,
+    /// What becomes of a root that breaks a standard. For an intermediate the issuer says it.
+    pub lint: LintPolicy,
 }
 
 impl CaRequest {
@@ -71,6 +74,7 @@ impl CaRequest {
             use_pss: false,
             use_csr_values: false,
             skid: String::new(),
+            lint: LintPolicy::default(),
         }
     }
 }
@@ -196,7 +200,8 @@ pub fn prepare_root(
             ..Extensions::default()
         },
     };
-    Ok(Prepared::new(&tbs, SigningKey::Itself(Arc::clone(signer)), names.sans().clone(), true, warnings))
+    let expected = Expected::of(&tbs, names.sans().clone(), true);
+    Prepared::new(&tbs, SigningKey::Itself(Arc::clone(signer)), expected, request.lint, warnings)
 }
 
 /// Decides everything about an intermediate's certificate.
@@ -274,7 +279,8 @@ pub fn prepare_intermediate<'a>(
             ..Extensions::default()
         },
     };
-    Ok(Prepared::new(&tbs, SigningKey::Issuer(issuer), names.sans().clone(), true, warnings))
+    let expected = Expected::of(&tbs, names.sans().clone(), true);
+    Prepared::new(&tbs, SigningKey::Issuer(issuer), expected, issuer.options().lint, warnings)
 }
 
 /// dNSName subtrees are IA5Strings.
@@ -346,7 +352,8 @@ pub fn prepare_self_issued<'a>(
             ..Extensions::default()
         },
     };
-    Ok(Prepared::new(&tbs, SigningKey::Issuer(issuer), sans, true, Vec::new()))
+    let expected = Expected::of(&tbs, sans, true);
+    Prepared::new(&tbs, SigningKey::Issuer(issuer), expected, issuer.options().lint, Vec::new())
 }
 
 /// What a request for an intermediate should say.

@@ -12,6 +12,7 @@ use der::{Decode, Reader, SliceReader, TagMode, TagNumber, Tagged};
 use x509_cert::ext::pkix::SubjectAltName;
 use x509_cert::ext::pkix::name::GeneralName;
 
+use crate::tbs::Tbs;
 use crate::{OtherName, SanSet, SerialNumber, SignError, Time, uri};
 
 /// What the certificate must say.
@@ -29,6 +30,19 @@ pub(crate) struct Expected {
 }
 
 impl Expected {
+    /// What these bytes must say, once they are signed.
+    pub(crate) fn of(tbs: &Tbs<'_>, sans: SanSet, is_ca: bool) -> Self {
+        Self {
+            serial: tbs.serial,
+            not_before: tbs.not_before,
+            not_after: tbs.not_after,
+            subject: tbs.subject.to_vec(),
+            spki: tbs.spki.to_vec(),
+            sans,
+            is_ca,
+        }
+    }
+
     /// Decodes a whole certificate and compares.
     pub(crate) fn compare(&self, der: &[u8]) -> Result<(), SignError> {
         let Self { serial, not_before, not_after, subject, spki, sans, is_ca } = self;

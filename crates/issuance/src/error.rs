@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use crate::time::go_duration;
-use crate::{KeyType, Time};
+use crate::{Finding, KeyType, Time};
 
 /// Why a certificate is not made: the request, held against the profile and the issuer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -246,6 +246,9 @@ pub enum Refusal {
     /// A certificate given with the request is not usable.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
+    /// The certificate would break a standard that the mount insists on.
+    #[error("the certificate was not made: {0}")]
+    Lint(Finding),
     /// A part of the request that this version does not support.
     #[error("{what} is not supported")]
     Unsupported {
@@ -283,6 +286,9 @@ pub enum Warning {
         "The expiration time for the signed certificate is after the CA's expiration time. If the new certificate is not treated as a root, validation paths with the certificate past the issuing CA's expiration time will fail."
     )]
     OutlivesIssuer,
+    /// The certificate breaks a standard.
+    #[error("the certificate does not conform: {0}")]
+    Lint(Finding),
     /// The maximum path length leaves the new authority unable to issue any other.
     #[error(
         "Max path length of the {made} certificate is zero. This certificate cannot be used to issue intermediate CA certificates."
@@ -387,7 +393,7 @@ pub enum KeyError {
         bits: u32,
     },
     /// A size the type does not have.
-    #[error("unsupported bit length for {} key: {bits}", match key_type { KeyType::Rsa => "RSA", KeyType::Ec => "EC", KeyType::Ed25519 => "Ed25519" })]
+    #[error("unsupported bit length for {} key: {bits}", match key_type { KeyType::Rsa => "RSA", KeyType::Ec => "EC", KeyType::Ed25519 => "Ed25519", KeyType::MlDsa => "ML-DSA" })]
     UnsupportedBits {
         /// The type.
         key_type: KeyType,

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::{Certificate, CertificateError, KeyError, SignatureAlgorithm, Signer, Time, extension};
+use crate::{
+    Certificate, CertificateError, KeyError, LintPolicy, SignatureAlgorithm, Signer, Time, extension,
+};
 
 /// Where relying parties find the issuer's certificate and revocation state.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -36,6 +38,8 @@ pub struct IssuerOptions {
     pub urls: AiaUrls,
     /// `leaf_not_after_behavior`
     pub leaf_not_after: LeafNotAfter,
+    /// What becomes of certificates that break a standard.
+    pub lint: LintPolicy,
 }
 
 /// A CA certificate and its key, with the parts that every leaf repeats encoded once.

@@ -6,7 +6,8 @@ use aws_lc_rs::encoding::{AsBigEndian, AsDer, Curve25519SeedBin, EcPrivateKeyRfc
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{
-    EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair, RsaKeyPair, UnparsedPublicKey,
+    EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair, PqdsaKeyPair, PqdsaSigningAlgorithm,
+    RsaKeyPair, UnparsedPublicKey,
 };
 use aws_lc_rs::{digest, signature as aws};
 use p224::ecdsa::signature::hazmat::{PrehashSigner, PrehashVerifier};
@@ -14,7 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::algorithm::{identifier, oid};
 use crate::emit::{self, Emitter, Malformed, Reader, tag};
-use crate::{Curve, Hash, KeyError, KeySpec, SignError, SignatureAlgorithm, VerifiedCsr, pem};
+use crate::{Curve, Hash, KeyError, KeySpec, MlDsa, SignError, SignatureAlgorithm, VerifiedCsr, pem};
 
 /// Something that signs. The call blocks; the caller chooses the thread.
 pub trait Signer: fmt::Debug + Send + Sync {
@@ -81,7 +82,8 @@ impl PublicKey {
         self.key_id
     }
 
-    fn key_bytes(&self) -> &[u8] {
+    /// The key's own bytes: the content of the BIT STRING.
+    pub(crate) fn key_bytes(&self) -> &[u8] {
         self.spki.get(self.key_start..).unwrap_or(&[])
     }
 
@@ -112,6 +114,14 @@ impl PublicKey {
             }
             (KeySpec::Ed25519, Some(identifier::Verification::Ed25519)) => {
                 UnparsedPublicKey::new(&aws::ED25519, self.key_bytes()).verify(message, signature).is_ok()
+            }
+            (KeySpec::MlDsa(set), Some(identifier::Verification::MlDsa(algorithm))) if set == algorithm => {
+                let algorithm = match set {
+                    MlDsa::MlDsa44 => &aws::ML_DSA_44,
+                    MlDsa::MlDsa65 => &aws::ML_DSA_65,
+                    MlDsa::MlDsa87 => &aws::ML_DSA_87,
+                };
+                UnparsedPublicKey::new(algorithm, self.key_bytes()).verify(message, signature).is_ok()
             }
             _ => false,
         }
@@ -186,6 +196,11 @@ fn read_spki(der: &[u8]) -> Result<(KeySpec, usize), Malformed> {
             return Err(Malformed("an Ed25519 key that has not 32 bytes"));
         }
         KeySpec::Ed25519
+    } else if let Some(set) = oid::ml_dsa(family) {
+        if key.len() != set.public_key_bytes() {
+            return Err(Malformed("an ML-DSA key that has not the bytes of its parameter set"));
+        }
+        KeySpec::MlDsa(set)
     } else {
         return Err(UNSUPPORTED_KIND);
     };
@@ -254,7 +269,7 @@ impl From<&VerifiedCsr> for SubjectKey {
 /// The forms a private key can be written in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyForm {
-    /// PKCS#1 for RSA, SEC 1 for EC, PKCS#8 for Ed25519: what the API calls `der` and `pem`.
+    /// PKCS#1 for RSA, SEC 1 for EC, PKCS#8 for Ed25519 and ML-DSA: what the API calls `der` and `pem`.
     Traditional,
     /// PKCS#8 (RFC 5208), for every kind.
     Pkcs8,
@@ -265,7 +280,8 @@ pub enum KeyForm {
 /// Its secret bytes are zeroed when dropped, and `Debug` shows only the public half.
 pub struct PrivateKey {
     pair: Pair,
-    /// RSA: PKCS#1 DER. EC: the scalar, padded. Ed25519: the seed.
+    /// RSA: PKCS#1 DER. EC: the scalar, padded. Ed25519: the seed. ML-DSA: the choice of RFC 9881, 6 that its PKCS#8
+    /// holds: the seed, unless the key was imported without it.
     secret: Zeroizing<Vec<u8>>,
     public: PublicKey,
 }
@@ -275,6 +291,7 @@ enum Pair {
     Ec(EcdsaKeyPair),
     P224(Box<p224::ecdsa::SigningKey>),
     Ed25519(Ed25519KeyPair),
+    MlDsa(MlDsa, PqdsaKeyPair),
 }
 
 impl fmt::Debug for PrivateKey {
@@ -322,6 +339,14 @@ impl PrivateKey {
             KeySpec::Ed25519 => {
                 let pair = Ed25519KeyPair::generate().map_err(|_| KeyError::GenerationFailed)?;
                 Self::from_ed25519(pair)
+            }
+            KeySpec::MlDsa(set) => {
+                let mut seed = Zeroizing::new([0; 32]);
+                SystemRandom::new().fill(seed.as_mut()).map_err(|_| KeyError::GenerationFailed)?;
+                let mut choice = Emitter::new(64);
+                choice.element(ML_DSA_SEED, seed.as_ref());
+                Self::from_ml_dsa(set, &Zeroizing::new(choice.finish()))
+                    .map_err(|_| KeyError::GenerationFailed)
             }
         }
     }
@@ -397,6 +422,8 @@ impl PrivateKey {
             let seed =
                 reader.expect(tag::OCTET_STRING).map_err(|Malformed(reason)| malformed(reason))?.content;
             Self::from_ed25519(Ed25519KeyPair::from_seed_unchecked(seed).map_err(malformed)?)
+        } else if let Some(set) = oid::ml_dsa(family) {
+            Self::from_ml_dsa(set, key)
         } else {
             Err(malformed("an unsupported kind of key"))
         }
@@ -464,6 +491,30 @@ impl PrivateKey {
         Ok(Self { pair: Pair::Ed25519(pair), secret, public })
     }
 
+    /// `choice` is one of the three forms of RFC 9881, 6: the seed, the expanded key, or both, which must then agree.
+    /// With a seed, only that is kept: the rest follows from it.
+    fn from_ml_dsa(set: MlDsa, choice: &[u8]) -> Result<Self, KeyError> {
+        let algorithm = identifier::ml_dsa(set);
+        let pair = PqdsaKeyPair::from_pkcs8(ml_dsa_signing(set), &pkcs8_der(&algorithm, choice))
+            .map_err(malformed)?;
+        let mut reader = Reader::new(choice);
+        let seed = match reader.next().map_err(|Malformed(reason)| malformed(reason))? {
+            seed if seed.tag == ML_DSA_SEED => Some(seed.content),
+            both if both.tag == tag::SEQUENCE => both.reader().next().ok().map(|seed| seed.content),
+            _ => None,
+        };
+        let secret = match seed {
+            Some(seed) => {
+                let mut out = Emitter::new(64);
+                out.element(ML_DSA_SEED, seed);
+                out.finish()
+            }
+            None => choice.to_vec(),
+        };
+        let public = public_key(&algorithm, pair.public_key().as_ref())?;
+        Ok(Self { pair: Pair::MlDsa(set, pair), secret: Zeroizing::new(secret), public })
+    }
+
     /// Kind and size.
     pub fn spec(&self) -> KeySpec {
         self.public.spec()
@@ -486,6 +537,7 @@ impl PrivateKey {
                 inner.element(tag::OCTET_STRING, &self.secret);
                 pkcs8_der(&identifier::ED25519, &Zeroizing::new(inner.finish()))
             }
+            (KeySpec::MlDsa(set), _) => pkcs8_der(&identifier::ml_dsa(set), &self.secret),
         }
     }
 
@@ -533,6 +585,11 @@ impl Signer for PrivateKey {
                 Ok(signature.to_der().as_bytes().to_vec())
             }
             (Pair::Ed25519(pair), SignatureAlgorithm::Ed25519) => Ok(pair.sign(message).as_ref().to_vec()),
+            (Pair::MlDsa(set, pair), SignatureAlgorithm::MlDsa(asked)) if *set == asked => {
+                let mut signature = vec![0; set.signature_bytes()];
+                pair.sign(message, &mut signature).map_err(failed)?;
+                Ok(signature)
+            }
             _ => Err(SignError::WrongAlgorithm),
         }
     }
@@ -542,6 +599,17 @@ impl PrivateKey {
     /// An EC key is bound to the hash of its curve.
     fn signs_with(&self, algorithm: SignatureAlgorithm) -> bool {
         SignatureAlgorithm::choose(self.spec(), 0, false).is_ok_and(|own| own == algorithm)
+    }
+}
+
+/// The seed of an ML-DSA key: `[0] IMPLICIT OCTET STRING` (RFC 9881, 6).
+const ML_DSA_SEED: u8 = tag::context(0);
+
+fn ml_dsa_signing(set: MlDsa) -> &'static PqdsaSigningAlgorithm {
+    match set {
+        MlDsa::MlDsa44 => &aws::ML_DSA_44_SIGNING,
+        MlDsa::MlDsa65 => &aws::ML_DSA_65_SIGNING,
+        MlDsa::MlDsa87 => &aws::ML_DSA_87_SIGNING,
     }
 }
 
@@ -646,5 +714,86 @@ mod tests {
             PublicKey::from_spki(&spki(&[0])).unwrap_err().to_string(),
             "x509: RSA key missing NULL parameters"
         );
+    }
+}
+
+#[cfg(test)]
+mod ml_dsa {
+    use super::*;
+
+    #[test]
+    fn a_key_survives_each_of_its_forms() {
+        for set in MlDsa::ALL {
+            let key = PrivateKey::generate(KeySpec::MlDsa(set)).unwrap();
+            assert_eq!(key.spec(), KeySpec::MlDsa(set));
+            let seed_form = key.to_der(KeyForm::Pkcs8);
+            // Version, algorithm, and 34 bytes that hold the seed.
+            assert_eq!(seed_form.len(), 54);
+            assert!(key.to_pem(KeyForm::Traditional).starts_with("-----BEGIN PRIVATE KEY-----\n"));
+            let again = PrivateKey::from_pem(&key.to_pem(KeyForm::Traditional)).unwrap();
+            assert_eq!(again.public_key(), key.public_key());
+
+            let Pair::MlDsa(_, pair) = &key.pair else { panic!("a key of another kind") };
+            let expanded = aws_lc_rs::encoding::AsRawBytes::as_raw_bytes(&pair.private_key()).unwrap();
+            let seed = &seed_form[seed_form.len() - 32..];
+            let algorithm = identifier::ml_dsa(set);
+            let expanded_only = emit::build(8192, tag::OCTET_STRING, |out| out.raw(expanded.as_ref()));
+            let both = |seed: &[u8]| {
+                emit::build(8192, tag::SEQUENCE, |out| {
+                    out.element(tag::OCTET_STRING, expanded.as_ref());
+                    out.element(tag::OCTET_STRING, seed);
+                })
+            };
+            let from = |choice: &[u8]| PrivateKey::from_der(&pkcs8_der(&algorithm, choice));
+            // With both, the seed is kept.
+            let with_both = from(&both(seed)).unwrap();
+            assert_eq!(with_both.to_der(KeyForm::Pkcs8), seed_form);
+            assert!(from(&both(&[9; 32])).is_err(), "a seed of another key");
+            // Without the seed the key stays as it came.
+            let without = from(&expanded_only).unwrap();
+            assert_eq!(without.public_key(), key.public_key());
+            let kept = PrivateKey::from_der(&without.to_der(KeyForm::Pkcs8)).unwrap();
+            assert_eq!(kept.public_key(), key.public_key());
+        }
+    }
+
+    #[test]
+    fn a_signature_holds_for_its_key_message_and_parameter_set() {
+        for set in MlDsa::ALL {
+            let key = PrivateKey::generate(KeySpec::MlDsa(set)).unwrap();
+            let algorithm = SignatureAlgorithm::MlDsa(set);
+            let signature = key.sign(algorithm, b"message").unwrap();
+            let holds = |set, message: &[u8], signature: &[u8]| {
+                key.public_key().verifies(&identifier::ml_dsa(set), message, signature)
+            };
+            assert!(holds(set, b"message", &signature));
+            assert!(!holds(set, b"massage", &signature));
+            assert!(!holds(set, b"message", &signature[1..]));
+            for other in MlDsa::ALL.into_iter().filter(|other| *other != set) {
+                assert!(!holds(other, b"message", &signature));
+                assert_eq!(key.sign(SignatureAlgorithm::MlDsa(other), b""), Err(SignError::WrongAlgorithm));
+            }
+            assert_eq!(key.sign(SignatureAlgorithm::Ed25519, b""), Err(SignError::WrongAlgorithm));
+        }
+    }
+
+    #[test]
+    fn keys_of_the_wrong_length_or_with_parameters_are_none() {
+        let key = PrivateKey::generate(KeySpec::MlDsa(MlDsa::MlDsa44)).unwrap();
+        let spki = |parameters: bool, key: &[u8]| {
+            emit::build(2048, tag::SEQUENCE, |out| {
+                out.bit_string(key);
+                let mark = out.mark();
+                if parameters {
+                    out.element(tag::NULL, &[]);
+                }
+                out.element(tag::OID, oid::of_ml_dsa(MlDsa::MlDsa44));
+                out.close(tag::SEQUENCE, mark);
+            })
+        };
+        let bytes = key.public_key().key_bytes();
+        assert!(PublicKey::from_spki(&spki(false, bytes)).is_ok());
+        assert!(PublicKey::from_spki(&spki(true, bytes)).is_err());
+        assert!(PublicKey::from_spki(&spki(false, &bytes[1..])).is_err());
     }
 }

@@ -10,7 +10,7 @@ pub struct KeyPolicy {
 }
 
 impl KeyPolicy {
-    /// From the API's `key_type` (`any`, `rsa`, `ec`, `ed25519`) and `key_bits` (0: the type's
+    /// From the API's `key_type` (`any`, `rsa`, `ec`, `ed25519`, `mldsa`) and `key_bits` (0: the type's
     /// default).
     ///
     /// With `any`, the bits are not looked at, as on the peer; RSA then needs 2048 bits and any
@@ -56,7 +56,7 @@ impl KeyPolicy {
             (Some(required), _) => required.bits(),
             (None, KeyType::Rsa) => 2048,
             (None, KeyType::Ec) => Curve::P224.bits(),
-            (None, KeyType::Ed25519) => 0,
+            (None, KeyType::Ed25519 | KeyType::MlDsa) => 0,
         };
         if actual.bits() < minimum {
             return Err(Refusal::KeyTooShort { minimum, actual: actual.bits() });

@@ -7,7 +7,7 @@
 //!
 //! [`prepare`] then decides everything and signs nothing: each name that will stand in the
 //! certificate is held against the profile, the lifetime is fitted, and the exact bytes to be
-//! signed are laid out. [`Prepared::sign`] can be called once; it signs, reads the result back
+//! signed are laid out and held against the standards (`lint.rs`). [`Prepared::sign`] can be called once; it signs, reads the result back
 //! with an independent decoder and compares. The rarer certificates of authorities take the same
 //! way through [`prepare_root`] and [`prepare_intermediate`], and revocation lists one of their own:
 //! [`UnsignedCrl`] becomes [`SignedCrl`].
@@ -30,7 +30,9 @@ mod hostname;
 mod issuer;
 mod key;
 mod key_policy;
+mod lint;
 mod names;
+mod ocsp;
 mod pem;
 mod prepare;
 mod profile;
@@ -42,7 +44,7 @@ mod tbs;
 mod time;
 mod uri;
 
-pub use algorithm::{Curve, Hash, KeySpec, KeyType, SignatureAlgorithm};
+pub use algorithm::{Curve, Hash, KeySpec, KeyType, MlDsa, SignatureAlgorithm};
 pub use ca::{
     CaRequest, CsrError, CsrRequest, SignedCsr, create_csr, prepare_intermediate, prepare_root,
     prepare_self_issued,
@@ -58,7 +60,12 @@ pub use error::{CertificateError, KeyError, ProfileError, Refusal, SignError, Wa
 pub use issuer::{AiaUrls, Issuer, IssuerOptions, LeafNotAfter};
 pub use key::{KeyForm, PrivateKey, PublicKey, Signer, SubjectKey};
 pub use key_policy::KeyPolicy;
+pub use lint::{Finding, Lint, LintGroup, LintMode, LintPolicy, LintSeverity};
 pub use names::{OtherName, RequestedNames, SanSet};
+pub use ocsp::{
+    CertId, CertStatus, IssuerHash, OcspError, OcspRefusal, OcspRequest, OcspResponse, PreparedResponse,
+    Responder,
+};
 pub use prepare::{IssuanceRequest, IssuedCertificate, MountLimits, Prepared, prepare};
 pub use profile::{NotAfterBound, NotBeforeBound, PolicyIdentifier, Profile, ProfileConfig};
 pub use renewal::renewal_time;

@@ -12,9 +12,9 @@ use crate::check::Expected;
 use crate::hostname::{glob, is_hostname, to_ascii};
 use crate::tbs::{self, Extensions, Tbs};
 use crate::{
-    Certificate, CertificateError, Issuer, LeafNotAfter, NotAfterBound, NotBeforeBound, OtherName, Profile,
-    Refusal, RequestedNames, SanSet, SerialNumber, SignError, SignatureAlgorithm, Signer, Subject,
-    SubjectKey, Time, VerifiedCsr, Warning, pem, uri,
+    Certificate, CertificateError, Issuer, LeafNotAfter, LintPolicy, NotAfterBound, NotBeforeBound,
+    OtherName, Profile, Refusal, RequestedNames, SanSet, SerialNumber, SignError, SignatureAlgorithm, Signer,
+    Subject, SubjectKey, Time, VerifiedCsr, Warning, pem, uri,
 };
 
 /// The mount's own lifetimes, which stand in where the profile has none.
@@ -307,7 +307,8 @@ pub fn prepare<'a>(
             freshest_crl: &issuer.freshest_crl,
         },
     };
-    Ok(Prepared::new(&tbs, SigningKey::Issuer(issuer), request.sans.clone(), false, warnings))
+    let expected = Expected::of(&tbs, request.sans.clone(), false);
+    Prepared::new(&tbs, SigningKey::Issuer(issuer), expected, issuer.options().lint, warnings)
 }
 
 /// A distinguished name without attributes, in DER.
@@ -523,23 +524,18 @@ pub struct Prepared<'a> {
 }
 
 impl<'a> Prepared<'a> {
+    /// The only way to one: the bytes are held against the standards here.
     pub(crate) fn new(
         tbs: &Tbs<'_>,
         key: SigningKey<'a>,
-        sans: SanSet,
-        is_ca: bool,
-        warnings: Vec<Warning>,
-    ) -> Self {
-        let expected = Expected {
-            serial: tbs.serial,
-            not_before: tbs.not_before,
-            not_after: tbs.not_after,
-            subject: tbs.subject.to_vec(),
-            spki: tbs.spki.to_vec(),
-            sans,
-            is_ca,
-        };
-        Self { tbs: tbs.to_der(), algorithm: tbs.algorithm, key, expected, warnings }
+        expected: Expected,
+        lint: LintPolicy,
+        mut warnings: Vec<Warning>,
+    ) -> Result<Self, Refusal> {
+        let der = tbs.to_der();
+        let findings = lint.judge(&der).map_err(Refusal::Lint)?;
+        warnings.extend(findings.into_iter().map(Warning::Lint));
+        Ok(Self { tbs: der, algorithm: tbs.algorithm, key, expected, warnings })
     }
 
     /// SHA-256 of the bytes to be signed: the record of the intent.

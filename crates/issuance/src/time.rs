@@ -112,25 +112,31 @@ impl Time {
     pub(crate) fn emit(self, out: &mut Emitter) {
         let civil = self.civil();
         let [year, ..] = civil;
-        let mut text = [0_u8; 15];
-        let (century, year_of_century) = (year / 100, year % 100);
-        let [_, month, day, hour, minute, second] = civil;
-        let pairs = [century, year_of_century, month, day, hour, minute, second];
-        for (pair, value) in text.chunks_exact_mut(2).zip(pairs) {
-            if let [tens, ones] = pair {
-                *tens = digit(value / 10);
-                *ones = digit(value % 10);
-            }
-        }
-        if let Some(last) = text.last_mut() {
-            *last = b'Z';
-        }
+        let text = digits(civil);
         if (1950..2050).contains(&year) {
             out.element(tag::UTC_TIME, text.get(2..).unwrap_or(&[]));
         } else {
             out.element(tag::GENERALIZED_TIME, &text);
         }
     }
+
+    /// Writes GeneralizedTime whatever the year, as OCSP has it (RFC 6960, 4.2.1).
+    pub(crate) fn emit_generalized(self, out: &mut Emitter) {
+        out.element(tag::GENERALIZED_TIME, &digits(self.civil()));
+    }
+}
+
+/// `YYYYMMDDHHMMSSZ`
+fn digits([year, month, day, hour, minute, second]: [i64; 6]) -> [u8; 15] {
+    let mut text = [b'Z'; 15];
+    let pairs = [year / 100, year % 100, month, day, hour, minute, second];
+    for (pair, value) in text.chunks_exact_mut(2).zip(pairs) {
+        if let [tens, ones] = pair {
+            *tens = digit(value / 10);
+            *ones = digit(value % 10);
+        }
+    }
+    text
 }
 
 fn digit(value: i64) -> u8 {

@@ -80,7 +80,7 @@ pub struct Request {
     pub path: String,
     /// The caller's token, if any was given.
     pub token: Option<Secret>,
-    /// The body as it came: a JSON object, or empty.
+    /// The body as it came: a JSON object, or empty; anything at all on a route that takes it raw.
     pub body: Bytes,
     /// The query's parameters in order, decoded, without those that named the operation.
     pub query: Vec<(String, String)>,

@@ -153,6 +153,18 @@ impl<E: Send + Sync + 'static> Route<E> {
         self.on(Operation::Update, handler, summary)
     }
 
+    /// PUT or POST of a body that need not be JSON: the handler finds it in [`Call::body`] as it came.
+    #[must_use]
+    pub fn raw_update<H, F>(mut self, handler: H, summary: &'static str) -> Self
+    where
+        H: Fn(Arc<E>, Call) -> F + Send + Sync + Copy + 'static,
+        F: Future<Output = Result<Response, Error>> + Send + 'static,
+    {
+        let handler: Handler<E> = Box::new(move |engine, call, _| Box::pin(handler(engine, call)));
+        self.verbs.push((Operation::Update, Verb { handler, schema: Vec::new, summary }));
+        self
+    }
+
     /// PATCH.
     #[must_use]
     pub fn patch<B, H, F>(self, handler: H, summary: &'static str) -> Self
@@ -524,6 +536,22 @@ mod tests {
         Ok(Response::empty())
     }
 
+    fn call(path: &str) -> Call {
+        Call {
+            request_id: String::new(),
+            operation: Operation::Read,
+            path: path.to_owned(),
+            captures: Captures::new(),
+            body: bytes::Bytes::new(),
+            query: Vec::new(),
+            connection: crate::request::Connection::default(),
+            mount_path: "sample/".to_owned(),
+            authorized: None,
+            presented: None,
+            now: jiff::Timestamp::UNIX_EPOCH,
+        }
+    }
+
     fn table() -> Routes<Sample> {
         Routes::new()
             .route("roles", |r| r.list(nothing, "list"))
@@ -592,16 +620,7 @@ mod tests {
     fn a_field_of_another_operation_of_the_path_is_no_unknown_one() {
         let call = |query: &[(&str, &str)]| Call {
             query: query.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
-            request_id: String::new(),
-            operation: Operation::Read,
-            path: "roles/web".to_owned(),
-            captures: Captures::new(),
-            body: bytes::Bytes::new(),
-            connection: crate::request::Connection::default(),
-            mount_path: "sample/".to_owned(),
-            authorized: None,
-            presented: None,
-            now: jiff::Timestamp::UNIX_EPOCH,
+            ..call("roles/web")
         };
         let known = ["ttl"];
         let warnings = |query| decode::<NoFields>(&call(query), &known).unwrap().1;
@@ -610,6 +629,26 @@ mod tests {
             warnings(&[("ttl", "5"), ("x", "1")]),
             ["Endpoint ignored these unrecognized parameters: [x]"]
         );
+    }
+
+    #[tokio::test]
+    async fn a_raw_body_reaches_its_handler_as_it_came() {
+        async fn length(_: Arc<Sample>, call: Call) -> Result<Response, Error> {
+            Ok(Response::raw("text/plain", call.body.len().to_string()))
+        }
+        let table = Routes::new()
+            .route("raw", |r| r.raw_update(length, "raw"))
+            .route("json", |r| r.update(nothing, "json"));
+        let ask = |path: &str| {
+            let call = Call {
+                operation: Operation::Update,
+                body: bytes::Bytes::from_static(&[0x30, 0xff, 0]),
+                ..call(path)
+            };
+            table.dispatch(Arc::new(Sample), &table.matching(path).unwrap(), call)
+        };
+        assert_eq!(ask("raw").await.unwrap().raw.unwrap().body, "3");
+        assert!(ask("json").await.is_err());
     }
 
     #[test]

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use chancery_api::{Input, Secret, Strings, Ttl, duration, hcl};
 use chancery_issuance::{
-    Certificate, CrlEntry, ImportedBundle, ImportedCrl, KeyForm, KeyPolicy, PrivateKey, SerialNumber,
-    SpiffeId, Time, TrustDomain, VerifiedCsr, build_chains,
+    Certificate, CrlEntry, ImportedBundle, ImportedCrl, KeyForm, KeyPolicy, OcspRequest, PrivateKey,
+    SerialNumber, SpiffeId, Time, TrustDomain, VerifiedCsr, build_chains,
 };
 use chancery_secrets::policy::Policy;
 use chancery_secrets::{Connection, Request};
@@ -44,6 +44,7 @@ pub const ALL: &[Parser] = &[
     Parser { name: "http_request", parse: http_request, rounds: 15_000 },
     Parser { name: "json_fields", parse: json_fields, rounds: 30_000 },
     Parser { name: "names", parse: names, rounds: 40_000 },
+    Parser { name: "ocsp", parse: ocsp, rounds: 60_000 },
     Parser { name: "path", parse: path, rounds: 30_000 },
     Parser { name: "pem_bundle", parse: pem_bundle, rounds: 5_000 },
     Parser { name: "pipeline", parse: pipeline, rounds: 2_000 },
@@ -121,6 +122,16 @@ pub fn private_key(bytes: &[u8]) {
     let Ok(key) = read else { return };
     let again = PrivateKey::from_der(&key.to_der(KeyForm::Pkcs8)).expect("what was written must be readable");
     assert_eq!(again.spec(), key.spec());
+}
+
+/// An OCSP request in DER. What was taken asks after something, within the limits.
+pub fn ocsp(bytes: &[u8]) {
+    let Ok(request) = OcspRequest::from_der(bytes) else { return };
+    assert!((1..=OcspRequest::MAX_CERTIFICATES).contains(&request.certificates().len()));
+    assert!(request.nonce().is_none_or(|nonce| (1..=128).contains(&nonce.len())));
+    for id in request.certificates() {
+        let _ = (id.issuer(), id.serial_number());
+    }
 }
 
 /// A serial number as clients write it. Its own text leads back to it.

@@ -135,5 +135,6 @@ fn key_in_words(key: &PublicKey) -> String {
         KeySpec::Ec(Curve::P384) => "EC P-384".to_owned(),
         KeySpec::Ec(Curve::P521) => "EC P-521".to_owned(),
         KeySpec::Ed25519 => "Ed25519".to_owned(),
+        KeySpec::MlDsa(set) => format!("ML-DSA-{}", set.number()),
     }
 }

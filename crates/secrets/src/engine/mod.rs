@@ -34,7 +34,7 @@ pub struct Call {
     pub path: String,
     /// What the route's pattern captured.
     pub captures: Captures,
-    /// The body: a JSON object, or empty.
+    /// The body: a JSON object, or empty; anything at all on a route that takes it raw.
     pub body: Bytes,
     /// The query's parameters.
     pub query: Vec<(String, String)>,

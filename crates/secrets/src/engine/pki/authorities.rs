@@ -5,7 +5,8 @@ use std::fmt;
 use std::sync::{Arc, OnceLock};
 
 use chancery_issuance::{
-    AiaUrls, Certificate, Issuer, IssuerOptions, KeySpec, PrivateKey, PublicKey, SignatureAlgorithm,
+    AiaUrls, Certificate, Issuer, IssuerHash, IssuerOptions, KeySpec, LintPolicy, PrivateKey, PublicKey,
+    SignatureAlgorithm,
 };
 use chancery_storage::{Name, Version, View};
 use serde::de::DeserializeOwned;
@@ -13,7 +14,7 @@ use serde_json::value::{RawValue, to_raw_value};
 
 use super::records::{
     ClusterConfig, CrlConfig, IssuerId, IssuerRecord, IssuerUsage, IssuersConfig, KeyId, KeyRecord,
-    KeysConfig, Urls,
+    KeysConfig, LintConfig, Urls,
 };
 use super::revocations::Scope;
 use super::store::{collection, config, load_all};
@@ -25,6 +26,8 @@ use crate::error::{Error, Kind};
 pub(super) struct Authorities {
     issuers: BTreeMap<IssuerId, Arc<Authority>>,
     issuer_names: HashMap<String, IssuerId>,
+    /// Issuers with keys, as OCSP requests name them. Those with one name and key share their certificates.
+    ocsp_names: HashMap<IssuerHash, Vec<IssuerId>>,
     keys: BTreeMap<KeyId, Arc<HeldKey>>,
     key_names: HashMap<String, KeyId>,
     /// `config/issuers`
@@ -37,6 +40,8 @@ pub(super) struct Authorities {
     pub(super) cluster: Setting<ClusterConfig>,
     /// `config/crl`
     pub(super) crl: Setting<CrlConfig>,
+    /// `config/lint`
+    pub(super) lint: Setting<LintConfig>,
     /// Who signs the CRL of each scope that has a key here.
     signers: BTreeMap<Scope, CrlSigner>,
 }
@@ -109,6 +114,8 @@ impl Authorities {
         let cluster: Setting<ClusterConfig> = Setting::load(view, config::CLUSTER).await?;
 
         let crl: Setting<CrlConfig> = Setting::load(view, config::CRL).await?;
+        let lint: Setting<LintConfig> = Setting::load(view, config::LINT).await?;
+        let settings = Settings { urls: &urls.value, cluster: &cluster.value, lint: lint.value.policy() };
 
         let mut keys = BTreeMap::new();
         for (record, version) in load_all::<KeyRecord>(view, collection::KEYS).await? {
@@ -131,12 +138,20 @@ impl Authorities {
         let mut issuers = BTreeMap::new();
         for (record, version) in records {
             let key = record.key.and_then(|id| keys.get(&id)).map(Arc::clone);
-            let authority = Authority::new(record, version, key, &certificates, &urls.value, &cluster.value)?;
+            let authority = Authority::new(record, version, key, &certificates, settings)?;
             issuers.insert(authority.record.id, Arc::new(authority));
+        }
+        let mut ocsp_names: HashMap<IssuerHash, Vec<IssuerId>> = HashMap::new();
+        // As the peer has it, one without a key is not known here: it could not answer.
+        for (id, authority) in issuers.iter().filter(|(_, authority)| authority.key.is_some()) {
+            for name in IssuerHash::of(&authority.certificate) {
+                ocsp_names.entry(name).or_default().push(*id);
+            }
         }
 
         Ok(Self {
             signers: crl_signers(&issuers, issuers_config.value.default),
+            ocsp_names,
             issuer_names: named(issuers.values().map(|issuer| (&issuer.record.name, issuer.record.id))),
             key_names: named(keys.values().map(|key| (&key.record.name, key.record.id))),
             issuers,
@@ -146,6 +161,7 @@ impl Authorities {
             urls,
             cluster,
             crl,
+            lint,
         })
     }
 
@@ -273,6 +289,11 @@ impl Authorities {
         id.and_then(|id| self.keys.get(&id)).ok_or_else(|| Unresolved::Key(reference.to_owned()))
     }
 
+    /// The issuers with keys that an OCSP request means: all have the same name and key.
+    pub(super) fn named_by_ocsp(&self, name: &IssuerHash) -> &[IssuerId] {
+        self.ocsp_names.get(name).map_or(&[], Vec::as_slice)
+    }
+
     /// The default issuer, if there is one.
     pub(super) fn default_issuer(&self) -> Option<&Arc<Authority>> {
         self.find_issuer(DEFAULT).ok()
@@ -342,7 +363,16 @@ pub(super) struct Authority {
     pub(super) scope: Scope,
     urls: Urls,
     cluster: ClusterConfig,
+    lint: LintPolicy,
     issuer: OnceLock<Arc<Issuer>>,
+}
+
+/// Settings of the mount that each of its issuers repeats.
+#[derive(Clone, Copy)]
+struct Settings<'a> {
+    urls: &'a Urls,
+    cluster: &'a ClusterConfig,
+    lint: LintPolicy,
 }
 
 impl Authority {
@@ -351,9 +381,9 @@ impl Authority {
         version: Version,
         key: Option<Arc<HeldKey>>,
         certificates: &HashMap<IssuerId, Arc<Certificate>>,
-        urls: &Urls,
-        cluster: &ClusterConfig,
+        settings: Settings<'_>,
     ) -> Result<Self, Error> {
+        let Settings { urls, cluster, lint } = settings;
         let lost = || Error::internal("internal error", "an issuer is not among the issuers");
         let certificate = certificates.get(&record.id).cloned().ok_or_else(lost)?;
         let chain = if record.manual_chain.is_empty() { &record.chain } else { &record.manual_chain };
@@ -373,6 +403,7 @@ impl Authority {
             scope,
             urls,
             cluster: cluster.clone(),
+            lint,
             issuer: OnceLock::new(),
         })
     }
@@ -396,6 +427,7 @@ impl Authority {
                 ))
             })?,
             leaf_not_after: self.record.leaf_not_after_behavior.into(),
+            lint: self.lint,
         };
         let signer = Arc::clone(key.private_key()?);
         let issuer = Issuer::new(Certificate::clone(&self.certificate), signer, options)

@@ -2,7 +2,7 @@
 
 use chancery_api::{Strings, Ttl, fields};
 use chancery_issuance::{
-    CaRequest, CsrRequest, KeySpec, MountLimits, Refusal, RequestedNames, Subject, Time,
+    CaRequest, CsrRequest, KeySpec, LintPolicy, MountLimits, Refusal, RequestedNames, Subject, Time,
 };
 
 use super::leaf::Format;
@@ -90,6 +90,7 @@ impl Wanted {
             use_pss: self.use_pss,
             use_csr_values: constraints.use_csr_values,
             skid: constraints.skid.clone(),
+            lint: LintPolicy::default(),
         }
     }
 
@@ -115,7 +116,7 @@ impl Wanted {
 /// The key that a request asks for.
 #[derive(Debug)]
 pub(super) struct WantedKey {
-    /// `rsa`, `ec` or `ed25519`.
+    /// `rsa`, `ec`, `ed25519` or `mldsa`.
     pub(super) key_type: String,
     /// 0 for the type's usual size.
     pub(super) key_bits: i64,
@@ -256,7 +257,7 @@ authority! {
             key_name: String = String::new(),
             /// The key to take, for `existing`.
             key_ref: String = "default".to_owned(),
-            /// `rsa` (the default), `ec` or `ed25519`.
+            /// `rsa` (the default), `ec`, `ed25519` or `mldsa`.
             key_type: Option<String>,
             /// Its size; 0 (the default) is the type's usual one.
             key_bits: Option<i64>,
@@ -288,7 +289,7 @@ authority! {
             key_name: String = String::new(),
             /// The key to take, for `existing`.
             key_ref: String = "default".to_owned(),
-            /// `rsa` (the default), `ec` or `ed25519`.
+            /// `rsa` (the default), `ec`, `ed25519` or `mldsa`.
             key_type: Option<String>,
             /// Its size; 0 (the default) is the type's usual one.
             key_bits: Option<i64>,
@@ -308,7 +309,7 @@ authority! {
             key_name: String = String::new(),
             /// The key to take.
             key_ref: String = "default".to_owned(),
-            /// `rsa` (the default), `ec` or `ed25519`.
+            /// `rsa` (the default), `ec`, `ed25519` or `mldsa`.
             key_type: Option<String>,
             /// Its size; 0 (the default) is the type's usual one.
             key_bits: Option<i64>,

@@ -1,14 +1,15 @@
-//! `config/{issuers,keys,urls,cluster}`: what the mount's issuers share.
+//! `config/{issuers,keys,urls,cluster,lint}`: what the mount's issuers share.
 
 use std::sync::Arc;
 
 use chancery_api::fields::NoFields;
 use chancery_api::{Strings, fields};
+use chancery_issuance::LintMode;
 use serde_json::{Value, json};
 
 use super::Pki;
 use super::authorities::{Authorities, DEFAULT, one_error};
-use super::records::{ClusterConfig, IssuersConfig, KeysConfig, Urls};
+use super::records::{ClusterConfig, IssuersConfig, KeysConfig, LintConfig, Urls};
 use super::urls::{UrlError, is_url};
 use crate::engine::Call;
 use crate::error::Error;
@@ -81,7 +82,48 @@ fields! {
     }
 }
 
+fields! {
+    /// What becomes of certificates that break a standard.
+    #[derive(Debug)]
+    pub(super) struct ConfigLint {
+        body {
+            /// Rules of RFC 5280: `off`, `warn` or `refuse`.
+            rfc5280: Option<String>,
+            /// Rules of X.509-SVID, for certificates that name a SPIFFE id: `off`, `warn` or `refuse`.
+            spiffe: Option<String>,
+        }
+    }
+}
+
 impl Pki {
+    /// GET `config/lint`
+    pub(super) async fn read_config_lint(self: Arc<Self>, _: Call, _: NoFields) -> Result<Response, Error> {
+        Response::data(&self.store.authorities().await?.lint.value)
+    }
+
+    /// POST `config/lint`
+    pub(super) async fn write_config_lint(
+        self: Arc<Self>,
+        _: Call,
+        body: ConfigLint,
+    ) -> Result<Response, Error> {
+        let mut change = self.store.change().await?;
+        let before = change.before.lint.value.clone();
+        let mode = |field: &str, given: Option<String>, before: String| match given {
+            Some(word) if LintMode::from_name(&word).is_none() => Err(Error::invalid(format!(
+                "Unknown value for field `{field}`. Possible values are `off`, `warn` and `refuse`."
+            ))),
+            given => Ok(given.unwrap_or(before)),
+        };
+        let config = LintConfig {
+            rfc5280: mode("rfc5280", body.rfc5280, before.rfc5280)?,
+            spiffe: mode("spiffe", body.spiffe, before.spiffe)?,
+        };
+        change.put_lint_config(&config)?;
+        change.commit().await?;
+        Response::data(&config)
+    }
+
     /// GET `config/issuers`
     pub(super) async fn read_config_issuers(
         self: Arc<Self>,

@@ -124,6 +124,11 @@ impl CrlConfig {
         length(&self.delta_rebuild_interval)
     }
 
+    /// How long an OCSP answer is valid; zero for as long as one likes.
+    pub(super) fn ocsp_expiry(&self) -> Duration {
+        length(&self.ocsp_expiry)
+    }
+
     fn check(&self) -> Result<(), Error> {
         let Self { expiry, auto_rebuild_grace_period: grace, delta_rebuild_interval: interval, .. } = self;
         if self.auto_rebuild && self.grace_period() >= self.expiry() {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use chancery_api::fields::NoFields;
 use chancery_api::{Strings, fields};
-use chancery_issuance::{KeyType, SignatureAlgorithm};
+use chancery_issuance::{KeySpec, KeyType, PublicKey, SignatureAlgorithm};
 use serde_json::{Value, json};
 
 use super::Pki;
@@ -92,7 +92,7 @@ impl Pki {
         body: IssuerReference,
     ) -> Result<Response, Error> {
         let authorities = self.store.authorities().await?;
-        Response::data(&describe(authorities.find_issuer(&body.issuer_ref)?))
+        shown(authorities.find_issuer(&body.issuer_ref)?)
     }
 
     /// GET `issuer/{issuer_ref}/json`
@@ -214,8 +214,8 @@ impl Pki {
         let after = change.commit().await?;
         let issuer =
             after.issuer(&id).ok_or_else(|| Error::internal("internal error", "the issuer is gone"))?;
-        let mut response = Response::data(&describe(issuer))?;
-        response.warnings = warnings;
+        let mut response = shown(issuer)?;
+        response.warnings.splice(0..0, warnings);
         Ok(response)
     }
 
@@ -352,6 +352,16 @@ fn nothing() -> Result<Response, Error> {
     Response::data(&Value::Null)
 }
 
+/// An issuer as it is answered, with what there is to be warned of.
+fn shown(issuer: &Authority) -> Result<Response, Error> {
+    let response = Response::data(&describe(issuer))?;
+    let lists = SignatureAlgorithm::from_name(&issuer.record.revocation_signature_algorithm);
+    Ok(match lists {
+        Some(SignatureAlgorithm::RsaPss(_)) => response.warn("Issuer uses a PSS Revocation Signature Algorithm. This algorithm will be downgraded to PKCS#1v1.5 signature scheme on OCSP responses, due to limitations in the OCSP library."),
+        _ => response,
+    })
+}
+
 /// An issuer as reading it shows it.
 pub(super) fn describe(issuer: &Authority) -> Value {
     let record = &issuer.record;
@@ -403,8 +413,13 @@ fn algorithm(word: &str, issuer: &Authority) -> Result<String, Error> {
             known.join(", ")
         ))
     })?;
-    let key_type = issuer.certificate.public_key().map(|key| key.spec().key_type());
-    if key_type != Some(algorithm.key_type()) {
+    let key = issuer.certificate.public_key().map(PublicKey::spec);
+    let key_type = key.map(KeySpec::key_type);
+    let fits = match (key, algorithm) {
+        (Some(KeySpec::MlDsa(own)), SignatureAlgorithm::MlDsa(set)) => own == set,
+        _ => key_type == Some(algorithm.key_type()),
+    };
+    if !fits {
         return Err(one_error(&format_args!(
             "unable to use issuer of type {} to sign with {} key type",
             family(key_type),
@@ -420,6 +435,7 @@ pub(super) fn family(key_type: Option<KeyType>) -> &'static str {
         Some(KeyType::Rsa) => "RSA",
         Some(KeyType::Ec) => "ECDSA",
         Some(KeyType::Ed25519) => "Ed25519",
+        Some(KeyType::MlDsa) => "ML-DSA",
         None => "unknown",
     }
 }

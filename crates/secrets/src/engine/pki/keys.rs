@@ -33,7 +33,7 @@ fields! {
         body {
             /// Its name.
             key_name: String = String::new(),
-            /// `rsa`, `ec` or `ed25519`.
+            /// `rsa`, `ec`, `ed25519` or `mldsa`.
             key_type: String = "rsa".to_owned(),
             /// Its size; 0 is the type's usual one.
             key_bits: i64 = 0,

@@ -12,7 +12,7 @@
 //! `revoke.rs` is the way to revoke; `revocations.rs` holds the records of it, and `journal.rs` the order
 //! in which CRLs read them. `crl.rs` keeps CRLs, `crl_build.rs` builds them, `crl_records.rs` is their form at rest,
 //! `crl_answers.rs` hands them out, `crl_config.rs` says how they are published, `resign.rs` signs lists that
-//! others bring. Rooms kept free for later: `ocsp.rs`, `tidy.rs`, `acme/`, `cel.rs`.
+//! others bring. `ocsp.rs` answers for one certificate. Rooms kept free for later: `tidy.rs`, `acme/`, `cel.rs`.
 
 mod authorities;
 mod authority;
@@ -31,6 +31,7 @@ mod issuers;
 mod journal;
 mod keys;
 mod leaf;
+mod ocsp;
 mod records;
 mod requests;
 mod resign;
@@ -267,6 +268,22 @@ fn issuer_routes(routes: Routes<Pki>) -> Routes<Pki> {
         .route("config/cluster", |r| {
             r.read(Pki::read_config_cluster, "Reads where this cluster is reached")
                 .update(Pki::write_config_cluster, "Writes where this cluster is reached")
+        })
+        .route("config/lint", |r| {
+            r.read(Pki::read_config_lint, "Reads what becomes of certificates that break a standard")
+                .update(Pki::write_config_lint, "Writes what becomes of certificates that break a standard")
+                .help("Every certificate is held against RFC 5280 and, if it names a SPIFFE id, X.509-SVID before it is signed.")
+        })
+        .route("ocsp", |r| {
+            r.raw_update(Pki::ocsp, "Answers an OCSP request").public().counted("pki.ocsp").help(
+                "Whether certificates are revoked (RFC 6960): a DER request in the body, a DER answer. Needs no token.",
+            )
+        })
+        .route("ocsp/{req:rest}", |r| {
+            r.read(Pki::ocsp_in_path, "Answers an OCSP request in base64")
+                .public()
+                .counted("pki.ocsp")
+                .help("Whether certificates are revoked (RFC 6960, A.1). Needs no token.")
         })
         .route("ca", |r| r.read(Pki::ca_der, "The default issuer's certificate in DER").public())
         .route("ca/pem", |r| r.read(Pki::ca_pem, "The default issuer's certificate in PEM").public())

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use chancery_issuance::LeafNotAfter;
+use chancery_issuance::{LeafNotAfter, LintMode, LintPolicy};
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
@@ -178,7 +178,7 @@ pub(super) struct KeyRecord {
     pub(super) id: KeyId,
     /// Its name, or empty.
     pub(super) name: String,
-    /// `rsa`, `ec` or `ed25519`.
+    /// `rsa`, `ec`, `ed25519` or `mldsa`.
     pub(super) key_type: String,
     /// The private key in PEM.
     #[serde(serialize_with = "write_secret", deserialize_with = "read_secret")]
@@ -271,6 +271,31 @@ impl Default for CrlConfig {
             delta_rebuild_interval: "15m".to_owned(),
             allow_expired_cert_revocation: false,
         }
+    }
+}
+
+/// `config/lint`: what becomes of certificates that break a standard, in the API's words.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct LintConfig {
+    /// Rules of RFC 5280.
+    pub(super) rfc5280: String,
+    /// Rules of X.509-SVID.
+    pub(super) spiffe: String,
+}
+
+impl Default for LintConfig {
+    fn default() -> Self {
+        let usual = LintMode::default().name();
+        Self { rfc5280: usual.to_owned(), spiffe: usual.to_owned() }
+    }
+}
+
+impl LintConfig {
+    /// As issuance takes it. What is written was checked.
+    pub(super) fn policy(&self) -> LintPolicy {
+        let mode = |word: &str| LintMode::from_name(word).unwrap_or_default();
+        LintPolicy { rfc5280: mode(&self.rfc5280), spiffe: mode(&self.spiffe) }
     }
 }
 

@@ -84,7 +84,7 @@ pub(super) struct Revocation {
 impl Revocation {
     const VERSION: u8 = 1;
 
-    fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         let Self { at, issuer, scope, not_after, reason, place } = self;
         let mut bytes = Vec::with_capacity(62);
         bytes.push(Self::VERSION);

@@ -140,7 +140,7 @@ role! {
     issuer_ref: String = DEFAULT.to_owned(),
     /// The size of keys; 0 is the type's default.
     key_bits: i64 = 0,
-    /// The kind of keys: `rsa`, `ec`, `ed25519` or `any`.
+    /// The kind of keys: `rsa`, `ec`, `ed25519`, `mldsa` or `any`.
     key_type: String = "rsa".to_owned(),
     /// Key usages by name.
     key_usage: Strings = words(&["DigitalSignature", "KeyAgreement", "KeyEncipherment"]),

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use chancery_api::fields;
 use chancery_api::fields::NoFields;
 use chancery_issuance::{
-    AiaUrls, Certificate, CertificateError, IssuedCertificate, KeyForm, KeyPolicy, Prepared,
+    AiaUrls, CaRequest, Certificate, CertificateError, IssuedCertificate, KeyForm, KeyPolicy, Prepared,
     SignatureAlgorithm, Signer, VerifiedCsr, Warning, prepare_intermediate, prepare_root,
     prepare_self_issued,
 };
@@ -115,7 +115,8 @@ impl Pki {
             ));
         }
         let key = self.authority_key(home, &body.key()?).await?;
-        let request = wanted.certificate(&constraints, self.limits());
+        let lint = self.store.authorities().await?.lint.value.policy();
+        let request = CaRequest { lint, ..wanted.certificate(&constraints, self.limits()) };
         let (urls, left_out) = self.mount_urls().await?;
         let serial = fresh_serial(call.now)?;
         let signer: Arc<dyn Signer> = key.key.clone();
@@ -315,10 +316,12 @@ impl Pki {
         // As on the peer, it is not stored: its serial number is its maker's, and may be one of ours. What
         // tells of it is its intent, which stays.
         let (issued, _) = self.sign_authority(prepared, call.now).await?;
-        Response::data(&json!({
+        let mut response = Response::data(&json!({
             "certificate": issued.pem.trim_ascii_end(),
             "issuing_ca": trimmed(&authority.certificate),
-        }))
+        }))?;
+        response.warnings = warnings(&issued, |_| true).collect();
+        Ok(response)
     }
 
     /// Writes down what is about to be signed, then signs it. Answers where the intent lies, which goes

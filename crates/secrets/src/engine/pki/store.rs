@@ -27,7 +27,7 @@ use super::authorities::Authorities;
 use super::journal::{Journals, UnderWay};
 use super::records::{
     CertificateRecord, ClusterConfig, CrlConfig, IssuerId, IssuerRecord, IssuersConfig, KeyId, KeyRecord,
-    KeysConfig, Urls,
+    KeysConfig, LintConfig, Urls,
 };
 use super::revocations::{NewRevocation, Scope, serial_of};
 use super::role::{Role, RoleRecord};
@@ -71,6 +71,8 @@ pub(super) mod config {
     pub(in super::super) const URLS: &str = "urls";
     /// [`ClusterConfig`](super::ClusterConfig).
     pub(in super::super) const CLUSTER: &str = "cluster";
+    /// [`LintConfig`](super::LintConfig).
+    pub(in super::super) const LINT: &str = "lint";
     /// [`CrlConfig`](super::CrlConfig).
     pub(in super::super) const CRL: &str = "crl";
 }
@@ -479,6 +481,12 @@ impl Change<'_> {
     pub(super) fn put_crl_config(&mut self, record: &CrlConfig) -> Result<&mut Self, Error> {
         let known = self.before.crl.version;
         self.put(collection::CONFIG, config::CRL, record, known)
+    }
+
+    /// Writes what becomes of certificates that break a standard.
+    pub(super) fn put_lint_config(&mut self, record: &LintConfig) -> Result<&mut Self, Error> {
+        let known = self.before.lint.version;
+        self.put(collection::CONFIG, config::LINT, record, known)
     }
 
     /// Revokes a certificate with the change; it must not be revoked yet.

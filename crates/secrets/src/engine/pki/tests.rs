@@ -2,6 +2,9 @@
 
 mod authorities;
 mod crl;
+mod lint;
+mod mldsa;
+mod ocsp;
 mod revocation;
 
 use std::sync::{Arc, Mutex};
