@@ -15,8 +15,8 @@ use crate::error::Error;
 use crate::lease::Leases;
 use crate::measures::RequestMeasures;
 use crate::mounts::{MountEntry, MountPoint, Mounts};
-use crate::probe::{NoProber, Prober};
 use crate::policy::{Acl, Denied, Grant, Parameters, Policies};
+use crate::probe::{NoProber, Prober};
 use crate::request::{Operation, Request};
 use crate::response::{Answer, Response};
 use crate::route::{Flags, Matched};
@@ -234,7 +234,8 @@ impl Core {
         let leases = Arc::new(Leases::open(Arc::clone(&tokens)));
         let audit = Audit::open(root.clone()).await?;
         let mounts = Arc::new(
-            Mounts::open(Arc::clone(&unsealed), root.clone(), limits, Arc::clone(&self.config.prober)).await?,
+            Mounts::open(Arc::clone(&unsealed), root.clone(), limits, Arc::clone(&self.config.prober))
+                .await?,
         );
 
         let cluster = Cluster::load(&root).await?;

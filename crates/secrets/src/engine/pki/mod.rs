@@ -10,8 +10,9 @@
 //! and `config.rs`; `urls.rs` fills in the URLs that certificates carry.
 //!
 //! `revoke.rs` is the way to revoke; `revocations.rs` holds the records of it, and `journal.rs` the order
-//! in which CRLs read them. Rooms kept free for later: `ocsp.rs`, `tidy.rs`, `acme/`, `cel.rs`.
+//! in which CRLs read them. `acme/` gives certificates to those who prove a name. Rooms kept free for later: `ocsp.rs`, `tidy.rs`, `cel.rs`.
 
+pub mod acme;
 mod authorities;
 mod authority;
 mod certs;
@@ -45,6 +46,7 @@ use std::sync::{Arc, LazyLock};
 use chancery_issuance::MountLimits;
 use jiff::Timestamp;
 
+use self::acme::Acme;
 use self::store::Store;
 use crate::engine::{Engine, Mount};
 use crate::error::Error;
@@ -54,13 +56,14 @@ use crate::route::Routes;
 pub struct Pki {
     mount: Arc<Mount>,
     store: Store,
+    acme: Acme,
 }
 
 impl Pki {
     /// Opens the engine on a mount. Costs what its issuers cost, whatever the number of certificates.
     pub async fn open(mount: Arc<Mount>) -> Result<Arc<Self>, Error> {
         let store = Store::open(mount.view.clone()).await?;
-        Ok(Arc::new(Self { mount, store }))
+        Ok(Arc::new(Self { mount, store, acme: Acme::new()? }))
     }
 
     /// The lifetimes that stand in where a role has none.
@@ -72,12 +75,13 @@ impl Pki {
 impl Engine for Pki {
     fn routes() -> &'static Routes<Self> {
         static ROUTES: LazyLock<Routes<Pki>> =
-            LazyLock::new(|| revocation_routes(issuer_routes(leaf_routes(Routes::new()))));
+            LazyLock::new(|| acme::routes(revocation_routes(issuer_routes(leaf_routes(Routes::new())))));
         &ROUTES
     }
 
-    async fn tick(self: Arc<Self>, _now: Timestamp) -> Result<(), Error> {
-        self.store.adopt_pending().await
+    async fn tick(self: Arc<Self>, now: Timestamp) -> Result<(), Error> {
+        self.store.adopt_pending().await?;
+        self.take_up_validations(now).await
     }
 
     async fn revoke(

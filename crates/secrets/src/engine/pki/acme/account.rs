@@ -75,7 +75,11 @@ impl AccountRecord {
 
 impl Pki {
     /// The account that a key has in a directory.
-    async fn account_of(&self, thumbprint: &str, directory: &Directory) -> Outcome<Option<Stored<AccountRecord>>> {
+    async fn account_of(
+        &self,
+        thumbprint: &str,
+        directory: &Directory,
+    ) -> Outcome<Option<Stored<AccountRecord>>> {
         let name = key_name(thumbprint, &directory.path);
         let Some(index) = read::<KeyIndex>(&self.mount.view, collection::ACCOUNT_KEYS, &name).await? else {
             return Ok(None);
@@ -175,7 +179,8 @@ impl Pki {
                 Err(StorageError::Conflict) => {}
                 Err(error) => return Err(error.into()),
             }
-            account = self.account(&account.value.id).await?.ok_or_else(|| no_account("account not found"))?;
+            account =
+                self.account(&account.value.id).await?.ok_or_else(|| no_account("account not found"))?;
             if account.value.status != AccountStatus::Valid {
                 return Err(deactivated().into());
             }
@@ -279,7 +284,8 @@ fn checked_contacts(contacts: &[String]) -> Result<Vec<String>, Problem> {
             return Err(Problem::new(ProblemKind::UnsupportedContact, detail));
         };
         let parts = address.split_once('@').filter(|(user, host)| !user.is_empty() && !host.is_empty());
-        let plain = address.bytes().all(|byte| (0x21..0x7f).contains(&byte) && !matches!(byte, b',' | b'?' | b'#'));
+        let plain =
+            address.bytes().all(|byte| (0x21..0x7f).contains(&byte) && !matches!(byte, b',' | b'?' | b'#'));
         if parts.is_none_or(|(_, host)| host.contains('@')) || !plain || contact.len() > LONGEST_CONTACT {
             let detail = format!("contact {contact:?} is not one address of at most {LONGEST_CONTACT} bytes");
             return Err(Problem::new(ProblemKind::InvalidContact, detail));
@@ -298,8 +304,16 @@ mod tests {
         assert_eq!(kind("mailto:ops@example.com"), None);
         assert_eq!(kind("tel:+1"), Some(ProblemKind::UnsupportedContact));
         for wrong in [
-            "mailto:", "mailto:ops", "mailto:@example.com", "mailto:a@", "mailto:a@b@c", "mailto:a@b,c@d",
-            "mailto:a@b?subject=x", "mailto:a b@c", "mailto:\u{fc}@c", &format!("mailto:{}@b", "a".repeat(300)),
+            "mailto:",
+            "mailto:ops",
+            "mailto:@example.com",
+            "mailto:a@",
+            "mailto:a@b@c",
+            "mailto:a@b,c@d",
+            "mailto:a@b?subject=x",
+            "mailto:a b@c",
+            "mailto:\u{fc}@c",
+            &format!("mailto:{}@b", "a".repeat(300)),
         ] {
             assert_eq!(kind(wrong), Some(ProblemKind::InvalidContact), "{wrong}");
         }

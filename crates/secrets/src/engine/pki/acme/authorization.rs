@@ -173,10 +173,7 @@ impl Pki {
     /// `challenge/{auth_id}/{challenge_type}`: with a payload, the client's word that the proof is there.
     ///
     /// That it is being looked at is durable before the answer says so; the looking goes on in the background.
-    pub(super) async fn challenge(
-        self: &std::sync::Arc<Self>,
-        request: Request<'_>,
-    ) -> Outcome<Response> {
+    pub(super) async fn challenge(self: &std::sync::Arc<Self>, request: Request<'_>) -> Outcome<Response> {
         let Request { directory, call, jws, account } = request;
         if !jws.payload.is_empty() {
             // RFC 8555, 7.5.1: an object, which says nothing more.

@@ -233,7 +233,9 @@ impl Pki {
         }
         if let DirectoryPolicy::Role(role) = default_directory_policy {
             self.check_acme_role(role).await.map_err(|why| {
-                one_error(&format_args!("default directory policy role {role} is not a valid ACME role: {why}"))
+                one_error(&format_args!(
+                    "default directory policy role {role} is not a valid ACME role: {why}"
+                ))
             })?;
             if !config.allows_role(role) {
                 return Err(one_error(&format_args!(
@@ -255,10 +257,10 @@ impl Pki {
     async fn check_acme_role(&self, name: &str) -> Result<(), String> {
         match self.store.role(name).await {
             Ok(None) => Err("the request message was malformed: role does not exist".to_owned()),
-            Ok(Some(role)) if role.record.no_store => {
-                Err("the server experienced an internal error: role can not be used as NoStore is set to true"
-                    .to_owned())
-            }
+            Ok(Some(role)) if role.record.no_store => Err(
+                "the server experienced an internal error: role can not be used as NoStore is set to true"
+                    .to_owned(),
+            ),
             Ok(Some(_)) => Ok(()),
             Err(error) => Err(error.message()),
         }
@@ -340,7 +342,10 @@ fn check_resolver(text: &str) -> Result<(), String> {
     }
     match text.rsplit_once(':') {
         None => Err(format!("address {text}: missing port in address")),
-        Some((host, port)) if port.parse::<u16>().is_err() && host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok() => {
+        Some((host, port))
+            if port.parse::<u16>().is_err()
+                && host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok() =>
+        {
             Err(format!("address {text}: a port is a number up to 65535"))
         }
         Some(_) => Err("expected IPv4/IPv6 address, likely got hostname".to_owned()),

@@ -60,10 +60,7 @@ pub(super) fn path_of(call: &Call) -> String {
 }
 
 fn server_internal(detail: &str) -> Problem {
-    Problem::new(
-        ProblemKind::ServerInternal,
-        format!("the server experienced an internal error: {detail}"),
-    )
+    Problem::new(ProblemKind::ServerInternal, format!("the server experienced an internal error: {detail}"))
 }
 
 impl Pki {

@@ -89,7 +89,11 @@ impl Pki {
     }
 
     /// LIST `eab`
-    pub(in super::super) async fn list_eab(self: Arc<Self>, _: Call, body: ListRequest) -> Result<Response, Error> {
+    pub(in super::super) async fn list_eab(
+        self: Arc<Self>,
+        _: Call,
+        body: ListRequest,
+    ) -> Result<Response, Error> {
         let view = &self.mount.view;
         let after = (!body.after.is_empty()).then(|| name_of(&body.after));
         let mut keys = Vec::new();
@@ -105,7 +109,11 @@ impl Pki {
     }
 
     /// DELETE `eab/{key_id}`
-    pub(in super::super) async fn delete_eab(self: Arc<Self>, _: Call, body: EabName) -> Result<Response, Error> {
+    pub(in super::super) async fn delete_eab(
+        self: Arc<Self>,
+        _: Call,
+        body: EabName,
+    ) -> Result<Response, Error> {
         let Some(name) = named_eab(&body.key_id) else { return Err(Error::unsupported_path()) };
         let view = &self.mount.view;
         let known = match name {

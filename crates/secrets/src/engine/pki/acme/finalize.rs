@@ -11,7 +11,9 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD as BASE64, URL_SAFE_NO_PAD as BASE64URL};
 use chancery_api::Ttl;
-use chancery_issuance::{KeyPolicy, LeafNotAfter, Profile, ProfileConfig, RequestedNames, SerialNumber, VerifiedCsr};
+use chancery_issuance::{
+    KeyPolicy, LeafNotAfter, Profile, ProfileConfig, RequestedNames, SerialNumber, VerifiedCsr,
+};
 use chancery_storage::{StorageError, Writes};
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -21,13 +23,13 @@ use super::super::authorities::trimmed;
 use super::super::leaf::{KeySource, Making};
 use super::super::requests::Leaf;
 use super::super::store::certificate_name;
+use super::Request;
 use super::account::payload;
 use super::directory::Directory;
 use super::jws::Jwk;
 use super::order::{OrderStatus, answer, no_order};
 use super::problem::{Failure, Outcome, Problem, ProblemKind};
 use super::records::{Identifier, IssuedRecord, OrderRecord, Stored, collection, name_of, put_changed, read};
-use super::Request;
 use crate::error::{Error, Kind};
 use crate::response::Response;
 
@@ -55,7 +57,8 @@ impl Pki {
         let der = BASE64URL
             .decode(csr)
             .map_err(|error| Problem::malformed(format!("failed base64 decoding csr: {error}")))?;
-        let csr = VerifiedCsr::from_der(&der, &KeyPolicy::any()).map_err(|refusal| bad_csr(&refusal.to_string()))?;
+        let csr = VerifiedCsr::from_der(&der, &KeyPolicy::any())
+            .map_err(|refusal| bad_csr(&refusal.to_string()))?;
         let status = self.status_of(&order.value, call.now).await?;
         if status != OrderStatus::Ready {
             return Err(not_ready(status, OrderStatus::Ready).into());
@@ -161,7 +164,8 @@ impl Pki {
             }
         }
         let config = profile.config();
-        let needed = || dns.iter().find(|name| name.len() <= LONGEST_COMMON_NAME).cloned().unwrap_or_default();
+        let needed =
+            || dns.iter().find(|name| name.len() <= LONGEST_COMMON_NAME).cloned().unwrap_or_default();
         // Clients of ACME mostly leave the common name out.
         let common_name = if common_name.is_empty() && config.require_cn { needed() } else { common_name };
         Leaf {
@@ -217,9 +221,9 @@ fn profile(directory: &Directory, mount_max: Duration) -> Outcome<Profile> {
         config.ext_key_usage_oids.clear();
     }
     let profile = Profile::new(config);
-    Ok(profile.map_err(|error| Error::invalid(error.to_string()).caused_by(error)).map_err(|error| {
-        Problem::new(ProblemKind::ServerInternal, error.message())
-    })?)
+    Ok(profile
+        .map_err(|error| Error::invalid(error.to_string()).caused_by(error))
+        .map_err(|error| Problem::new(ProblemKind::ServerInternal, error.message()))?)
 }
 
 /// Holds a CSR against its order. Answers its common name in lower case, or nothing.

@@ -124,7 +124,9 @@ impl Jws {
         let Header { alg, jwk, kid, nonce, url, crit, b64 } = header;
         if crit.is_some() || b64.is_some() {
             // RFC 7515, 4.1.11: there is no extension that we understand. RFC 8555, 6.2: no unencoded payloads.
-            return Err(Problem::malformed("invalid header: no critical or unencoded extensions are understood"));
+            return Err(Problem::malformed(
+                "invalid header: no critical or unencoded extensions are understood",
+            ));
         }
         let algorithm = alg.as_deref().and_then(Algorithm::parse).ok_or_else(|| {
             Problem::new(
@@ -139,7 +141,9 @@ impl Jws {
                 ));
             }
             (None, None) => {
-                return Err(Problem::malformed("invalid header: got neither required fields of 'kid' nor 'jwk'"));
+                return Err(Problem::malformed(
+                    "invalid header: got neither required fields of 'kid' nor 'jwk'",
+                ));
             }
             (Some(jwk), None) => KeyReference::Jwk(jwk.checked()?),
             (None, Some(kid)) => KeyReference::Kid(kid),
@@ -234,9 +238,12 @@ impl RawJwk {
     fn checked(self) -> Result<Jwk, Problem> {
         let Self { kty, crv, x, y, n, e, d, k, p, q } = self;
         if d.is_some() || k.is_some() || p.is_some() || q.is_some() {
-            return Err(Problem::malformed("invalid 'jwk': a private or symmetric key belongs to nobody else"));
+            return Err(Problem::malformed(
+                "invalid 'jwk': a private or symmetric key belongs to nobody else",
+            ));
         }
-        let bad = |reason: String| Problem::new(ProblemKind::BadPublicKey, format!("invalid 'jwk': {reason}"));
+        let bad =
+            |reason: String| Problem::new(ProblemKind::BadPublicKey, format!("invalid 'jwk': {reason}"));
         let bytes = |name: &str, text: Option<String>| {
             let text = text.ok_or_else(|| bad(format!("missing {name:?}")))?;
             BASE64URL.decode(text).map_err(|error| bad(format!("{name:?} is not base64url: {error}")))
@@ -275,7 +282,9 @@ impl RawJwk {
                 x if x.len() == 32 => Ok(Jwk::Ed25519 { x }),
                 _ => Err(bad("an Ed25519 key has 32 bytes".to_owned())),
             },
-            (kty, crv) => Err(bad(format!("keys of kind {kty:?} {:?} have no accounts", crv.unwrap_or_default()))),
+            (kty, crv) => {
+                Err(bad(format!("keys of kind {kty:?} {:?} have no accounts", crv.unwrap_or_default())))
+            }
         }
     }
 }
@@ -399,7 +408,11 @@ mod tests {
     use crate::engine::pki::acme::tests::client::Key;
 
     fn header(value: Value) -> Envelope {
-        Envelope { protected: BASE64URL.encode(value.to_string()), payload: String::new(), signature: "AAAA".to_owned() }
+        Envelope {
+            protected: BASE64URL.encode(value.to_string()),
+            payload: String::new(),
+            signature: "AAAA".to_owned(),
+        }
     }
 
     fn kind(envelope: &Envelope) -> ProblemKind {
@@ -440,7 +453,8 @@ mod tests {
             let key = Key::new(name);
             let jwk = Jwk::parse(key.jwk().to_string().as_bytes()).unwrap();
             assert!(jwk.is(key.public_key()), "{name}");
-            let other = chancery_issuance::PrivateKey::generate(KeySpec::new(spec.0, spec.1).unwrap()).unwrap();
+            let other =
+                chancery_issuance::PrivateKey::generate(KeySpec::new(spec.0, spec.1).unwrap()).unwrap();
             assert!(!jwk.is(chancery_issuance::Signer::public_key(&other)), "{name}");
         }
     }
@@ -452,7 +466,10 @@ mod tests {
             let envelope = header(json!({ "alg": alg, "jwk": key.jwk(), "url": "u" }));
             assert_eq!(kind(&envelope), ProblemKind::BadSignatureAlgorithm, "{alg}");
         }
-        assert_eq!(kind(&header(json!({ "jwk": key.jwk(), "url": "u" }))), ProblemKind::BadSignatureAlgorithm);
+        assert_eq!(
+            kind(&header(json!({ "jwk": key.jwk(), "url": "u" }))),
+            ProblemKind::BadSignatureAlgorithm
+        );
         // HS256 parses, since bindings use it; no account's key is one for it.
         let envelope = header(json!({ "alg": "HS256", "jwk": key.jwk(), "url": "u" }));
         let jwk = Jwk::parse(key.jwk().to_string().as_bytes()).unwrap();
@@ -515,7 +532,9 @@ mod tests {
             json!({ "kty": "RSA", "n": BASE64URL.encode(n), "e": e })
         };
         assert!(Jwk::parse(rsa(256, 0x80, "AQAB").to_string().as_bytes()).is_ok());
-        for weak in [rsa(128, 0x80, "AQAB"), rsa(257, 0, "AQAB"), rsa(256, 0x7f, "AQAB"), rsa(1025, 1, "AQAB")] {
+        for weak in
+            [rsa(128, 0x80, "AQAB"), rsa(257, 0, "AQAB"), rsa(256, 0x7f, "AQAB"), rsa(1025, 1, "AQAB")]
+        {
             assert_eq!(refused(weak), ProblemKind::BadPublicKey);
         }
         for exponent in ["AQ", "AQA", "AgAAAAE", "AAEAAQ", ""] {

@@ -119,7 +119,9 @@ mod tests {
     fn what_is_not_ours_is_refused() {
         let (nonces, others) = (Nonces::new().unwrap(), Nonces::new().unwrap());
         let mine = nonces.issue();
-        for wrong in ["", "x", "AAAA", &others.issue(), &format!("{mine}A"), &mine[1..], &format!("B{}", &mine[1..])] {
+        for wrong in
+            ["", "x", "AAAA", &others.issue(), &format!("{mine}A"), &mine[1..], &format!("B{}", &mine[1..])]
+        {
             assert!(!nonces.redeem(wrong), "{wrong:?}");
         }
         assert!(nonces.redeem(&mine));

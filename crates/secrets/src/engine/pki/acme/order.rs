@@ -124,12 +124,7 @@ impl Pki {
         put_new(&mut writes, view, collection::ORDERS, &name, &order)?;
         writes.put(view, &collection::orders_of(&account.value.id), &name, &[])?;
         // An account that was ended meanwhile makes no more orders.
-        writes.expect_unchanged(
-            view,
-            collection::ACCOUNTS,
-            &name_of(&account.value.id),
-            &account.version,
-        )?;
+        writes.expect_unchanged(view, collection::ACCOUNTS, &name_of(&account.value.id), &account.version)?;
         view.commit(writes).await?;
         Ok(answer(directory, &order, OrderStatus::Pending).status(201))
     }
@@ -171,8 +166,7 @@ impl Pki {
     ) -> Outcome<Stored<OrderRecord>> {
         let capture = call.captures.iter().find(|(name, _)| *name == "order_id");
         let name = capture.and_then(|(_, id)| named(id)).ok_or_else(no_order)?;
-        let order: Option<Stored<OrderRecord>> =
-            read(&self.mount.view, collection::ORDERS, &name).await?;
+        let order: Option<Stored<OrderRecord>> = read(&self.mount.view, collection::ORDERS, &name).await?;
         // Somebody else's looks like none.
         Ok(order.filter(|order| order.value.account == account.id).ok_or_else(no_order)?)
     }
@@ -284,7 +278,9 @@ fn checked_identifiers(wanted: Vec<WantedIdentifier>) -> Result<Vec<Identifier>,
             "dns" => Identifier::Dns(checked_name(&value)?),
             "ip" => {
                 let failed = || {
-                    Problem::malformed(format!("value argument ({value}) failed validation: failed parsing as IP"))
+                    Problem::malformed(format!(
+                        "value argument ({value}) failed validation: failed parsing as IP"
+                    ))
                 };
                 let address: IpAddr = value.parse().map_err(|_| failed())?;
                 // RFC 8738, 3: in the one form that there is.
@@ -310,8 +306,7 @@ fn checked_identifiers(wanted: Vec<WantedIdentifier>) -> Result<Vec<Identifier>,
 /// A DNS name as RFC 8555, 7.1.4 wants it: in lower case and ASCII, internationalised labels encoded; perhaps a wildcard
 /// in place of the whole first label.
 fn checked_name(value: &str) -> Result<String, Problem> {
-    let failed =
-        |why: &str| Problem::malformed(format!("value argument ({value}) failed validation: {why}"));
+    let failed = |why: &str| Problem::malformed(format!("value argument ({value}) failed validation: {why}"));
     if value.len() > 253 {
         return Err(Problem::malformed(format!("a name has at most 253 bytes, not {}", value.len())));
     }
@@ -321,7 +316,9 @@ fn checked_name(value: &str) -> Result<String, Problem> {
         )));
     }
     if !value.is_ascii() {
-        return Err(Problem::malformed(format!("value argument ({value}) failed IDNA round-tripping to ASCII")));
+        return Err(Problem::malformed(format!(
+            "value argument ({value}) failed IDNA round-tripping to ASCII"
+        )));
     }
     let name = match value.matches('*').count() {
         0 => value,
@@ -374,14 +371,38 @@ mod tests {
 
     #[test]
     fn names_are_taken_in_one_form_only() {
-        for name in ["example.com", "*.example.com", "localhost", "xn--mnchen-3ya.example", "1.example", "a-b.c"] {
+        for name in
+            ["example.com", "*.example.com", "localhost", "xn--mnchen-3ya.example", "1.example", "a-b.c"]
+        {
             assert_eq!(wanted("dns", name), Ok(vec![Identifier::Dns(name.to_owned())]), "{name}");
         }
         let long = format!("{}.example", "a".repeat(64));
         let longer = format!("{}example", "a.".repeat(130));
         for name in [
-            "", "Example.com", "a..b", ".a", "a.", "-a.b", "a-.b", "a_b.c", "a b", "m\u{fc}nchen.de", "*", "*.",
-            "*.*.a", "a.*.b", "b*.a", "127.0.0.1", "::1", "1.2.3.4.5", "a.b.7", "ab--c.d", "xn--", "a\0b", &long, &longer,
+            "",
+            "Example.com",
+            "a..b",
+            ".a",
+            "a.",
+            "-a.b",
+            "a-.b",
+            "a_b.c",
+            "a b",
+            "m\u{fc}nchen.de",
+            "*",
+            "*.",
+            "*.*.a",
+            "a.*.b",
+            "b*.a",
+            "127.0.0.1",
+            "::1",
+            "1.2.3.4.5",
+            "a.b.7",
+            "ab--c.d",
+            "xn--",
+            "a\0b",
+            &long,
+            &longer,
         ] {
             assert_eq!(wanted("dns", name), Err(ProblemKind::Malformed), "{name:?}");
         }
@@ -402,7 +423,10 @@ mod tests {
     #[test]
     fn an_order_has_some_identifiers_each_once_and_not_too_many() {
         let some = |count: usize| {
-            let one = |index: usize| WantedIdentifier { kind: "dns".to_owned(), value: format!("n{index}.example") };
+            let one = |index: usize| WantedIdentifier {
+                kind: "dns".to_owned(),
+                value: format!("n{index}.example"),
+            };
             checked_identifiers((0..count).map(one).collect())
         };
         assert!(some(0).is_err());

@@ -130,8 +130,7 @@ impl Problem {
     /// The answer.
     pub(super) fn response(&self) -> Response {
         let status = self.status.unwrap_or_else(|| self.kind.status());
-        let response =
-            Response::raw("application/problem+json", self.document().to_string()).status(status);
+        let response = Response::raw("application/problem+json", self.document().to_string()).status(status);
         let response = match &self.location {
             Some(location) => response.header(Header::Location, location),
             None => response,

@@ -39,7 +39,9 @@ impl KeyAuthorization {
         }
         Err(incorrect(match texts.len() {
             0 => "dns-01: there is no TXT record".to_owned(),
-            count => format!("dns-01: none of the {count} TXT records is the digest of the key authorization"),
+            count => {
+                format!("dns-01: none of the {count} TXT records is the digest of the key authorization")
+            }
         }))
     }
 
@@ -53,7 +55,11 @@ impl KeyAuthorization {
             .map_err(|error| wrong(&format!("the certificate does not parse: {error}")))?;
         let sans = certificate.sans().unwrap_or_default();
         let one_name = matches!(sans.dns.as_slice(), [only] if only.eq_ignore_ascii_case(name));
-        if !one_name || !sans.email.is_empty() || !sans.ip.is_empty() || !sans.uri.is_empty() || !sans.other.is_empty()
+        if !one_name
+            || !sans.email.is_empty()
+            || !sans.ip.is_empty()
+            || !sans.uri.is_empty()
+            || !sans.other.is_empty()
         {
             return Err(wrong("the certificate is not for this name alone"));
         }
@@ -117,7 +123,9 @@ mod tests {
         let digest = authorization().sha256().as_ref().to_vec();
         let check = |names: &[&str], digest: &[u8], critical: bool, acme: bool| {
             let certificate = alpn_certificate(names, digest, critical);
-            authorization().check_certificate("a.example", &Presented { certificate, acme }).map_err(|p| p.detail)
+            authorization()
+                .check_certificate("a.example", &Presented { certificate, acme })
+                .map_err(|p| p.detail)
         };
         assert_eq!(check(&["a.example"], &digest, true, true), Ok(()));
         assert_eq!(check(&["A.Example"], &digest, true, true), Ok(()));
@@ -126,9 +134,13 @@ mod tests {
         assert!(check(&["a.example"], &[0; 32], true, true).unwrap_err().contains("not the digest"));
         assert!(check(&["a.example"], &digest[1..], true, true).unwrap_err().contains("not the digest"));
         assert!(check(&["b.example"], &digest, true, true).unwrap_err().contains("this name alone"));
-        assert!(check(&["a.example", "b.example"], &digest, true, true).unwrap_err().contains("this name alone"));
+        assert!(
+            check(&["a.example", "b.example"], &digest, true, true).unwrap_err().contains("this name alone")
+        );
         assert!(check(&[], &digest, true, true).unwrap_err().contains("this name alone"));
         let garbage = Presented { certificate: vec![0x30, 0], acme: true };
-        assert!(authorization().check_certificate("a.example", &garbage).unwrap_err().detail.contains("parse"));
+        assert!(
+            authorization().check_certificate("a.example", &garbage).unwrap_err().detail.contains("parse")
+        );
     }
 }

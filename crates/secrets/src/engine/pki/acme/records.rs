@@ -24,8 +24,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
+use super::super::records::{read_secret, write_secret};
 use super::jws::Envelope;
-use super::problem::{Failure, Outcome, Problem};
+use super::problem::{Failure, Problem};
 use crate::error::{Error, Kind};
 use crate::probe::Host;
 
@@ -361,6 +362,7 @@ pub(super) struct EabRecord {
     /// Its id.
     pub(super) id: String,
     /// The secret, in base64url as it is handed out.
+    #[serde(serialize_with = "write_secret", deserialize_with = "read_secret")]
     pub(super) key: Zeroizing<String>,
     /// The directory that it is for.
     pub(super) directory: String,
@@ -387,8 +389,14 @@ mod tests {
     #[test]
     fn identifiers_are_stored_as_they_are_answered() {
         let name = Identifier::Dns("*.example.com".to_owned());
-        assert_eq!(serde_json::to_value(&name).unwrap(), serde_json::json!({ "type": "dns", "value": "*.example.com" }));
+        assert_eq!(
+            serde_json::to_value(&name).unwrap(),
+            serde_json::json!({ "type": "dns", "value": "*.example.com" })
+        );
         let address = Identifier::Ip("::1".parse().unwrap());
-        assert_eq!(serde_json::to_value(&address).unwrap(), serde_json::json!({ "type": "ip", "value": "::1" }));
+        assert_eq!(
+            serde_json::to_value(&address).unwrap(),
+            serde_json::json!({ "type": "ip", "value": "::1" })
+        );
     }
 }

@@ -89,7 +89,9 @@ impl Pki {
         let (serial, certificate) = self.identified(id).await?;
         let record = issued(self, &serial).await?.filter(|record| record.value.account == account.id);
         let Some(record) = record else {
-            return Err(Problem::malformed("'replaces' names a certificate that this account did not get").into());
+            return Err(
+                Problem::malformed("'replaces' names a certificate that this account did not get").into()
+            );
         };
         if record.value.replaced_by.is_some() {
             let detail = "the certificate has an order that replaces it already";
@@ -101,7 +103,9 @@ impl Pki {
             Identifier::Ip(address) => sans.ip.contains(address),
         });
         if !shared {
-            return Err(Problem::malformed("'replaces' names a certificate for none of these identifiers").into());
+            return Err(
+                Problem::malformed("'replaces' names a certificate for none of these identifiers").into()
+            );
         }
         Ok(())
     }

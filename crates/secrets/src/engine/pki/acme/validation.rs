@@ -56,6 +56,12 @@ impl Validations {
         Self { in_hand: Mutex::default(), quiet_until: AtomicU64::new(0) }
     }
 
+    /// Whether no job has anything in hand.
+    #[cfg(test)]
+    pub(super) fn idle(&self) -> bool {
+        self.in_hand.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
     fn due(&self, at: Timestamp) {
         self.quiet_until.fetch_min(millis(at), Ordering::AcqRel);
     }
@@ -191,7 +197,8 @@ impl Pki {
             if let Some(mut stored) = self.authorization_of(record).await?
                 && open_token(&stored.value, record.kind, now).is_some()
             {
-                let again = ValidationRecord { attempts: record.attempts.saturating_add(1), ..record.clone() };
+                let again =
+                    ValidationRecord { attempts: record.attempts.saturating_add(1), ..record.clone() };
                 let due = now + PAUSE * again.attempts;
                 let retries = outcome.is_err() && again.attempts < LOOKS;
                 apply(&mut stored.value, record.kind, &outcome, retries, now);
