@@ -18,7 +18,7 @@ mod process;
 mod run;
 
 pub use config::{Config, ConfigError};
-pub use probe::ProbeConfig;
 pub use dev::{DevOptions, DevServer, start_dev};
+pub use probe::ProbeConfig;
 pub use process::run;
 pub use run::{Running, StartError, start};

@@ -62,7 +62,9 @@ async fn ask(
         return Err(ProbeError::Forbidden(format!("{url} leads to port {port}; only 80 and 443 are asked")));
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err(ProbeError::Forbidden("a redirect with a user name or a password is not followed".to_owned()));
+        return Err(ProbeError::Forbidden(
+            "a redirect with a user name or a password is not followed".to_owned(),
+        ));
     }
     let stream = outside.connect(&host, port, resolver).await?;
     match url.scheme() {
@@ -99,9 +101,11 @@ async fn send(
 /// Where a redirect leads.
 fn next(answer: &Response<Incoming>, url: &Url) -> Result<Url, ProbeError> {
     let location = answer.headers().get(LOCATION).and_then(|location| location.to_str().ok());
-    let location = location.ok_or_else(|| ProbeError::Response(format!("{url} leads elsewhere, but not where")))?;
-    url.join(location)
-        .map_err(|error| ProbeError::Response(format!("{url} leads to {location:?}, which is no URL: {error}")))
+    let location =
+        location.ok_or_else(|| ProbeError::Response(format!("{url} leads elsewhere, but not where")))?;
+    url.join(location).map_err(|error| {
+        ProbeError::Response(format!("{url} leads to {location:?}, which is no URL: {error}"))
+    })
 }
 
 async fn body(answer: Response<Incoming>, url: &Url) -> Result<Vec<u8>, ProbeError> {

@@ -57,11 +57,7 @@ impl Outside {
     }
 
     /// The address itself, or those of the name: the ones that may be asked.
-    async fn addresses(
-        &self,
-        host: &Host,
-        resolver: Option<SocketAddr>,
-    ) -> Result<Vec<IpAddr>, ProbeError> {
+    async fn addresses(&self, host: &Host, resolver: Option<SocketAddr>) -> Result<Vec<IpAddr>, ProbeError> {
         let all = match host {
             Host::Address(address) => vec![*address],
             Host::Name(name) => dns::addresses(name, resolver).await?,

@@ -19,11 +19,9 @@ pub(super) async fn presented(stream: TcpStream, host: &Host) -> Result<Presente
     let stream = shake_hands(stream, host, &[ACME_TLS]).await?;
     let (_, connection) = stream.get_ref();
     let certificate = connection.peer_certificates().and_then(<[_]>::first);
-    let certificate = certificate.ok_or_else(|| ProbeError::Tls(format!("{host} presented no certificate")))?;
-    Ok(Presented {
-        certificate: certificate.to_vec(),
-        acme: connection.alpn_protocol() == Some(ACME_TLS),
-    })
+    let certificate =
+        certificate.ok_or_else(|| ProbeError::Tls(format!("{host} presented no certificate")))?;
+    Ok(Presented { certificate: certificate.to_vec(), acme: connection.alpn_protocol() == Some(ACME_TLS) })
 }
 
 /// A connection whose other end is whoever answers at the address.
@@ -33,8 +31,9 @@ pub(super) async fn shake_hands(
     protocols: &[&[u8]],
 ) -> Result<TlsStream<TcpStream>, ProbeError> {
     let name = match host {
-        Host::Name(name) => ServerName::try_from(name.clone())
-            .map_err(|error| ProbeError::Tls(format!("{name}: {error}")))?,
+        Host::Name(name) => {
+            ServerName::try_from(name.clone()).map_err(|error| ProbeError::Tls(format!("{name}: {error}")))?
+        }
         Host::Address(address) => ServerName::from(*address),
     };
     let provider = Arc::new(aws_lc_rs::default_provider());
