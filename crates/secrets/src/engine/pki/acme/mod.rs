@@ -24,6 +24,7 @@ mod records;
 mod renewal;
 mod requests;
 mod revoke;
+mod tidy;
 mod validation;
 
 #[cfg(test)]
@@ -36,8 +37,7 @@ use serde_json::{Value, json};
 use self::account::{binding_required, deactivated, no_account};
 use self::config::{ConfigCache, EabPolicy};
 use self::directory::Directory;
-use self::jws::KeyReference;
-pub use self::jws::{Algorithm, Envelope, Jwk, Jws};
+pub use self::jws::{Algorithm, Envelope, Jwk, Jws, KeyReference};
 use self::nonce::Nonces;
 use self::problem::{Outcome, Problem as Refusal, ProblemKind as Kind};
 pub use self::problem::{Problem, ProblemKind};

@@ -5,6 +5,7 @@ pub(super) mod client;
 mod accounts;
 mod config;
 mod orders;
+mod tidy;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
