@@ -105,7 +105,10 @@ impl AuthorizationRecord {
         let ChallengeRecord { kind, token, status, validated, error } = challenge;
         let mut shown = Map::new();
         if let Some(error) = error {
-            shown.insert("error".to_owned(), error.document());
+            let mut document = error.document();
+            // As the peer has it: here, where no HTTP status says so.
+            document["status"] = error.kind.status().into();
+            shown.insert("error".to_owned(), document);
         }
         shown.insert("status".to_owned(), json!(status));
         shown.insert("token".to_owned(), token.clone().into());

@@ -81,12 +81,7 @@ impl Pki {
             return Err(server_internal("the cluster's path is not set").into());
         }
         let role_name = match (capture("role"), &config.default_directory_policy) {
-            (Some((_, name)), _) => {
-                if !config.allows_role(name) {
-                    return Err(server_internal("specified role not allowed by ACME policy").into());
-                }
-                Some(name.clone())
-            }
+            (Some((_, name)), _) => Some(name.clone()),
             (None, DirectoryPolicy::Forbid) => {
                 return Err(server_internal("default directory not allowed by ACME policy").into());
             }
@@ -100,6 +95,9 @@ impl Pki {
                 let role = self.store.role(&name).await?.ok_or_else(missing)?;
                 if role.record.no_store {
                     return Err(server_internal("role can not be used as NoStore is set to true").into());
+                }
+                if !config.allows_role(&name) {
+                    return Err(server_internal("specified role not allowed by ACME policy").into());
                 }
                 Some(NamedRole { name, role })
             }

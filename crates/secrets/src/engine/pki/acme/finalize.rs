@@ -236,7 +236,7 @@ fn checked_csr(csr: &VerifiedCsr, order: &OrderRecord, account_key: &Jwk) -> Res
     }
     let sans = csr.sans();
     if !sans.email.is_empty() || !sans.uri.is_empty() || !sans.other.is_empty() {
-        return Err(bad_csr("names of other kinds than DNS names and IP addresses belong to no order"));
+        return Err(bad_csr("CSR included unsupported SAN types"));
     }
     let common_name = csr.subject().common_name.to_ascii_lowercase();
     let mut dns: BTreeSet<String> = sans.dns.iter().map(|name| name.to_ascii_lowercase()).collect();

@@ -7,8 +7,8 @@ use std::fmt;
 
 use aws_lc_rs::signature::{self, RsaPublicKeyComponents, UnparsedPublicKey, VerificationAlgorithm};
 use aws_lc_rs::{digest, hmac};
-use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64URL;
+use base64::{DecodeError, Engine as _};
 use chancery_issuance::{Curve, KeySpec, PublicKey};
 use serde::Deserialize;
 use serde_json::Value;
@@ -128,12 +128,6 @@ impl Jws {
                 "invalid header: no critical or unencoded extensions are understood",
             ));
         }
-        let algorithm = alg.as_deref().and_then(Algorithm::parse).ok_or_else(|| {
-            Problem::new(
-                ProblemKind::BadSignatureAlgorithm,
-                format!("unexpected value for 'alg': {:?}", alg.unwrap_or_default()),
-            )
-        })?;
         let key = match (jwk, kid) {
             (Some(_), Some(_)) => {
                 return Err(Problem::malformed(
@@ -148,6 +142,12 @@ impl Jws {
             (Some(jwk), None) => KeyReference::Jwk(jwk.checked()?),
             (None, Some(kid)) => KeyReference::Kid(kid),
         };
+        let algorithm = alg.as_deref().and_then(Algorithm::parse).ok_or_else(|| {
+            Problem::new(
+                ProblemKind::BadSignatureAlgorithm,
+                format!("unexpected value for 'alg': {:?}", alg.unwrap_or_default()),
+            )
+        })?;
         let url = url.ok_or_else(|| Problem::malformed("missing required parameter 'url' in 'protected'"))?;
         let signature_bytes = decoded("signature", signature)?;
         let payload_bytes = decoded("payload", payload)?;
@@ -188,9 +188,14 @@ impl Jws {
 }
 
 fn decoded(field: &str, text: &str) -> Result<Vec<u8>, Problem> {
-    BASE64URL
-        .decode(text)
-        .map_err(|error| Problem::malformed(format!("failed to base64 parse '{field}': {error}")))
+    BASE64URL.decode(text).map_err(|error| {
+        let (DecodeError::InvalidByte(at, _) | DecodeError::InvalidLastSymbol(at, _)) = error else {
+            return Problem::malformed(format!("failed to base64 parse '{field}': {error}"));
+        };
+        Problem::malformed(format!(
+            "failed to base64 parse '{field}': illegal base64 data at input byte {at}"
+        ))
+    })
 }
 
 /// A public key (RFC 7517) of a kind that can have an account.

@@ -104,14 +104,17 @@ impl Problem {
         Self { kind, detail: detail.into(), status: None, location: None }
     }
 
-    /// A request that means nothing.
+    /// A request that means nothing. As on the peer, the sentence says so.
     pub fn malformed(detail: impl Into<String>) -> Self {
-        Self::new(ProblemKind::Malformed, detail)
+        Self::new(ProblemKind::Malformed, with_words(detail.into(), "the request message was malformed"))
     }
 
-    /// A request that its sender may not make.
+    /// A request that its sender may not make. As on the peer, the sentence says so.
     pub fn unauthorized(detail: impl Into<String>) -> Self {
-        Self::new(ProblemKind::Unauthorized, detail)
+        Self::new(
+            ProblemKind::Unauthorized,
+            with_words(detail.into(), "the client lacks sufficient authorization"),
+        )
     }
 
     /// The document (RFC 7807, 3.1).
@@ -123,7 +126,6 @@ impl Problem {
             // RFC 8555, 6.2: which there are.
             document.insert("algorithms".to_owned(), json!(super::jws::Algorithm::NAMES));
         }
-        document.insert("status".to_owned(), self.status.unwrap_or_else(|| self.kind.status()).into());
         Value::Object(document)
     }
 
@@ -140,6 +142,11 @@ impl Problem {
         }
         response
     }
+}
+
+/// Words that stand at one end of a sentence, if they do not already.
+fn with_words(detail: String, words: &str) -> String {
+    if detail.starts_with(words) || detail.ends_with(words) { detail } else { format!("{detail}: {words}") }
 }
 
 impl fmt::Display for Problem {
