@@ -134,6 +134,14 @@ impl Certificate {
         self.authority_key_id.as_deref()
     }
 
+    /// The value of the extension with this identifier (the content of its DER), and whether it is critical.
+    pub fn extension(&self, oid: &[u8]) -> Option<(&[u8], bool)> {
+        // They were all read when the certificate was.
+        let extensions = self.extensions().ok()?;
+        let found = extensions.into_iter().find(|extension| extension.oid == oid)?;
+        Some((found.value, found.critical))
+    }
+
     /// The extensions, in order.
     pub(crate) fn extensions(&self) -> Result<Vec<Extension<'_>>, Malformed> {
         let Some(bytes) = self.extensions.clone().and_then(|range| self.der.get(range)) else {
@@ -314,6 +322,7 @@ impl Found {
 pub(crate) struct Extension<'a> {
     /// The identifier's content.
     pub(crate) oid: &'a [u8],
+    pub(crate) critical: bool,
     pub(crate) value: &'a [u8],
     pub(crate) raw: &'a [u8],
 }
@@ -322,15 +331,16 @@ impl<'a> Extension<'a> {
     pub(crate) fn read(element: Element<'a>) -> Result<Self, Malformed> {
         let mut fields = element.reader();
         let oid = fields.expect(tag::OID)?.content;
-        match fields.optional(tag::BOOLEAN)?.map(|critical| critical.content) {
-            None | Some([0xff]) => {}
+        let critical = match fields.optional(tag::BOOLEAN)?.map(|critical| critical.content) {
+            None => false,
+            Some([0xff]) => true,
             // X.690, 11.5: what is the default anyway is left out.
             Some([0]) => return Err(Malformed("a false that is written out")),
             Some(_) => return Err(Malformed("a boolean that is neither true nor false")),
-        }
+        };
         let value = fields.expect(tag::OCTET_STRING)?.content;
         fields.end()?;
-        Ok(Self { oid, value, raw: element.raw })
+        Ok(Self { oid, critical, value, raw: element.raw })
     }
 }
 

@@ -228,6 +228,18 @@ impl OtherSanRule {
 }
 
 impl Profile {
+    /// Whether the profile permits a DNS name, for those who want to know before there is a request.
+    pub fn permits_dns_name(&self, name: &str) -> bool {
+        self.permits_name(name, "")
+    }
+
+    /// Whether the profile permits an IP address, for those who want to know before there is a request.
+    pub fn permits_ip_address(&self, address: &IpAddr) -> bool {
+        let in_networks =
+            self.networks.is_empty() || self.networks.iter().any(|network| network.contains(address));
+        self.config.allow_ip_sans && in_networks
+    }
+
     /// Whether the profile permits a common name. `display_name` is the requesting token's.
     pub(crate) fn permits_common_name(&self, name: &str, display_name: &str) -> bool {
         let validations = &self.config.cn_validations;

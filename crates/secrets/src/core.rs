@@ -16,6 +16,7 @@ use crate::lease::Leases;
 use crate::measures::RequestMeasures;
 use crate::mounts::{MountEntry, MountPoint, Mounts};
 use crate::policy::{Acl, Denied, Grant, Parameters, Policies};
+use crate::probe::{NoProber, Prober};
 use crate::request::{Operation, Request};
 use crate::response::{Answer, Response};
 use crate::route::{Flags, Matched};
@@ -37,6 +38,8 @@ pub struct CoreConfig {
     pub storage_type: String,
     /// Whether the UI is offered.
     pub ui: bool,
+    /// Asks the outside world, for ACME.
+    pub prober: Arc<dyn Prober>,
 }
 
 impl Default for CoreConfig {
@@ -47,6 +50,7 @@ impl Default for CoreConfig {
             api_address: String::new(),
             storage_type: "inmem".to_owned(),
             ui: false,
+            prober: Arc::new(NoProber),
         }
     }
 }
@@ -229,7 +233,10 @@ impl Core {
         let policies = Arc::new(Policies::open(root.clone()).await?);
         let leases = Arc::new(Leases::open(Arc::clone(&tokens)));
         let audit = Audit::open(root.clone()).await?;
-        let mounts = Arc::new(Mounts::open(Arc::clone(&unsealed), root.clone(), limits).await?);
+        let mounts = Arc::new(
+            Mounts::open(Arc::clone(&unsealed), root.clone(), limits, Arc::clone(&self.config.prober))
+                .await?,
+        );
 
         let cluster = Cluster::load(&root).await?;
         let provided = |class, path: &str, kind: &str| -> Result<(MountEntry, Arc<Mount>), Error> {

@@ -22,6 +22,7 @@ pub mod mounts;
 #[cfg(test)]
 mod parity;
 pub mod policy;
+pub mod probe;
 pub mod request;
 pub mod response;
 pub mod route;

@@ -17,6 +17,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use crate::engine::{AnyEngine, Class, Mount, SystemLimits, Tuning, open};
 use crate::error::Error;
 use crate::measures::{self, MountMeasures};
+use crate::probe::Prober;
 
 /// Where the table's records lie, below the core's own view.
 const COLLECTION: &str = "mounts";
@@ -156,6 +157,7 @@ pub struct Mounts {
     unsealed: Arc<Unsealed>,
     root: View,
     system: SystemLimits,
+    prober: Arc<dyn Prober>,
     table: RwLock<Arc<Table>>,
     /// What was tuned of the mounts that the core provides, by path.
     provided: HashMap<String, Tuning>,
@@ -167,11 +169,17 @@ pub struct Mounts {
 
 impl Mounts {
     /// Loads the table and opens every engine in it. Unmountings that a crash interrupted go on.
-    pub async fn open(unsealed: Arc<Unsealed>, root: View, system: SystemLimits) -> Result<Self, Error> {
+    pub async fn open(
+        unsealed: Arc<Unsealed>,
+        root: View,
+        system: SystemLimits,
+        prober: Arc<dyn Prober>,
+    ) -> Result<Self, Error> {
         let mut mounts = Self {
             unsealed,
             root,
             system,
+            prober,
             table: RwLock::new(Arc::new(Table::new())),
             provided: HashMap::new(),
             changing: Mutex::new(()),
@@ -354,14 +362,15 @@ impl Mounts {
 
     async fn open_entry(&self, entry: MountEntry) -> Result<Arc<MountPoint>, Error> {
         let view = self.unsealed.view(&entry.uuid)?;
-        let mount = Arc::new(Mount::new(
+        let mount = Mount::new(
             entry.uuid.clone(),
             entry.accessor.clone(),
             entry.class,
             view,
             self.system,
             entry.tuning.clone(),
-        ));
+        );
+        let mount = Arc::new(mount.asking(Arc::clone(&self.prober)));
         let engine = open(&entry.kind, Arc::clone(&mount)).await?;
         Ok(MountPoint::new(entry, mount, engine))
     }

@@ -26,6 +26,8 @@ pub struct Response {
     pub warnings: Vec<String>,
     /// A body that is not JSON.
     pub raw: Option<Box<Raw>>,
+    /// Headers that the answer carries besides the usual ones.
+    pub headers: Vec<(Header, String)>,
     /// A status other than 200 (with a body) and 204 (without), e.g. 202.
     pub status: Option<u16>,
     /// The fields of `data` stand beside the envelope's own too, as in `sys/mounts`.
@@ -40,6 +42,32 @@ pub struct Response {
     pub accessor: Option<String>,
     /// The answer is an unwrapped one: a whole envelope, sent as it was stored.
     pub unwrapped: Option<Box<RawValue>>,
+}
+
+/// A header that an engine may put into its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Header {
+    /// `Link` (RFC 8288)
+    Link,
+    /// `Location`
+    Location,
+    /// `Replay-Nonce` (RFC 8555, 6.5.1)
+    ReplayNonce,
+    /// `Retry-After`
+    RetryAfter,
+}
+
+impl Header {
+    /// The header's name in lower case.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Link => "link",
+            Self::Location => "location",
+            Self::ReplayNonce => "replay-nonce",
+            Self::RetryAfter => "retry-after",
+        }
+    }
 }
 
 /// A body that is not JSON.
@@ -104,6 +132,13 @@ impl Response {
         self
     }
 
+    /// The same with one more header.
+    #[must_use]
+    pub fn header(mut self, header: Header, value: impl Into<String>) -> Self {
+        self.headers.push((header, value.into()));
+        self
+    }
+
     /// The same with another status.
     #[must_use]
     pub fn status(mut self, status: u16) -> Self {
@@ -134,6 +169,7 @@ impl Response {
             lease,
             warnings,
             raw,
+            headers: _,
             status,
             flatten: _,
             bare,
@@ -239,6 +275,7 @@ impl Answer {
             renewed: _,
             warnings,
             raw,
+            headers: _,
             status: _,
             flatten: _,
             bare: _,

@@ -13,10 +13,12 @@ pub mod http;
 pub mod listener;
 pub mod logging;
 mod metrics;
+mod probe;
 mod process;
 mod run;
 
 pub use config::{Config, ConfigError};
 pub use dev::{DevOptions, DevServer, start_dev};
+pub use probe::ProbeConfig;
 pub use process::run;
 pub use run::{Running, StartError, start};

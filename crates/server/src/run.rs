@@ -18,6 +18,7 @@ use crate::http::Service;
 use crate::listener::tls::ReloadingTls;
 use crate::listener::{Address, BindError, Bound};
 use crate::metrics::Metrics;
+use crate::probe::Outside;
 
 /// How long requests under way may take once the server was told to stop.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -175,6 +176,7 @@ fn core_config(config: &Config, addresses: &[Address], secure: bool) -> CoreConf
         api_address: config.api_addr.clone().unwrap_or_else(|| url(addresses.first(), secure)),
         storage_type: config.storage.name().to_owned(),
         ui: config.ui,
+        prober: Arc::new(Outside::new(config.acme.clone())),
     }
 }
 

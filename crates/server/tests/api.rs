@@ -34,13 +34,15 @@ use chancery_server::config::StorageConfig;
 use chancery_server::listener::Address;
 use chancery_server::{Config, DevOptions, start_dev};
 
-const PERMITTED_HEADERS: [&str; 8] = [
+const PERMITTED_HEADERS: [&str; 10] = [
     "cache-control",
     "connection",
     "content-length",
     "content-type",
     "date",
+    "link",
     "location",
+    "replay-nonce",
     "retry-after",
     "strict-transport-security",
 ];

@@ -10,6 +10,7 @@ use chancery_issuance::{
     Certificate, CrlEntry, ImportedBundle, ImportedCrl, KeyForm, KeyPolicy, OcspRequest, PrivateKey,
     SerialNumber, SpiffeId, Time, TrustDomain, VerifiedCsr, build_chains,
 };
+use chancery_secrets::engine::pki::acme::{Envelope, Jwk, Jws, KeyReference};
 use chancery_secrets::policy::Policy;
 use chancery_secrets::{Connection, Request};
 use chancery_server::Config;
@@ -34,6 +35,7 @@ pub struct Parser {
 
 /// All of them.
 pub const ALL: &[Parser] = &[
+    Parser { name: "acme_jws", parse: acme_jws, rounds: 6_000 },
     Parser { name: "certificate", parse: certificate, rounds: 10_000 },
     Parser { name: "config", parse: config, rounds: 8_000 },
     Parser { name: "crl", parse: crl, rounds: 20_000 },
@@ -63,6 +65,16 @@ fn text(bytes: &[u8]) -> Option<&str> {
 /// PEM texts begin with their dashes; anything else is DER, which a fuzzer gets further with.
 fn pem(bytes: &[u8]) -> Option<&str> {
     text(bytes).filter(|text| text.starts_with("-----"))
+}
+
+/// A signed request of ACME: JSON with three parts. What verifies under its own key has one thumbprint.
+pub fn acme_jws(bytes: &[u8]) {
+    let Ok(envelope) = serde_json::from_slice::<Envelope>(bytes) else { return };
+    let Ok(jws) = Jws::parse(&envelope) else { return };
+    let KeyReference::Jwk(key) = &jws.key else { return };
+    let again = Jwk::parse(key.canonical().as_bytes()).expect("what was written must be readable");
+    assert_eq!(again.thumbprint(), key.thumbprint());
+    let _ = jws.verify(key);
 }
 
 /// A certificate, as importing an issuer reads it.

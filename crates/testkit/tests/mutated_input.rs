@@ -82,6 +82,7 @@ macro_rules! no_mutated_input_panics {
 }
 
 no_mutated_input_panics!(
+    acme_jws,
     certificate,
     config,
     csr,

@@ -18,6 +18,7 @@ use jiff::Timestamp;
 
 use crate::auth::approle::AppRole;
 use crate::error::Error;
+use crate::probe::{NoProber, Prober};
 use crate::request::{Connection, Operation};
 use crate::response::{LeaseTerms, Response};
 use crate::route::{BoxFuture, Captures, Matched, RouteSchema, Routes};
@@ -112,7 +113,7 @@ impl Default for SystemLimits {
     }
 }
 
-/// All that an engine is given: its storage and its limits.
+/// All that an engine is given: its storage, its limits, and whom it asks.
 #[derive(Debug)]
 pub struct Mount {
     /// Names the mount for good; its storage lies under it.
@@ -125,6 +126,8 @@ pub struct Mount {
     pub view: View,
     /// The server's limits.
     pub system: SystemLimits,
+    /// Asks the outside world.
+    pub prober: Arc<dyn Prober>,
     tuning: RwLock<Arc<Tuning>>,
 }
 
@@ -138,7 +141,14 @@ impl Mount {
         system: SystemLimits,
         tuning: Tuning,
     ) -> Self {
-        Self { uuid, accessor, class, view, system, tuning: RwLock::new(Arc::new(tuning)) }
+        let (prober, tuning) = (Arc::new(NoProber), RwLock::new(Arc::new(tuning)));
+        Self { uuid, accessor, class, view, system, prober, tuning }
+    }
+
+    /// The same with a way to the outside world.
+    #[must_use]
+    pub fn asking(self, prober: Arc<dyn Prober>) -> Self {
+        Self { prober, ..self }
     }
 
     /// The settings in force.

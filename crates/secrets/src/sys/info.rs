@@ -119,7 +119,7 @@ pub(crate) async fn note_version(root: &View, now: Timestamp) -> Result<(), Erro
 impl Sys {
     async fn sanitized_config(self: Arc<Self>, _: Call, _: NoFields) -> Result<Response, Error> {
         let core = self.core()?;
-        let CoreConfig { limits, cluster_name, api_address, storage_type, ui } = &core.config;
+        let CoreConfig { limits, cluster_name, api_address, storage_type, ui, prober: _ } = &core.config;
         let seal = core.barrier.status().await?.kind;
         Response::data(&json!({
             "api_addr": api_address,

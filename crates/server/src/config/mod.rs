@@ -8,12 +8,15 @@ mod block;
 mod listener;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use chancery_api::Ttl;
 use chancery_api::hcl::{self, Item, Position};
 use chancery_storage::seal::{StaticKey, StaticSeal};
+use ipnet::IpNet;
 
+use crate::probe::ProbeConfig;
 use block::Block;
 pub use listener::{Bind, Forwarded, ListenerConfig, TlsConfig, TlsVersion};
 
@@ -44,6 +47,8 @@ pub struct Config {
     pub default_lease_ttl: Ttl,
     /// Longest lifetime of tokens and leases where nothing else is said.
     pub max_lease_ttl: Ttl,
+    /// How hosts are asked for the proofs of ACME.
+    pub acme: ProbeConfig,
     /// A file that holds the process's number while it runs.
     pub pid_file: Option<PathBuf>,
     /// What the operator should know about the files.
@@ -250,6 +255,7 @@ impl Config {
             log_file: None,
             default_lease_ttl: Ttl::hours(768),
             max_lease_ttl: Ttl::hours(768),
+            acme: ProbeConfig::default(),
             pid_file: None,
             warnings: Vec::new(),
         }
@@ -323,6 +329,9 @@ impl Config {
         }
         if let Some(telemetry) = block.nested("telemetry")? {
             self.telemetry = telemetry_of(&telemetry, &mut self.warnings)?;
+        }
+        if let Some(acme) = block.nested("acme")? {
+            self.acme = acme_of(&acme, &mut self.warnings)?;
         }
         let text = |key| Ok::<_, ConfigError>(block.text(key)?.map(str::to_owned));
         self.api_addr = text("api_addr")?.or(self.api_addr.take());
@@ -471,6 +480,32 @@ fn telemetry_of(block: &Block<'_>, warnings: &mut Vec<String>) -> Result<Telemet
     ];
     block.finish(&elsewhere, warnings);
     Ok(telemetry)
+}
+
+fn acme_of(block: &Block<'_>, warnings: &mut Vec<String>) -> Result<ProbeConfig, ConfigError> {
+    let defaults = ProbeConfig::default();
+    let position = block.position_of("permitted_networks");
+    let mut permitted_networks = Vec::new();
+    for text in block.texts("permitted_networks")? {
+        match text.parse::<IpNet>().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)) {
+            Ok(network) => permitted_networks.push(network),
+            Err(_) => return block.fail(position, format!("permitted_networks: {text:?} is no network")),
+        }
+    }
+    let port = |key, default| match block.number(key)? {
+        None => Ok(default),
+        Some(number) => match u16::try_from(number) {
+            Ok(port) if port > 0 => Ok(port),
+            _ => block.fail(block.position_of(key), format!("{key} must be a port, from 1 to 65535")),
+        },
+    };
+    let acme = ProbeConfig {
+        permitted_networks,
+        http_port: port("http_port", defaults.http_port)?,
+        tls_port: port("tls_port", defaults.tls_port)?,
+    };
+    block.finish(&[], warnings);
+    Ok(acme)
 }
 
 #[cfg(test)]

@@ -307,3 +307,29 @@ fn a_static_key_may_be_kept_in_a_file() {
     let error = seal("env://CHANCERY_NO_SUCH_VARIABLE").expect_err("missing").to_string();
     assert!(error.contains("environment variable not found"), "{error}");
 }
+
+#[test]
+fn strangers_hosts_are_public_and_asked_at_the_usual_ports_unless_the_file_says_otherwise() {
+    let acme = |text: &str| {
+        parse(&format!("storage \"inmem\" {{}}\nacme {{ {text} }}"))
+            .map(|config| config.acme)
+            .map_err(|error| error.to_string())
+    };
+    let usual = parse("storage \"inmem\" {}").expect("valid").acme;
+    assert_eq!((usual.permitted_networks.len(), usual.http_port, usual.tls_port), (0, 80, 443));
+    assert_eq!(acme(""), Ok(usual));
+    let given = acme("permitted_networks = [\"10.0.0.0/8\", \"::1\"] http_port = 5002 tls_port = 5001");
+    let expected = ProbeConfig {
+        permitted_networks: vec!["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()],
+        http_port: 5002,
+        tls_port: 5001,
+    };
+    assert_eq!(given, Ok(expected));
+    for (text, reason) in [
+        ("permitted_networks = \"home\"", "2:29: permitted_networks: \"home\" is no network"),
+        ("http_port = 0", "2:20: http_port must be a port, from 1 to 65535"),
+        ("tls_port = 65536", "2:19: tls_port must be a port, from 1 to 65535"),
+    ] {
+        assert_eq!(acme(text), Err(format!("error loading configuration from c.hcl:{reason}")), "{text}");
+    }
+}

@@ -136,6 +136,18 @@ pub(super) fn refusal(error: &Error) -> HttpResponse {
 
 /// An answer as HTTP has it.
 pub(super) fn answer(answer: &Answer, headers: &HeaderMap) -> HttpResponse {
+    let mut response = plain(answer, headers);
+    for (header, value) in &answer.response.headers {
+        // A value that no header can carry is left out. `Link` may stand there several times.
+        if let Ok(value) = HeaderValue::from_str(value) {
+            response.headers_mut().append(header.name(), value);
+        }
+    }
+    response
+}
+
+/// The answer without the headers of its own.
+fn plain(answer: &Answer, headers: &HeaderMap) -> HttpResponse {
     let given = answer.response.status.and_then(|status| StatusCode::from_u16(status).ok());
     if let Some(raw) = answer.response.raw.as_deref().filter(|_| answer.wrap_info.is_none()) {
         let modified = raw.last_modified.and_then(|seconds| Timestamp::from_second(seconds).ok());
@@ -150,6 +162,9 @@ pub(super) fn answer(answer: &Answer, headers: &HeaderMap) -> HttpResponse {
         };
         if let Some(date) = modified.and_then(http_date) {
             response.headers_mut().insert(LAST_MODIFIED, date);
+        }
+        if raw.content_type.is_empty() {
+            response.headers_mut().remove(CONTENT_TYPE);
         }
         return response;
     }

@@ -118,8 +118,12 @@ impl Service {
             let body = read(body, listener, &mut room).await?;
             request.body = body_as_json(&head.headers, body);
         }
-        let response = self.ask(request, &head.headers).await;
+        let mut response = self.ask(request, &head.headers).await;
         drop(room);
+        if head.method == Method::HEAD && response.status() == StatusCode::NO_CONTENT {
+            // RFC 8555, 7.2: 200, where a GET is answered 204.
+            *response.status_mut() = StatusCode::OK;
+        }
         Ok(response)
     }
 

@@ -75,6 +75,8 @@ fn operation(head: &Parts, path: &str, query: &mut Vec<(String, String)>) -> Res
         Method::PATCH => merge_patch(&head.headers).map(|()| Operation::Patch),
         // Load balancers ask for the status alone.
         Method::HEAD if path == "sys/health" => Ok(Operation::Read),
+        // RFC 8555, 7.2: clients of ACME ask for a nonce in this way.
+        Method::HEAD if path.ends_with("/acme/new-nonce") => Ok(Operation::Read),
         Method::HEAD => Err(Refused::new(
             StatusCode::METHOD_NOT_ALLOWED,
             "1 error occurred:\n\t* unsupported operation\n\n",
@@ -238,6 +240,8 @@ mod tests {
             ("HELP", "/v1/a", Ok(Help)),
             ("HEAD", "/v1/a", Err(405)),
             ("HEAD", "/v1/sys/health", Ok(Read)),
+            ("HEAD", "/v1/a/acme/new-nonce", Ok(Read)),
+            ("HEAD", "/v1/a/acme/directory", Err(405)),
             ("OPTIONS", "/v1/a", Err(400)),
             ("TRACE", "/v1/a", Err(405)),
             ("FOO", "/v1/a", Err(405)),

@@ -94,12 +94,22 @@ pub(super) struct Order {
     pub(super) keep: Keep,
 }
 
+/// A leaf to be made, whatever becomes of it.
+pub(super) struct Making {
+    /// What the client asked for.
+    pub(super) leaf: Leaf,
+    /// Whose key.
+    pub(super) key: KeySource,
+    /// What is permitted.
+    pub(super) profile: Arc<Profile>,
+    /// Who signs.
+    pub(super) authority: Arc<Authority>,
+}
+
 impl Pki {
-    /// Makes a leaf. The answer leaves only when the certificate is durable (unless it is not kept).
-    pub(super) async fn deliver(&self, order: Order, now: Timestamp) -> Result<Response, Error> {
-        let Order { leaf, format, key, profile, authority, keep } = order;
-        let form = if leaf.private_key_format == "pkcs8" { KeyForm::Pkcs8 } else { KeyForm::Traditional };
-        let remove_roots = leaf.remove_roots_from_chain;
+    /// Decides and signs. What is made must be stored before anybody sees it, unless it is not kept at all.
+    pub(super) async fn make(&self, making: Making, now: Timestamp) -> Result<Made, Error> {
+        let Making { leaf, key, profile, authority } = making;
         let work = Work {
             leaf,
             key,
@@ -110,7 +120,16 @@ impl Pki {
             now,
         };
         work.judge_before_a_slow_key()?;
-        let made = if work.is_quick() { work.run()? } else { heavy::run(move || work.run()).await?? };
+        if work.is_quick() { work.run() } else { heavy::run(move || work.run()).await? }
+    }
+
+    /// Makes a leaf. The answer leaves only when the certificate is durable (unless it is not kept).
+    pub(super) async fn deliver(&self, order: Order, now: Timestamp) -> Result<Response, Error> {
+        let Order { leaf, format, key, profile, authority, keep } = order;
+        let form = if leaf.private_key_format == "pkcs8" { KeyForm::Pkcs8 } else { KeyForm::Traditional };
+        let remove_roots = leaf.remove_roots_from_chain;
+        let making = Making { leaf, key, profile, authority: Arc::clone(&authority) };
+        let made = self.make(making, now).await?;
 
         if keep != Keep::Nowhere {
             // If we die before this is durable, nobody has seen the certificate. If the outcome is
@@ -152,8 +171,8 @@ struct Work {
 }
 
 /// A signed leaf, with its key if we made it.
-struct Made {
-    certificate: IssuedCertificate,
+pub(super) struct Made {
+    pub(super) certificate: IssuedCertificate,
     private_key: Option<PrivateKey>,
 }
 

@@ -12,8 +12,10 @@
 //! `revoke.rs` is the way to revoke; `revocations.rs` holds the records of it, and `journal.rs` the order
 //! in which CRLs read them. `crl.rs` keeps CRLs, `crl_build.rs` builds them, `crl_records.rs` is their form at rest,
 //! `crl_answers.rs` hands them out, `crl_config.rs` says how they are published, `resign.rs` signs lists that
-//! others bring. `ocsp.rs` answers for one certificate. Rooms kept free for later: `tidy.rs`, `acme/`, `cel.rs`.
+//! others bring. `ocsp.rs` answers for one certificate. `acme/` gives certificates to those who prove a name.
+//! Rooms kept free for later: `tidy.rs`, `cel.rs`.
 
+pub mod acme;
 mod authorities;
 mod authority;
 mod certs;
@@ -54,6 +56,7 @@ use chancery_issuance::MountLimits;
 use jiff::Timestamp;
 
 use self::crl::Lists;
+use self::acme::Acme;
 use self::store::Store;
 use crate::engine::{Engine, Mount};
 use crate::error::Error;
@@ -64,13 +67,14 @@ pub struct Pki {
     mount: Arc<Mount>,
     store: Store,
     lists: Lists,
+    acme: Acme,
 }
 
 impl Pki {
     /// Opens the engine on a mount. Costs what its issuers cost, whatever the number of certificates.
     pub async fn open(mount: Arc<Mount>) -> Result<Arc<Self>, Error> {
         let store = Store::open(mount.view.clone()).await?;
-        Ok(Arc::new(Self { mount, store, lists: Lists::default() }))
+        Ok(Arc::new(Self { mount, store, lists: Lists::default(), acme: Acme::new()? }))
     }
 
     /// The lifetimes that stand in where a role has none.
@@ -82,19 +86,20 @@ impl Pki {
 impl Engine for Pki {
     fn routes() -> &'static Routes<Self> {
         static ROUTES: LazyLock<Routes<Pki>> =
-            LazyLock::new(|| revocation_routes(issuer_routes(leaf_routes(Routes::new()))));
+            LazyLock::new(|| acme::routes(revocation_routes(issuer_routes(leaf_routes(Routes::new())))));
         &ROUTES
     }
 
     async fn tick(self: Arc<Self>, now: Timestamp) -> Result<(), Error> {
         self.store.adopt_pending().await?;
         // Beside the upkeep of others, which a large CRL would hold up.
+        let pki = Arc::clone(&self);
         tokio::spawn(async move {
-            if let Err(error) = self.tend_crls(now).await {
+            if let Err(error) = pki.tend_crls(now).await {
                 tracing::warn!(%error, "a CRL could not be built; it is tried again");
             }
         });
-        Ok(())
+        self.take_up_validations(now).await
     }
 
     async fn revoke(

@@ -120,7 +120,7 @@ impl Pki {
             let status = if named.is_empty() || named != issuers {
                 CertStatus::Unknown
             } else {
-                self.status_of(id, authority).await?
+                self.certificate_status(id, authority).await?
             };
             statuses.push((*id, status));
         }
@@ -136,7 +136,7 @@ impl Pki {
     }
 
     /// What is known of a certificate of this issuer, or of another one with its name and key.
-    async fn status_of(&self, id: &CertId<'_>, issuer: &Authority) -> Result<CertStatus, Error> {
+    async fn certificate_status(&self, id: &CertId<'_>, issuer: &Authority) -> Result<CertStatus, Error> {
         let Some(serial) = id.serial_number() else { return Ok(CertStatus::Good) };
         let Some(revocation) = self.store.revocation(&serial).await? else { return Ok(CertStatus::Good) };
         let ours = match revocation.scope {

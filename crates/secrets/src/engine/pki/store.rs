@@ -258,6 +258,18 @@ impl Store {
         self.view.put(collection::CERTIFICATES, &certificate_name(serial), &record).await
     }
 
+    /// As [`put_certificate`](Self::put_certificate), together with what else is in the batch.
+    pub(super) fn put_certificate_with(
+        &self,
+        serial: &SerialNumber,
+        issuer: Option<IssuerId>,
+        der: &[u8],
+        writes: &mut Writes,
+    ) -> Result<(), StorageError> {
+        let record = CertificateRecord::encode(issuer, der);
+        writes.put(&self.view, collection::CERTIFICATES, &certificate_name(serial), &record).map(drop)
+    }
+
     /// Writes down that a certificate of an authority is about to be signed: durable when this returns.
     pub(super) async fn put_intent(&self, prepared: &Prepared<'_>, at: Timestamp) -> Result<Name, Error> {
         let serial = prepared.serial_number();

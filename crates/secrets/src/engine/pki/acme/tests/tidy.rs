@@ -1,0 +1,70 @@
+//! What is removed, and what stays.
+
+use super::super::records::collection;
+use super::super::tidy::{Buffers, Removed};
+use super::*;
+
+async fn tidied(bed: &Bed) -> Removed {
+    let day = Duration::from_secs(24 * 3600);
+    let buffers = Buffers { order: day, account: day * 30 };
+    let mut removed = Removed::default();
+    let mut after = None;
+    loop {
+        let engine = &bed.engine;
+        after = engine.tidy_acme_page(after.as_ref(), 2, buffers, bed.now(), &mut removed).await.unwrap();
+        if after.is_none() {
+            return removed;
+        }
+    }
+}
+
+#[tokio::test]
+async fn orders_go_when_they_and_their_certificates_ended_and_accounts_when_they_have_none() {
+    let bed = Bed::new().await;
+    let busy = Client::new(&bed, "acme/").await;
+    let (_idle, _other) = (Client::new(&bed, "acme/").await, Client::new(&bed, "acme/").await);
+    bed.write("acme/new-eab", json!({})).await.unwrap();
+    busy.certificate(&["a.example"]).await;
+    let pending = busy.order(&["b.example"]).await;
+    let day = 24 * 3600;
+    assert_eq!(tidied(&bed).await, Removed::default());
+    bed.later(2 * day);
+    assert_eq!(tidied(&bed).await, Removed { orders: 1, ..Removed::default() });
+    assert_eq!(busy.read(&pending.header(Header::Location)).await.problem(), "malformed");
+    bed.later(28 * day);
+    assert_eq!(tidied(&bed).await, Removed { bindings: 1, ..Removed::default() }, "accounts are ended first");
+    assert_eq!(tidied(&bed).await, Removed { accounts: 2, ..Removed::default() });
+    assert_eq!(busy.read(&busy.kid).await.status, 200, "its certificate counts still");
+    bed.later(4 * day);
+    assert_eq!(tidied(&bed).await, Removed { orders: 1, ..Removed::default() });
+    assert_eq!(tidied(&bed).await, Removed { accounts: 1, ..Removed::default() });
+    let view = &bed.engine.store.view;
+    for collection in [
+        collection::ACCOUNTS,
+        collection::ACCOUNT_KEYS,
+        collection::ORDERS,
+        collection::AUTHORIZATIONS,
+        collection::VALIDATIONS,
+        collection::CERTIFICATES,
+        collection::EAB,
+    ] {
+        assert_eq!(view.list(collection, None, 10).await.unwrap(), [], "{collection}");
+    }
+}
+
+#[tokio::test]
+async fn what_could_not_be_removed_is_removed_by_the_next_round() {
+    let bed = Bed::new().await;
+    let client = Client::new(&bed, "acme/").await;
+    client.order(&["b.example"]).await;
+    bed.later(3 * 24 * 3600);
+    let day = Duration::from_secs(24 * 3600);
+    let buffers = Buffers { order: day, account: day * 30 };
+    for fault in [Fault::Fails, Fault::FailsAfterPersisting] {
+        bed.next_commit(fault);
+        let mut removed = Removed::default();
+        assert!(bed.engine.tidy_acme_page(None, 10, buffers, bed.now(), &mut removed).await.is_err());
+    }
+    assert_eq!(tidied(&bed).await, Removed::default(), "the second of them had been removed");
+    assert_eq!(client.read(&client.url("orders")).await.json(), json!({ "orders": [] }));
+}
