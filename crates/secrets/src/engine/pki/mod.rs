@@ -7,8 +7,8 @@
 //! keys ready to sign, `records.rs` their stored forms.
 //!
 //! Authorities are made and kept by `root.rs`, `intermediate.rs`, `import.rs`, `issuers.rs`, `keys.rs`
-//! and `config.rs`; `urls.rs` fills in the URLs that certificates carry. Rooms kept free for later: `revoke.rs`, `crl.rs`, `ocsp.rs`, `tidy.rs`, `acme/`,
-//! `cel.rs`.
+//! and `config.rs`; `urls.rs` fills in the URLs that certificates carry. `tidy/` removes what has expired.
+//! Rooms kept free for later: `revoke.rs`, `crl.rs`, `ocsp.rs`, `acme/`, `cel.rs`.
 
 mod authorities;
 mod authority;
@@ -28,6 +28,7 @@ mod roles;
 mod root;
 mod sign;
 mod store;
+mod tidy;
 mod urls;
 
 #[cfg(test)]
@@ -36,8 +37,10 @@ mod tests;
 use std::sync::{Arc, LazyLock};
 
 use chancery_issuance::MountLimits;
+use jiff::Timestamp;
 
 use self::store::Store;
+use self::tidy::Tidy;
 use crate::engine::{Engine, Mount};
 use crate::error::Error;
 use crate::route::Routes;
@@ -46,13 +49,14 @@ use crate::route::Routes;
 pub struct Pki {
     mount: Arc<Mount>,
     store: Store,
+    tidy: Tidy,
 }
 
 impl Pki {
     /// Opens the engine on a mount. Costs what its issuers cost, whatever the number of certificates.
     pub async fn open(mount: Arc<Mount>) -> Result<Arc<Self>, Error> {
         let store = Store::open(mount.view.clone()).await?;
-        Ok(Arc::new(Self { mount, store }))
+        Ok(Arc::new(Self { mount, store, tidy: Tidy::default() }))
     }
 
     /// The lifetimes that stand in where a role has none.
@@ -63,8 +67,13 @@ impl Pki {
 
 impl Engine for Pki {
     fn routes() -> &'static Routes<Self> {
-        static ROUTES: LazyLock<Routes<Pki>> = LazyLock::new(|| issuer_routes(leaf_routes(Routes::new())));
+        static ROUTES: LazyLock<Routes<Pki>> =
+            LazyLock::new(|| tidy_routes(issuer_routes(leaf_routes(Routes::new()))));
         &ROUTES
+    }
+
+    async fn tick(self: Arc<Self>, now: Timestamp) -> Result<(), Error> {
+        self.tidy_if_due(now).await
     }
 }
 
@@ -238,4 +247,21 @@ fn issuer_routes(routes: Routes<Pki>) -> Routes<Pki> {
         .route("cert/ca/raw", |r| r.read(Pki::ca_der, "The default issuer's certificate in DER").public())
         .route("cert/ca/raw/pem", |r| r.read(Pki::ca_pem, "The default issuer's certificate in PEM").public())
         .route("cert/ca_chain", |r| r.read(Pki::cert_ca_chain, "The default issuer's chain").public())
+}
+
+/// Removing what has expired.
+fn tidy_routes(routes: Routes<Pki>) -> Routes<Pki> {
+    routes
+        .route("tidy", |r| {
+            r.update(Pki::start_tidy, "Removes what has expired, in the background")
+                .help("Removes only what the request names, and that not before its safety buffer is over.")
+        })
+        .route("tidy-cancel", |r| r.update(Pki::cancel_tidy, "Ends the run that is under way"))
+        .route("tidy-status", |r| {
+            r.read(Pki::read_tidy_status, "Reads how far the run is, or how the last one ended")
+        })
+        .route("config/auto-tidy", |r| {
+            r.read(Pki::read_auto_tidy, "Reads when runs begin by themselves")
+                .update(Pki::write_auto_tidy, "Writes when runs begin by themselves, and what they do")
+        })
 }

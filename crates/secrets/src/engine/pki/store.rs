@@ -5,12 +5,13 @@
 //! | `issuers` | issuer id | [`IssuerRecord`] |
 //! | `keys` | key id | [`KeyRecord`] |
 //! | `roles` | role name | [`RoleRecord`] |
-//! | `config` | `issuers`, `keys`, `urls`, `cluster`, … | one record each |
+//! | `config` | `issuers`, `keys`, `urls`, `cluster`, `auto-tidy`, … | one record each |
 //! | `certs` | serial number, ordered by its first eight bytes | [`CertificateRecord`] |
 //! | `revoked` | serial number, ordered in the same way | [`Revocation`] |
 //! | `intents` | serial number and hash, ordered in the same way | [`Intent`] |
 //!
-//! Certificates are only ever read and written one by one: nothing here grows with their number.
+//! Certificates are only ever read and written one by one, or page by page in the background: nothing here
+//! grows with their number.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -29,6 +30,7 @@ use super::records::{
     Revocation, Urls,
 };
 use super::role::{Role, RoleRecord};
+use super::tidy::Counts;
 use crate::error::Error;
 
 /// Collections of a mount's view.
@@ -59,6 +61,10 @@ pub(super) mod config {
     pub(in super::super) const URLS: &str = "urls";
     /// [`ClusterConfig`](super::ClusterConfig).
     pub(in super::super) const CLUSTER: &str = "cluster";
+    /// When tidying begins by itself, and what it does.
+    pub(in super::super) const AUTO_TIDY: &str = "auto-tidy";
+    /// When tidying began or ended last.
+    pub(in super::super) const LAST_TIDY: &str = "last-tidy";
 }
 
 /// Roles kept in memory at a time. A role with its profile takes about two kilobytes; a mount with
@@ -84,6 +90,8 @@ pub(super) struct Store {
     /// Held while issuers, keys or settings change: each change builds on the one before.
     changing: Mutex<()>,
     roles: Cache<String, Arc<Role>>,
+    /// How many certificates there are, where somebody asks for it.
+    pub(super) counts: Counts,
 }
 
 impl Store {
@@ -96,11 +104,11 @@ impl Store {
             stale: AtomicBool::new(false),
             changing: Mutex::new(()),
             roles: Cache::new(ROLES_IN_MEMORY),
+            counts: Counts::default(),
         })
     }
 
-    /// The mount's storage, for tests that look behind the records.
-    #[cfg(test)]
+    /// The mount's storage, for those who walk through it.
     pub(super) fn view(&self) -> &View {
         &self.view
     }
@@ -119,7 +127,7 @@ impl Store {
     pub(super) async fn change(&self) -> Result<Change<'_>, Error> {
         let lock = self.changing.lock().await;
         let before = self.refreshed().await?;
-        Ok(Change { store: self, _lock: lock, before, writes: Writes::new() })
+        Ok(Change { store: self, _lock: lock, before, writes: Writes::new(), certificate: None })
     }
 
     fn in_memory(&self) -> Arc<Authorities> {
@@ -223,7 +231,9 @@ impl Store {
         der: &[u8],
     ) -> Result<(), StorageError> {
         let record = CertificateRecord::encode(issuer, der);
-        self.view.put(collection::CERTIFICATES, &certificate_name(serial), &record).await
+        self.view.put(collection::CERTIFICATES, &certificate_name(serial), &record).await?;
+        self.counts.stored(serial);
+        Ok(())
     }
 
     /// Writes down that a certificate of an authority is about to be signed: durable when this returns.
@@ -250,7 +260,9 @@ impl Store {
         let mut writes = Writes::new();
         writes.put(&self.view, collection::CERTIFICATES, &certificate_name(serial), &record)?;
         writes.delete(&self.view, collection::INTENTS, intent)?;
-        Ok(self.view.commit(writes).await?)
+        self.view.commit(writes).await?;
+        self.counts.stored(serial);
+        Ok(())
     }
 
     /// The certificate with this serial number.
@@ -352,6 +364,8 @@ pub(super) struct Change<'a> {
     /// The authorities that this change builds on.
     pub(super) before: Arc<Authorities>,
     writes: Writes,
+    /// The certificate that is stored with it.
+    certificate: Option<SerialNumber>,
 }
 
 impl Change<'_> {
@@ -427,6 +441,7 @@ impl Change<'_> {
         let record = CertificateRecord::encode(issuer, der);
         self.writes.put(&self.store.view, collection::CERTIFICATES, &certificate_name(serial), &record)?;
         self.writes.delete(&self.store.view, collection::INTENTS, intent)?;
+        self.certificate = Some(*serial);
         Ok(self)
     }
 
@@ -437,7 +452,10 @@ impl Change<'_> {
     /// the answer, and nobody uses those in memory any more.
     pub(super) async fn commit(self) -> Result<Arc<Authorities>, Error> {
         match self.store.view.commit(self.writes).await {
-            Ok(()) => self.store.reload().await,
+            Ok(()) => {
+                self.certificate.iter().for_each(|serial| self.store.counts.stored(serial));
+                self.store.reload().await
+            }
             Err(error) => {
                 if matches!(error, StorageError::UnknownOutcome { .. } | StorageError::Conflict) {
                     self.store.reload().await?;

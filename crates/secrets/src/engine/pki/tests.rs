@@ -2,6 +2,7 @@
 
 mod authorities;
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -27,18 +28,18 @@ use crate::error::{Error, Kind};
 use crate::request::{Connection, Operation};
 use crate::response::Response;
 
-const NOW: Timestamp = Timestamp::constant(1_800_000_000, 123_456_789);
+pub(super) const NOW: Timestamp = Timestamp::constant(1_800_000_000, 123_456_789);
 
-struct Bed {
+pub(super) struct Bed {
     memory: Memory,
     share: Vec<u8>,
-    fault: Arc<Mutex<Fault>>,
-    engine: Arc<Pki>,
+    faults: Arc<Mutex<VecDeque<Fault>>>,
+    pub(super) engine: Arc<Pki>,
 }
 
 impl Bed {
     /// A mount without issuers.
-    async fn empty() -> Self {
+    pub(super) async fn empty() -> Self {
         let memory = Memory::new();
         let barrier = Barrier::new(Arc::new(memory.clone()), None);
         let scheme = ShareScheme::new(1, 1).unwrap();
@@ -48,32 +49,32 @@ impl Bed {
     }
 
     async fn over(memory: Memory, share: Vec<u8>) -> Self {
-        let fault = Arc::new(Mutex::new(Fault::None));
-        let asked = Arc::clone(&fault);
-        let faulty = memory.with_faults(move |_| std::mem::replace(&mut *asked.lock().unwrap(), Fault::None));
+        let faults = Arc::new(Mutex::new(VecDeque::new()));
+        let asked = Arc::clone(&faults);
+        let faulty = memory.with_faults(move |_| asked.lock().unwrap().pop_front().unwrap_or(Fault::None));
         let barrier = Barrier::new(Arc::new(faulty), None);
         assert!(barrier.provide_share(&share).await.unwrap());
         let view = barrier.unsealed().unwrap().view("mount").unwrap();
         let tuning = Tuning { max_lease_ttl: Ttl::hours(87_600), ..Tuning::default() };
         let mount =
             Mount::new("mount".into(), "pki_1".into(), Class::Secret, view, SystemLimits::default(), tuning);
-        Self { memory, share, fault, engine: Pki::open(Arc::new(mount)).await.unwrap() }
+        Self { memory, share, faults, engine: Pki::open(Arc::new(mount)).await.unwrap() }
     }
 
     /// A mount with a root of ten years as the default issuer.
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let bed = Self::empty().await;
         bed.add_root("root", KeySpec::new("ec", 256).unwrap()).await;
         bed
     }
 
     /// The same store after a restart.
-    async fn restarted(&self) -> Self {
+    pub(super) async fn restarted(&self) -> Self {
         Self::over(self.memory.reopened(), self.share.clone()).await
     }
 
     /// Adds a self-signed issuer and makes it the default.
-    async fn add_root(&self, name: &str, spec: KeySpec) -> IssuerId {
+    pub(super) async fn add_root(&self, name: &str, spec: KeySpec) -> IssuerId {
         let key = Arc::new(PrivateKey::generate(spec).unwrap());
         let signer: Arc<dyn Signer> = key.clone();
         let mut request = CaRequest::new(name, self.engine.limits());
@@ -111,10 +112,25 @@ impl Bed {
     }
 
     fn next_commit(&self, fault: Fault) {
-        *self.fault.lock().unwrap() = fault;
+        self.next_commits([fault]);
     }
 
-    async fn ask(&self, operation: Operation, path: &str, body: Value) -> Result<Response, Error> {
+    /// What becomes of the commits to come, one after the other.
+    pub(super) fn next_commits(&self, faults: impl IntoIterator<Item = Fault>) {
+        *self.faults.lock().unwrap() = faults.into_iter().collect();
+    }
+
+    pub(super) async fn ask(&self, operation: Operation, path: &str, body: Value) -> Result<Response, Error> {
+        self.ask_at(NOW, operation, path, body).await
+    }
+
+    pub(super) async fn ask_at(
+        &self,
+        now: Timestamp,
+        operation: Operation,
+        path: &str,
+        body: Value,
+    ) -> Result<Response, Error> {
         let routes = Pki::routes();
         let matched = routes.matching(path).ok_or_else(Error::unsupported_path)?;
         let call = Call {
@@ -128,20 +144,20 @@ impl Bed {
             mount_path: "pki/".into(),
             authorized: None,
             presented: None,
-            now: NOW,
+            now,
         };
         routes.dispatch(Arc::clone(&self.engine), &matched, call).await
     }
 
-    async fn write(&self, path: &str, body: Value) -> Result<Response, Error> {
+    pub(super) async fn write(&self, path: &str, body: Value) -> Result<Response, Error> {
         self.ask(Operation::Update, path, body).await
     }
 
-    async fn read(&self, path: &str) -> Result<Value, Error> {
+    pub(super) async fn read(&self, path: &str) -> Result<Value, Error> {
         self.ask(Operation::Read, path, json!({})).await.map(|response| data(&response))
     }
 
-    async fn keys(&self, path: &str, body: Value) -> Vec<String> {
+    pub(super) async fn keys(&self, path: &str, body: Value) -> Vec<String> {
         match self.ask(Operation::List, path, body).await {
             Ok(response) => serde_json::from_value(data(&response)["keys"].clone()).unwrap(),
             Err(error) => {
@@ -151,7 +167,7 @@ impl Bed {
         }
     }
 
-    async fn role(&self, name: &str, body: Value) {
+    pub(super) async fn role(&self, name: &str, body: Value) {
         self.write(&format!("roles/{name}"), body).await.unwrap();
     }
 }
