@@ -10,8 +10,10 @@ use serde::de::DeserializeOwned;
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::records::{
-    ClusterConfig, IssuerId, IssuerRecord, IssuerUsage, IssuersConfig, KeyId, KeyRecord, KeysConfig, Urls,
+    ClusterConfig, CrlConfig, IssuerId, IssuerRecord, IssuerUsage, IssuersConfig, KeyId, KeyRecord,
+    KeysConfig, Urls,
 };
+use super::revocations::Scope;
 use super::store::{collection, config, load_all};
 use super::urls::UrlError;
 use crate::error::{Error, Kind};
@@ -31,6 +33,8 @@ pub(super) struct Authorities {
     pub(super) urls: Setting<Urls>,
     /// `config/cluster`
     pub(super) cluster: Setting<ClusterConfig>,
+    /// `config/crl`
+    pub(super) crl: Setting<CrlConfig>,
 }
 
 /// A setting and the version it was read with; `None` if it was never written.
@@ -92,6 +96,8 @@ impl Authorities {
         let urls: Setting<Urls> = Setting::load(view, config::URLS).await?;
         let cluster: Setting<ClusterConfig> = Setting::load(view, config::CLUSTER).await?;
 
+        let crl: Setting<CrlConfig> = Setting::load(view, config::CRL).await?;
+
         let mut keys = BTreeMap::new();
         for (record, version) in load_all::<KeyRecord>(view, collection::KEYS).await? {
             let known =
@@ -126,6 +132,7 @@ impl Authorities {
             keys_config,
             urls,
             cluster,
+            crl,
         })
     }
 
@@ -137,6 +144,24 @@ impl Authorities {
     /// Every issuer, by id.
     pub(super) fn issuers(&self) -> impl Iterator<Item = &Arc<Authority>> {
         self.issuers.values()
+    }
+
+    /// The issuer whose name and key a certificate's are, if it is here.
+    pub(super) fn issuer_of(&self, certificate: &Certificate) -> Option<&Arc<Authority>> {
+        let of_that_name =
+            self.issuers().filter(|issuer| issuer.certificate.subject_der() == certificate.issuer_der());
+        // Those that share the key too give the same answer: the signature is checked once for each key.
+        let mut tried = Vec::new();
+        for issuer in of_that_name {
+            if tried.contains(&issuer.scope) {
+                continue;
+            }
+            if certificate.is_signed_by(&issuer.certificate) {
+                return Some(issuer);
+            }
+            tried.push(issuer.scope);
+        }
+        None
     }
 
     /// The issuer that `reference` (`default`, an id or a name) stands for.
@@ -232,6 +257,8 @@ pub(super) struct Authority {
     pub(super) chain: Vec<Arc<Certificate>>,
     /// The chain as answers carry it.
     pub(super) wire: WireChain,
+    /// What its CRL speaks of.
+    pub(super) scope: Scope,
     urls: Urls,
     cluster: ClusterConfig,
     issuer: OnceLock<Arc<Issuer>>,
@@ -252,6 +279,7 @@ impl Authority {
         let chain: Vec<Arc<Certificate>> =
             chain.iter().filter_map(|id| certificates.get(id).cloned()).collect();
         let wire = WireChain::new(&certificate, &chain)?;
+        let scope = Scope::of(&certificate);
         // As the peer has it, an issuer has URLs of its own or the mount's, never some of each.
         let urls = record.urls.as_ref().filter(|own| !own.say_nothing()).unwrap_or(urls).clone();
         Ok(Self {
@@ -261,6 +289,7 @@ impl Authority {
             key,
             chain,
             wire,
+            scope,
             urls,
             cluster: cluster.clone(),
             issuer: OnceLock::new(),

@@ -1,4 +1,4 @@
-//! `cert/{serial}` and `certs`: what was made here.
+//! `cert/{serial}` and `certs`: what was made here, and what of it was revoked.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -41,6 +41,9 @@ impl CertificateName {
 #[derive(Serialize)]
 struct CertificateAnswer<'a> {
     certificate: &'a str,
+    /// Whose CRL speaks of it, if it was revoked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    issuer_id: Option<String>,
     revocation_time: i64,
     revocation_time_rfc3339: &'a str,
 }
@@ -80,7 +83,7 @@ impl CertificateDetail {
     }
 }
 
-fn parsed(record: &CertificateRecord) -> Result<Certificate, Error> {
+pub(super) fn parsed(record: &CertificateRecord) -> Result<Certificate, Error> {
     Certificate::from_der(&record.der)
         .map_err(|error| Error::internal("a stored certificate does not parse", error))
 }
@@ -100,9 +103,10 @@ impl Pki {
     ) -> Result<Response, Error> {
         let certificate = self.stored(&body).await?.ok_or_else(Error::nothing_there)?;
         let revocation = self.store.revocation(&certificate.serial_number()).await?;
-        let revoked = revocation.map(|revocation| revocation.at);
+        let revoked = revocation.as_ref().map(|revocation| revocation.at);
         Response::data(&CertificateAnswer {
             certificate: trimmed(&certificate),
+            issuer_id: revocation.and_then(|revocation| revocation.issuer).map(|id| id.to_string()),
             revocation_time: revoked.map_or(0, |at| at.as_second()),
             revocation_time_rfc3339: &revoked.map(|at| at.to_string()).unwrap_or_default(),
         })
@@ -141,6 +145,16 @@ impl Pki {
         body: ListRequest,
     ) -> Result<Response, Error> {
         let names = self.store.serial_numbers(&body.after, body.limit()).await?;
+        Response::list(&names.iter().map(ToString::to_string).collect::<Vec<String>>())
+    }
+
+    /// LIST `certs/revoked`
+    pub(super) async fn list_revoked_certificates(
+        self: Arc<Self>,
+        _: Call,
+        body: ListRequest,
+    ) -> Result<Response, Error> {
+        let names = self.store.revoked_serial_numbers(&body.after, body.limit()).await?;
         Response::list(&names.iter().map(ToString::to_string).collect::<Vec<String>>())
     }
 

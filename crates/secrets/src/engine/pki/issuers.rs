@@ -346,7 +346,7 @@ fn nothing() -> Result<Response, Error> {
 }
 
 /// An issuer as reading it shows it.
-fn describe(issuer: &Authority) -> Value {
+pub(super) fn describe(issuer: &Authority) -> Value {
     let record = &issuer.record;
     let own_urls = record.urls.as_ref().filter(|own| !own.say_nothing());
     let urls = own_urls.cloned().unwrap_or_default();

@@ -7,22 +7,29 @@
 //! keys ready to sign, `records.rs` their stored forms.
 //!
 //! Authorities are made and kept by `root.rs`, `intermediate.rs`, `import.rs`, `issuers.rs`, `keys.rs`
-//! and `config.rs`; `urls.rs` fills in the URLs that certificates carry. `tidy/` removes what has expired.
-//! Rooms kept free for later: `revoke.rs`, `crl.rs`, `ocsp.rs`, `acme/`, `cel.rs`.
+//! and `config.rs`; `urls.rs` fills in the URLs that certificates carry.
+//!
+//! `revoke.rs` is the way to revoke; `revocations.rs` holds the records of it, and `journal.rs` the order
+//! in which CRLs read them. `tidy/` removes what has expired. Rooms kept free for later: `ocsp.rs`, `acme/`,
+//! `cel.rs`.
 
 mod authorities;
 mod authority;
 mod certs;
 mod config;
+mod crl_config;
 mod heavy;
 mod import;
 mod intermediate;
 mod issue;
 mod issuers;
+mod journal;
 mod keys;
 mod leaf;
 mod records;
 mod requests;
+mod revocations;
+mod revoke;
 mod role;
 mod roles;
 mod root;
@@ -34,6 +41,7 @@ mod urls;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
 
 use chancery_issuance::MountLimits;
@@ -68,12 +76,22 @@ impl Pki {
 impl Engine for Pki {
     fn routes() -> &'static Routes<Self> {
         static ROUTES: LazyLock<Routes<Pki>> =
-            LazyLock::new(|| tidy_routes(issuer_routes(leaf_routes(Routes::new()))));
+            LazyLock::new(|| tidy_routes(revocation_routes(issuer_routes(leaf_routes(Routes::new())))));
         &ROUTES
     }
 
     async fn tick(self: Arc<Self>, now: Timestamp) -> Result<(), Error> {
-        self.tidy_if_due(now).await
+        // What fails does not keep the other from being done.
+        let adopted = self.store.adopt_pending().await;
+        self.tidy_if_due(now).await.and(adopted)
+    }
+
+    async fn revoke(
+        self: Arc<Self>,
+        internal: BTreeMap<String, String>,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        self.revoke_leased(&internal, now).await
     }
 }
 
@@ -247,6 +265,28 @@ fn issuer_routes(routes: Routes<Pki>) -> Routes<Pki> {
         .route("cert/ca/raw", |r| r.read(Pki::ca_der, "The default issuer's certificate in DER").public())
         .route("cert/ca/raw/pem", |r| r.read(Pki::ca_pem, "The default issuer's certificate in PEM").public())
         .route("cert/ca_chain", |r| r.read(Pki::cert_ca_chain, "The default issuer's chain").public())
+}
+
+/// Revocation, and what tells the world of it.
+fn revocation_routes(routes: Routes<Pki>) -> Routes<Pki> {
+    routes
+        .route("revoke", |r| {
+            r.update(Pki::revoke, "Revokes a certificate").help("By serial number, or by the certificate.")
+        })
+        .route("revoke-with-key", |r| {
+            r.update(Pki::revoke_with_key, "Revokes a certificate whose key the caller has")
+                .help("By serial number, or by the certificate.")
+        })
+        .route("issuer/{issuer_ref}/revoke", |r| {
+            r.update(Pki::revoke_issuer, "Revokes an issuer's certificate, and ends its use for certificates")
+        })
+        .route("config/crl", |r| {
+            r.read(Pki::read_config_crl, "Reads how revocation is published")
+                .update(Pki::write_config_crl, "Writes how revocation is published")
+        })
+        .route("certs/revoked", |r| {
+            r.list(Pki::list_revoked_certificates, "Lists the serial numbers of revoked certificates")
+        })
 }
 
 /// Removing what has expired.

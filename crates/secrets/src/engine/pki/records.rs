@@ -45,6 +45,19 @@ id! {
     /// Names an issuer for good.
     IssuerId
 }
+impl IssuerId {
+    /// Its bytes.
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
+    /// From its bytes; `None` for zeros, which stand for no issuer.
+    pub(super) fn from_bytes(bytes: [u8; 16]) -> Option<Self> {
+        let id = Uuid::from_bytes(bytes);
+        (!id.is_nil()).then_some(Self(id))
+    }
+}
+
 id! {
     /// Names a key for good.
     KeyId
@@ -221,6 +234,46 @@ pub(super) struct ClusterConfig {
     pub(super) aia_path: String,
 }
 
+/// `config/crl`. Lengths of time are kept as they were given, and shown so.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(super) struct CrlConfig {
+    /// How long a CRL is valid.
+    pub(super) expiry: String,
+    /// CRLs are empty, and stay as they are.
+    pub(super) disable: bool,
+    /// OCSP answers nobody.
+    pub(super) ocsp_disable: bool,
+    /// How long an OCSP answer is valid.
+    pub(super) ocsp_expiry: String,
+    /// CRLs are built shortly before they expire, not with each revocation.
+    pub(super) auto_rebuild: bool,
+    /// How long before.
+    pub(super) auto_rebuild_grace_period: String,
+    /// Delta CRLs are built in between.
+    pub(super) enable_delta: bool,
+    /// How often.
+    pub(super) delta_rebuild_interval: String,
+    /// Certificates that have expired can be revoked.
+    pub(super) allow_expired_cert_revocation: bool,
+}
+
+impl Default for CrlConfig {
+    fn default() -> Self {
+        Self {
+            expiry: "72h".to_owned(),
+            disable: false,
+            ocsp_disable: false,
+            ocsp_expiry: "12h".to_owned(),
+            auto_rebuild: false,
+            auto_rebuild_grace_period: "12h".to_owned(),
+            enable_delta: false,
+            delta_rebuild_interval: "15m".to_owned(),
+            allow_expired_cert_revocation: false,
+        }
+    }
+}
+
 /// A certificate that was issued here or imported as an authority's.
 ///
 /// At rest: one byte of version (1), sixteen of the issuer's id (zeros: unknown), then the DER.
@@ -239,7 +292,7 @@ impl CertificateRecord {
     pub(super) fn encode(issuer: Option<IssuerId>, der: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(17 + der.len());
         bytes.push(Self::VERSION);
-        bytes.extend_from_slice(issuer.map_or(Uuid::nil(), |IssuerId(uuid)| uuid).as_bytes());
+        bytes.extend_from_slice(issuer.as_ref().map_or(&[0; 16][..], IssuerId::as_bytes));
         bytes.extend_from_slice(der);
         bytes
     }
@@ -257,18 +310,8 @@ impl CertificateRecord {
         let (issuer, der) = split
             .and_then(|(_, rest)| rest.split_first_chunk::<16>())
             .ok_or_else(|| Error::internal("internal error", "a stored certificate has an unknown form"))?;
-        let issuer = Uuid::from_bytes(*issuer);
-        Ok(Self { issuer: (!issuer.is_nil()).then_some(IssuerId(issuer)), der: der.to_vec() })
+        Ok(Self { issuer: IssuerId::from_bytes(*issuer), der: der.to_vec() })
     }
-}
-
-/// That a certificate was revoked, by its serial number.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Revocation {
-    /// When.
-    pub(super) at: Timestamp,
-    /// Who had signed it, if one of the mount's issuers.
-    pub(super) issuer: Option<IssuerId>,
 }
 
 #[cfg(test)]

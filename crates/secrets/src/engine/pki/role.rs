@@ -12,10 +12,6 @@ use crate::error::Error;
 use crate::policy::{Identity, Substitution};
 use crate::token::TokenEntry;
 
-/// Said where certificates come with leases.
-const NOT_REVOKED_WITH_LEASE: &str = "certificates are not revoked with their leases: this server cannot revoke \
-    certificates yet, and a certificate whose lease was revoked is good until its own end";
-
 /// Declares the fields of a role once: the record, the request that writes one (absent fields take
 /// their defaults) and the request that patches one (absent fields stay as they are).
 macro_rules! role {
@@ -258,7 +254,6 @@ impl RoleRecord {
                  option can cause instance-wide issues with large numbers of issued certificates"
                     .to_owned(),
             );
-            warnings.push(NOT_REVOKED_WITH_LEASE.to_owned());
         }
         if !self.max_ttl.is_zero() && self.ttl > self.max_ttl {
             return Err(Error::invalid(ProfileError::TtlAboveMax.to_string()));

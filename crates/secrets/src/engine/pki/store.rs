@@ -7,7 +7,7 @@
 //! | `roles` | role name | [`RoleRecord`] |
 //! | `config` | `issuers`, `keys`, `urls`, `cluster`, `auto-tidy`, … | one record each |
 //! | `certs` | serial number, ordered by its first eight bytes | [`CertificateRecord`] |
-//! | `revoked` | serial number, ordered in the same way | [`Revocation`] |
+//! | `revoked`, `revocations/…`, … | see `revocations.rs` | |
 //! | `intents` | serial number and hash, ordered in the same way | [`Intent`] |
 //!
 //! Certificates are only ever read and written one by one, or page by page in the background: nothing here
@@ -16,7 +16,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
-use chancery_issuance::{Prepared, SerialNumber};
+use chancery_issuance::{Certificate, Prepared, SerialNumber};
 use chancery_storage::{Name, Position, StorageError, Version, View, Writes};
 use jiff::Timestamp;
 use quick_cache::sync::Cache;
@@ -25,10 +25,12 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{Mutex, MutexGuard};
 
 use super::authorities::Authorities;
+use super::journal::{Journals, UnderWay};
 use super::records::{
-    CertificateRecord, ClusterConfig, IssuerId, IssuerRecord, IssuersConfig, KeyId, KeyRecord, KeysConfig,
-    Revocation, Urls,
+    CertificateRecord, ClusterConfig, CrlConfig, IssuerId, IssuerRecord, IssuersConfig, KeyId, KeyRecord,
+    KeysConfig, Urls,
 };
+use super::revocations::{NewRevocation, Scope, serial_of};
 use super::role::{Role, RoleRecord};
 use super::tidy::Counts;
 use crate::error::Error;
@@ -47,6 +49,12 @@ pub(super) mod collection {
     pub(in super::super) const CERTIFICATES: &str = "certs";
     /// Revocations by serial number.
     pub(in super::super) const REVOKED: &str = "revoked";
+    /// Revocations of certificates whose issuer is not here, by place.
+    pub(in super::super) const UNASSIGNED: &str = "unassigned";
+    /// Scopes whose first issuer came, until the unassigned revocations were looked through.
+    pub(in super::super) const ADOPTIONS: &str = "adoptions";
+    /// Scopes from whose journals entries were removed since their CRLs were built.
+    pub(in super::super) const CRL_STALE: &str = "crl-stale";
     /// Certificates of authorities that were about to be signed.
     pub(in super::super) const INTENTS: &str = "intents";
 }
@@ -65,6 +73,8 @@ pub(super) mod config {
     pub(in super::super) const AUTO_TIDY: &str = "auto-tidy";
     /// When tidying began or ended last.
     pub(in super::super) const LAST_TIDY: &str = "last-tidy";
+    /// [`CrlConfig`](super::CrlConfig).
+    pub(in super::super) const CRL: &str = "crl";
 }
 
 /// Roles kept in memory at a time. A role with its profile takes about two kilobytes; a mount with
@@ -83,7 +93,7 @@ const ROLES_IN_MEMORY: usize = 4_096;
 ///
 /// Both rules hold for one writing process, which is what the embedded store allows.
 pub(super) struct Store {
-    view: View,
+    pub(super) view: View,
     authorities: RwLock<Arc<Authorities>>,
     /// Whether storage holds other authorities than memory, as far as we know.
     stale: AtomicBool,
@@ -92,6 +102,12 @@ pub(super) struct Store {
     roles: Cache<String, Arc<Role>>,
     /// How many certificates there are, where somebody asks for it.
     pub(super) counts: Counts,
+    /// Where revocations lie.
+    pub(super) journals: Journals,
+    /// Whether issuers may have come whose revocations are still unassigned.
+    adoptions: AtomicBool,
+    /// Held while they are looked through.
+    adopting: Mutex<()>,
 }
 
 impl Store {
@@ -105,6 +121,9 @@ impl Store {
             changing: Mutex::new(()),
             roles: Cache::new(ROLES_IN_MEMORY),
             counts: Counts::default(),
+            journals: Journals::default(),
+            adoptions: AtomicBool::new(true),
+            adopting: Mutex::new(()),
         })
     }
 
@@ -127,7 +146,15 @@ impl Store {
     pub(super) async fn change(&self) -> Result<Change<'_>, Error> {
         let lock = self.changing.lock().await;
         let before = self.refreshed().await?;
-        Ok(Change { store: self, _lock: lock, before, writes: Writes::new(), certificate: None })
+        Ok(Change {
+            store: self,
+            _lock: lock,
+            before,
+            writes: Writes::new(),
+            under_way: Vec::new(),
+            adopts: false,
+            certificate: None,
+        })
     }
 
     fn in_memory(&self) -> Arc<Authorities> {
@@ -276,11 +303,6 @@ impl Store {
         }
     }
 
-    /// When and as whose the certificate with this serial number was revoked; `None` if it was not.
-    pub(super) async fn revocation(&self, serial: &SerialNumber) -> Result<Option<Revocation>, Error> {
-        Ok(self.view.get_json(collection::REVOKED, &certificate_name(serial)).await?)
-    }
-
     /// Serial numbers in order (for our own, that of their birth), after `after` (a serial number or
     /// the beginning of one; empty for all), at most `limit`.
     pub(super) async fn serial_numbers(&self, after: &str, limit: usize) -> Result<Vec<SerialNumber>, Error> {
@@ -290,14 +312,7 @@ impl Store {
             Place::End => return Ok(Vec::new()),
         };
         let names = self.view.list(collection::CERTIFICATES, after.as_ref(), limit).await?;
-        names
-            .iter()
-            .map(|name| {
-                name.text()
-                    .parse()
-                    .map_err(|error| Error::internal("a stored serial number does not parse", error))
-            })
-            .collect()
+        names.iter().map(serial_of).collect()
     }
 
     /// The same with the certificates themselves: reads every one of them.
@@ -315,6 +330,35 @@ impl Store {
         }
         Ok(found)
     }
+
+    /// Gives issuers that came the revocations that were waiting for them. Costs nothing if none came;
+    /// reads the revocations without an issuer if some did.
+    pub(super) async fn adopt_pending(&self) -> Result<(), Error> {
+        if !self.adoptions.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let _alone = self.adopting.lock().await;
+        if !self.adoptions.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let outcome = self.adopt_all().await;
+        if outcome.is_err() {
+            self.adoptions.store(true, Ordering::Release);
+        }
+        outcome
+    }
+
+    async fn adopt_all(&self) -> Result<(), Error> {
+        for name in self.view.list(collection::ADOPTIONS, None, usize::MAX).await? {
+            let authorities = self.authorities().await?;
+            let issuer = authorities.issuers().find(|issuer| issuer.scope.to_string() == name.text());
+            if let Some(issuer) = issuer {
+                self.adopt_revocations((issuer.record.id, issuer.scope), &issuer.certificate).await?;
+            }
+            self.view.delete(collection::ADOPTIONS, &name).await?;
+        }
+        Ok(())
+    }
 }
 
 /// Where a certificate lies: ordered by the first eight bytes, named by all.
@@ -323,14 +367,14 @@ pub(super) fn certificate_name(serial: &SerialNumber) -> Name {
 }
 
 /// A place in the list of certificates.
-enum Place {
+pub(super) enum Place {
     Start,
     After(Name),
     End,
 }
 
 /// Where the list goes on after `text`, which need not be a whole serial number.
-fn place_after(text: &str) -> Place {
+pub(super) fn place_after(text: &str) -> Place {
     let digits: String =
         text.chars().filter(|c| !matches!(c, ':' | '-')).collect::<String>().to_ascii_lowercase();
     if digits.is_empty() {
@@ -366,12 +410,25 @@ pub(super) struct Change<'a> {
     writes: Writes,
     /// The certificate that is stored with it.
     certificate: Option<SerialNumber>,
+    under_way: Vec<UnderWay>,
+    /// Whether an issuer comes whose revocations may be waiting for it.
+    adopts: bool,
 }
 
 impl Change<'_> {
     /// Writes an issuer, new or known.
     pub(super) fn put_issuer(&mut self, record: &IssuerRecord) -> Result<&mut Self, Error> {
         let known = self.before.issuer(&record.id).map(|authority| authority.version);
+        if known.is_none() {
+            let certificate = Certificate::from_pem(&record.certificate)
+                .map_err(|error| Error::internal("a new issuer's certificate does not parse", error))?;
+            let scope = Scope::of(&certificate);
+            if !self.before.issuers().any(|issuer| issuer.scope == scope) {
+                let name = Name::new(scope.to_string());
+                self.writes.put(&self.store.view, collection::ADOPTIONS, &name, &[])?;
+                self.adopts = true;
+            }
+        }
         self.put(collection::ISSUERS, &record.id.to_string(), record, known)
     }
 
@@ -429,6 +486,19 @@ impl Change<'_> {
         self.put(collection::CONFIG, config::CLUSTER, record, known)
     }
 
+    /// Writes how CRLs and OCSP answers are made.
+    pub(super) fn put_crl_config(&mut self, record: &CrlConfig) -> Result<&mut Self, Error> {
+        let known = self.before.crl.version;
+        self.put(collection::CONFIG, config::CRL, record, known)
+    }
+
+    /// Revokes a certificate with the change; it must not be revoked yet.
+    pub(super) async fn put_revocation(&mut self, new: &NewRevocation<'_>) -> Result<&mut Self, Error> {
+        let (_, under_way) = self.store.add_revocation(&mut self.writes, new).await?;
+        self.under_way.push(under_way);
+        Ok(self)
+    }
+
     /// Stores the certificate of a new authority with the change, and who signed it, in place of its
     /// intent.
     pub(super) fn put_intended_certificate(
@@ -451,7 +521,17 @@ impl Change<'_> {
     /// the authorities in memory are those at rest, whichever they are. If they cannot be read, that is
     /// the answer, and nobody uses those in memory any more.
     pub(super) async fn commit(self) -> Result<Arc<Authorities>, Error> {
-        match self.store.view.commit(self.writes).await {
+        let outcome = self.store.view.commit(self.writes).await;
+        for under_way in self.under_way {
+            under_way.ended(&outcome);
+            if outcome.is_ok() {
+                self.store.counts.revoked();
+            }
+        }
+        if self.adopts {
+            self.store.adoptions.store(true, Ordering::Release);
+        }
+        match outcome {
             Ok(()) => {
                 self.certificate.iter().for_each(|serial| self.store.counts.stored(serial));
                 self.store.reload().await

@@ -6,12 +6,13 @@ use chancery_storage::{Name, Position, Record, StorageError, Writes};
 use super::Pki;
 use super::status::{Progress, Run, Stop};
 use crate::engine::pki::records::CertificateRecord;
+use crate::engine::pki::revocations::StoredRevocation;
 use crate::engine::pki::store::collection;
 use crate::error::Error;
 use crate::measures::precise;
 
 /// Removals in one commit: few enough that nobody who signs waits for them.
-const BATCH: usize = 100;
+pub(super) const BATCH: usize = 100;
 
 /// A certificate that is to go, as it was read.
 struct Removal {
@@ -21,12 +22,11 @@ struct Removal {
 }
 
 /// Why a certificate goes.
-#[derive(Clone, Copy, PartialEq, Eq)]
 enum Why {
     /// It has expired, and nobody revoked it.
     Expired,
-    /// It has expired, and was revoked.
-    Revoked,
+    /// It has expired, and was revoked: with that, if it is to be forgotten.
+    Revoked(Option<StoredRevocation>),
     /// It cannot be read.
     Invalid,
 }
@@ -110,10 +110,13 @@ impl Pki {
         if !settings.tidy_cert_store || !over(plain.min(revoked).0) {
             return Ok(None);
         }
-        let is_revoked = self.store.view().get(collection::REVOKED, name).await?.is_some();
-        Ok(match is_revoked {
-            false => over(plain.0).then_some(Why::Expired),
-            true => over(revoked.0).then_some(Why::Revoked),
+        Ok(match self.store.view().get(collection::REVOKED, name).await? {
+            None => over(plain.0).then_some(Why::Expired),
+            Some(_) if !over(revoked.0) => None,
+            Some(record) if settings.tidy_revoked_certs => {
+                Some(Why::Revoked(Some(StoredRevocation::read(name.clone(), &record)?)))
+            }
+            Some(_) => Some(Why::Revoked(None)),
         })
     }
 
@@ -143,16 +146,23 @@ impl Pki {
     async fn commit_removals(&self, run: &Run, batch: &[Removal]) -> Result<(), StorageError> {
         let view = self.store.view();
         let mut writes = Writes::new();
+        let mut forgotten = Vec::new();
         for Removal { name, record, why } in batch {
             writes.expect_unchanged(view, collection::CERTIFICATES, name, &record.version)?;
-            if *why == Why::Expired {
-                writes.expect_absent(view, collection::REVOKED, name)?;
+            match why {
+                Why::Expired => drop(writes.expect_absent(view, collection::REVOKED, name)?),
+                Why::Revoked(revocation) => forgotten.extend(revocation.clone()),
+                Why::Invalid => {}
             }
             writes.delete(view, collection::CERTIFICATES, name)?;
         }
-        view.commit(writes).await?;
+        self.store.forget_revocations(&forgotten, writes).await?;
         self.store.counts.removed(batch.len());
-        run.tally(|tally| tally.certificates += batch.len());
+        self.store.counts.forgotten(forgotten.len());
+        run.tally(|tally| {
+            tally.certificates += batch.len();
+            tally.revoked += forgotten.len();
+        });
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 //! What is there already is counted once, in the background, page by page; what is stored and removed
 //! since is added and taken off as it happens. Serial numbers begin with the time of their birth, so that
 //! one instant tells apart what the walk counts and what counts itself. Only serial numbers that
-//! others chose may be missed while the walk lasts.
+//! others chose, and revocations, may be missed or counted twice while the walk lasts.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -133,9 +133,21 @@ impl Counts {
     /// Certificates were removed.
     pub(super) fn removed(&self, count: usize) {
         if self.on.load(Ordering::Acquire) {
-            let count = count as u64;
-            let less = |before: u64| Some(before.saturating_sub(count));
-            let _ = self.certificates.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
+            take_off(&self.certificates, count);
+        }
+    }
+
+    /// A certificate was revoked. Which the walk has seen nobody can tell, so while it lasts they are its own.
+    pub(in super::super) fn revoked(&self) {
+        if self.on.load(Ordering::Acquire) && self.state().walk == Walk::Over {
+            self.revoked.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Revocations were forgotten.
+    pub(super) fn forgotten(&self, count: usize) {
+        if self.on.load(Ordering::Acquire) {
+            take_off(&self.revoked, count);
         }
     }
 
@@ -143,6 +155,11 @@ impl Counts {
         let state = self.state();
         state.walk == Walk::Over || state.since.is_some_and(|since| order >= order_at(since))
     }
+}
+
+fn take_off(number: &AtomicU64, count: usize) {
+    let less = |before: u64| Some(before.saturating_sub(count as u64));
+    let _ = number.fetch_update(Ordering::AcqRel, Ordering::Acquire, less);
 }
 
 /// The order of the first serial number that is born at an instant.

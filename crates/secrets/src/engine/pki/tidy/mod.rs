@@ -1,8 +1,9 @@
 //! Tidying: what has expired is removed, on request or from time to time.
 //!
 //! A run goes through its steps one after the other, in the background, one run at a time in a mount.
-//! `settings.rs` says what a run does, `status.rs` how far it is, `certificates.rs` walks through the
-//! certificates and `issuers.rs` looks at the issuers; `count.rs` knows how many certificates there are.
+//! `settings.rs` says what a run does, `status.rs` how far it is; `certificates.rs` walks through the
+//! certificates, `revoked.rs` through the revocations, and `issuers.rs` looks at the issuers; `count.rs` knows
+//! how many certificates there are.
 //!
 //! A walk reads a page, judges what it read, and removes the page's share in small commits. Each removal
 //! demands that the record is the one that was judged, so that whoever changes it meanwhile wins, and a
@@ -14,6 +15,7 @@
 mod certificates;
 mod count;
 mod issuers;
+mod revoked;
 mod settings;
 mod status;
 
@@ -219,6 +221,10 @@ impl Pki {
         run.go_on()?;
         if settings.tidy_cert_store || settings.tidy_invalid_certs {
             self.tidy_certificates(run).await?;
+        }
+        run.go_on()?;
+        if settings.tidy_revoked_certs || settings.tidy_revoked_cert_issuer_associations {
+            self.tidy_revocations(run).await?;
         }
         run.go_on()?;
         if settings.tidy_expired_issuers {

@@ -85,6 +85,8 @@ pub(super) enum Progress {
     None,
     /// Among the certificates: this one of the page, behind so many of earlier pages.
     Certificates { index: usize, earlier: usize },
+    /// Among the revoked ones: the same, and how many are on the page.
+    Revoked { index: usize, length: usize, earlier: usize },
 }
 
 /// What a run did.
@@ -154,6 +156,7 @@ impl Board {
             current_revoked_cert_count: counts.map(|count| count.revoked),
             certificate_counting_error: counts.and_then(|count| count.error.clone()),
             internal_backend_uuid: mount.to_owned(),
+            state: "Inactive",
             ..Status::default()
         };
         match &written.run {
@@ -261,10 +264,14 @@ pub(super) struct Measures {
     revoked_deleted: Counter,
     /// The certificate that is looked at.
     pub(super) certificate: Gauge,
-    /// Certificates looked at.
-    pub(super) certificates: Gauge,
-    /// Certificates left.
-    pub(super) certificates_left: Gauge,
+    certificates: Gauge,
+    certificates_left: Gauge,
+    /// The revocation that is looked at.
+    pub(super) revocation: Gauge,
+    revocations: Gauge,
+    revocations_left: Gauge,
+    missing_issuers: Gauge,
+    found_issuers: Gauge,
 }
 
 impl Measures {
@@ -291,6 +298,23 @@ impl Measures {
                 "secrets.pki.tidy.cert_store_total_entries_remaining",
                 "Certificates left behind",
             ),
+            revocation: gauge(
+                "secrets.pki.tidy.revoked_cert_current_entry",
+                "The revocation that is looked at",
+            ),
+            revocations: gauge("secrets.pki.tidy.revoked_cert_total_entries", "Revocations looked at"),
+            revocations_left: gauge(
+                "secrets.pki.tidy.revoked_cert_total_entries_remaining",
+                "Revocations left behind",
+            ),
+            missing_issuers: gauge(
+                "secrets.pki.tidy.revoked_cert_entries_incorrect_issuers",
+                "Revocations whose issuer was not known",
+            ),
+            found_issuers: gauge(
+                "secrets.pki.tidy.revoked_cert_entries_fixed_issuers",
+                "Revocations whose issuer was found",
+            ),
         }
     }
 
@@ -306,6 +330,14 @@ impl Measures {
     pub(super) fn walked(&self, seen: usize, removed: usize) {
         self.certificates.set(precise(seen));
         self.certificates_left.set(precise(seen.saturating_sub(removed)));
+    }
+
+    /// The revocations were walked through.
+    pub(super) fn walked_revocations(&self, seen: usize, forgotten: usize, missing: usize, found: usize) {
+        self.revocations.set(precise(seen));
+        self.revocations_left.set(precise(seen.saturating_sub(forgotten)));
+        self.missing_issuers.set(precise(missing));
+        self.found_issuers.set(precise(found));
     }
 }
 
@@ -396,6 +428,10 @@ impl Progress {
             Self::None => None,
             Self::Certificates { index, earlier } => Some(format!(
                 "Tidying certificate store: checking entry {index} of {page_size} on current page; total certs checked: {}",
+                earlier + index
+            )),
+            Self::Revoked { index, length, earlier } => Some(format!(
+                "Tidying revoked certificates: checking certificate {index} of {length} on current page; total revoked certs checked: {}",
                 earlier + index
             )),
         }

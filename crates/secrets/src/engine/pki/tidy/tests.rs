@@ -202,7 +202,7 @@ async fn a_revoked_certificate_is_kept_for_its_own_safety_buffer() {
     let bed = bed(2).await;
     let view = bed.engine.store.view();
     let names = view.list(collection::CERTIFICATES, Position::Start, 1).await.unwrap();
-    view.put_json(collection::REVOKED, &names[0], &json!({"at": NOW, "issuer": null})).await.unwrap();
+    bed.write("revoke", json!({"serial_number": names[0].text()})).await.unwrap();
     let body = json!({"tidy_cert_store": true, "safety_buffer": "1h", "revoked_safety_buffer": "72h"});
     assert_eq!(tidied(&bed, later(), body.clone()).await["cert_store_deleted_count"], 1);
     let left = view.list(collection::CERTIFICATES, Position::Start, 10).await.unwrap();
@@ -395,4 +395,93 @@ async fn certificates_are_counted_where_that_is_asked_for() {
     configure(&bed, json!({"maintain_stored_certificate_counts": false})).await.unwrap();
     tick(&bed, later()).await;
     assert_eq!(status(&bed).await["current_cert_store_count"], Value::Null);
+}
+
+/// A mount with a revoked certificate of an hour, a revoked one of a week, and one that was not revoked.
+async fn bed_with_revoked() -> (Bed, Vec<String>) {
+    let bed = Bed::new().await;
+    bed.role("web", json!({"allow_any_name": true, "key_type": "ec"})).await;
+    let mut serials = Vec::new();
+    for ttl in ["1h", "168h", "1h"] {
+        let made = bed.write("issue/web", json!({"common_name": "a", "ttl": ttl})).await.unwrap();
+        let made: Value = serde_json::from_str(made.data.unwrap().get()).unwrap();
+        serials.push(made["serial_number"].as_str().unwrap().to_owned());
+    }
+    for serial in &serials[..2] {
+        bed.write("revoke", json!({"serial_number": serial})).await.unwrap();
+    }
+    (bed, serials)
+}
+
+/// Records of revocations, and entries in all journals together.
+async fn revocations(bed: &Bed) -> (usize, usize) {
+    let view = bed.engine.store.view();
+    let records = view.list(collection::REVOKED, Position::Start, 100).await.unwrap().len();
+    let mut entries = 0;
+    for issuer in bed.engine.store.authorities().await.unwrap().issuers() {
+        let journal = bed.engine.store.journals.of(Some(issuer.scope));
+        entries += view.list(journal.collection(), Position::Start, 100).await.unwrap().len();
+    }
+    (records, entries)
+}
+
+#[tokio::test]
+async fn expired_revoked_certificates_go_with_all_that_is_known_of_them() {
+    for with_the_store in [false, true] {
+        let (bed, serials) = bed_with_revoked().await;
+        let body = json!({
+            "tidy_revoked_certs": true, "tidy_cert_store": with_the_store, "safety_buffer": "1h",
+        });
+        let status = tidied(&bed, later(), body).await;
+        assert_eq!(status["revoked_cert_deleted_count"], 1, "{status}");
+        assert_eq!(status["cert_store_deleted_count"], if with_the_store { 2 } else { 0 });
+        assert_eq!(revocations(&bed).await, (1, 1));
+        assert_eq!(stored(&bed).await, if with_the_store { 1 } else { 2 });
+        assert_eq!(bed.keys("certs/revoked", json!({})).await, [serials[1].clone()]);
+    }
+}
+
+#[tokio::test]
+async fn without_its_switch_a_revocation_outlives_its_certificate() {
+    let (bed, _) = bed_with_revoked().await;
+    let status = tidied(&bed, later(), json!({"tidy_cert_store": true, "safety_buffer": "1h"})).await;
+    assert_eq!((&status["cert_store_deleted_count"], &status["revoked_cert_deleted_count"]), (&json!(2), &json!(0)));
+    assert_eq!(revocations(&bed).await, (2, 2));
+    let status = tidied(&bed, later(), json!({"tidy_revocation_list": true, "safety_buffer": "1h"})).await;
+    assert_eq!((&status["tidy_revoked_certs"], &status["revoked_cert_deleted_count"]), (&json!(true), &json!(1)));
+    assert_eq!(revocations(&bed).await, (1, 1));
+}
+
+#[tokio::test]
+async fn revocations_that_could_not_be_forgotten_are_whole_and_those_that_were_are_gone() {
+    for (fault, left) in [(Fault::Fails, (2, 2)), (Fault::FailsAfterPersisting, (1, 1))] {
+        let (bed, _) = bed_with_revoked().await;
+        let body = json!({"tidy_revoked_certs": true, "safety_buffer": "1h"});
+        bed.next_commits([Fault::None, fault]);
+        let status = tidied(&bed, later(), body.clone()).await;
+        assert_eq!((status["state"].as_str(), revocations(&bed).await), (Some("Error"), left));
+        assert_eq!(tidied(&bed, later(), body).await["state"], "Finished");
+        assert_eq!((revocations(&bed).await, stored(&bed).await), ((1, 1), 2));
+    }
+}
+
+#[tokio::test]
+async fn a_revocation_whose_issuer_is_another_one_now_learns_its_name() {
+    let (bed, serials) = bed_with_revoked().await;
+    let pem = bed.read("issuer/root").await.unwrap()["certificate"].clone();
+    bed.ask(Operation::Delete, "issuer/root", json!({})).await.unwrap();
+    let associate = json!({"tidy_revoked_cert_issuer_associations": true});
+    let named = async || bed.read(&format!("cert/{}", serials[0])).await.unwrap()["issuer_id"].clone();
+    assert_eq!(tidied(&bed, NOW, associate.clone()).await["missing_issuer_cert_count"], 2);
+    assert_eq!(named().await, Value::Null, "nobody here signed it");
+
+    bed.write("issuers/import/cert", json!({"pem_bundle": pem})).await.unwrap();
+    for fault in [Fault::Fails, Fault::FailsAfterPersisting] {
+        bed.next_commits([Fault::None, fault]);
+        assert_eq!(tidied(&bed, NOW, associate.clone()).await["state"], "Error");
+    }
+    assert_eq!(tidied(&bed, NOW, associate.clone()).await["missing_issuer_cert_count"], 1);
+    assert_eq!(json!(bed.keys("issuers", json!({})).await), json!([named().await]));
+    assert_eq!(tidied(&bed, NOW, associate).await["missing_issuer_cert_count"], 0);
+    assert_eq!(revocations(&bed).await, (2, 2));
 }
