@@ -328,8 +328,8 @@ pub(super) fn signs_lists(certificate: &Certificate) -> bool {
 pub(super) struct Fates<'a> {
     /// Those whose key has come.
     pub(super) linked: &'a [(IssuerId, KeyId)],
-    /// One that is deleted.
-    pub(super) gone: Option<IssuerId>,
+    /// Those that are deleted.
+    pub(super) gone: &'a [IssuerId],
 }
 
 /// Finds every issuer's chain anew, now that `fresh` ones are among them, and writes them and those
@@ -340,7 +340,7 @@ pub(super) fn rechain(
     fresh: Vec<(IssuerRecord, Certificate)>,
 ) -> Result<Vec<(IssuerRecord, Certificate)>, Error> {
     let before = Arc::clone(&change.before);
-    let old: Vec<_> = before.issuers().filter(|issuer| Some(issuer.record.id) != fates.gone).collect();
+    let old: Vec<_> = before.issuers().filter(|issuer| !fates.gone.contains(&issuer.record.id)).collect();
     let certificates: Vec<&Certificate> =
         old.iter().map(|issuer| &*issuer.certificate).chain(fresh.iter().map(|(_, one)| one)).collect();
     let ids: Vec<IssuerId> =
@@ -352,7 +352,7 @@ pub(super) fn rechain(
         let link = fates.linked.iter().find(|(id, _)| *id == record.id).map(|(_, key)| *key);
         let chain = chains.next().unwrap_or_default();
         let mut manual_chain = record.manual_chain.clone();
-        manual_chain.retain(|id| Some(*id) != fates.gone);
+        manual_chain.retain(|id| !fates.gone.contains(id));
         if link.is_some() || chain != record.chain || manual_chain != record.manual_chain {
             let key = link.or(record.key);
             change.put_issuer(&IssuerRecord { key, chain, manual_chain, ..record.clone() })?;

@@ -243,7 +243,7 @@ impl Pki {
             change.put_issuers_config(&IssuersConfig { default: None, ..config })?;
         }
         // Nobody's chain may lead to one that is gone.
-        rechain(&mut change, &Fates { gone: Some(id), ..Fates::default() }, Vec::new())?;
+        rechain(&mut change, &Fates { gone: &[id], ..Fates::default() }, Vec::new())?;
         let after = change.commit().await?;
         if was_default {
             warnings.push(format!(

@@ -13,7 +13,7 @@
 //! in which CRLs read them. `crl.rs` keeps CRLs, `crl_build.rs` builds them, `crl_records.rs` is their form at rest,
 //! `crl_answers.rs` hands them out, `crl_config.rs` says how they are published, `resign.rs` signs lists that
 //! others bring. `ocsp.rs` answers for one certificate. `acme/` gives certificates to those who prove a name.
-//! Rooms kept free for later: `tidy.rs`, `cel.rs`.
+//! `tidy/` removes what has expired.
 
 pub mod acme;
 mod authorities;
@@ -44,6 +44,7 @@ mod roles;
 mod root;
 mod sign;
 mod store;
+mod tidy;
 mod urls;
 
 #[cfg(test)]
@@ -55,9 +56,10 @@ use std::sync::{Arc, LazyLock};
 use chancery_issuance::MountLimits;
 use jiff::Timestamp;
 
-use self::crl::Lists;
 use self::acme::Acme;
+use self::crl::Lists;
 use self::store::Store;
+use self::tidy::Tidy;
 use crate::engine::{Engine, Mount};
 use crate::error::Error;
 use crate::route::Routes;
@@ -68,13 +70,15 @@ pub struct Pki {
     store: Store,
     lists: Lists,
     acme: Acme,
+    tidy: Tidy,
 }
 
 impl Pki {
     /// Opens the engine on a mount. Costs what its issuers cost, whatever the number of certificates.
     pub async fn open(mount: Arc<Mount>) -> Result<Arc<Self>, Error> {
         let store = Store::open(mount.view.clone()).await?;
-        Ok(Arc::new(Self { mount, store, lists: Lists::default(), acme: Acme::new()? }))
+        let (lists, acme, tidy) = (Lists::default(), Acme::new()?, Tidy::default());
+        Ok(Arc::new(Self { mount, store, lists, acme, tidy }))
     }
 
     /// The lifetimes that stand in where a role has none.
@@ -85,13 +89,16 @@ impl Pki {
 
 impl Engine for Pki {
     fn routes() -> &'static Routes<Self> {
-        static ROUTES: LazyLock<Routes<Pki>> =
-            LazyLock::new(|| acme::routes(revocation_routes(issuer_routes(leaf_routes(Routes::new())))));
+        static ROUTES: LazyLock<Routes<Pki>> = LazyLock::new(|| {
+            let issuing = issuer_routes(leaf_routes(Routes::new()));
+            acme::routes(tidy_routes(revocation_routes(issuing)))
+        });
         &ROUTES
     }
 
     async fn tick(self: Arc<Self>, now: Timestamp) -> Result<(), Error> {
-        self.store.adopt_pending().await?;
+        // What fails does not keep the others from being done.
+        let adopted = self.store.adopt_pending().await;
         // Beside the upkeep of others, which a large CRL would hold up.
         let pki = Arc::clone(&self);
         tokio::spawn(async move {
@@ -99,7 +106,8 @@ impl Engine for Pki {
                 tracing::warn!(%error, "a CRL could not be built; it is tried again");
             }
         });
-        self.take_up_validations(now).await
+        let validated = self.take_up_validations(now).await;
+        self.tidy_if_due(now).await.and(validated).and(adopted)
     }
 
     async fn revoke(
@@ -350,5 +358,22 @@ fn revocation_routes(routes: Routes<Pki>) -> Routes<Pki> {
         })
         .route("certs/revoked", |r| {
             r.list(Pki::list_revoked_certificates, "Lists the serial numbers of revoked certificates")
+        })
+}
+
+/// Removing what has expired.
+fn tidy_routes(routes: Routes<Pki>) -> Routes<Pki> {
+    routes
+        .route("tidy", |r| {
+            r.update(Pki::start_tidy, "Removes what has expired, in the background")
+                .help("Removes only what the request names, and that not before its safety buffer is over.")
+        })
+        .route("tidy-cancel", |r| r.update(Pki::cancel_tidy, "Ends the run that is under way"))
+        .route("tidy-status", |r| {
+            r.read(Pki::read_tidy_status, "Reads how far the run is, or how the last one ended")
+        })
+        .route("config/auto-tidy", |r| {
+            r.read(Pki::read_auto_tidy, "Reads when runs begin by themselves")
+                .update(Pki::write_auto_tidy, "Writes when runs begin by themselves, and what they do")
         })
 }

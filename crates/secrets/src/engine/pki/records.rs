@@ -326,6 +326,13 @@ impl CertificateRecord {
         bytes
     }
 
+    /// The certificate within the bytes at rest, without a copy; `None` if they have another form.
+    pub(super) fn der_within(bytes: &[u8]) -> Option<&[u8]> {
+        let (version, rest) = bytes.split_first()?;
+        let (_, der) = rest.split_first_chunk::<16>()?;
+        (*version == Self::VERSION).then_some(der)
+    }
+
     /// From the bytes at rest.
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, Error> {
         let split = bytes.split_first().filter(|(version, _)| **version == Self::VERSION);

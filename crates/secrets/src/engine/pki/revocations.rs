@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use chancery_issuance::{Certificate, SerialNumber, Time};
-use chancery_storage::{Name, StorageError, View, Writes};
+use chancery_storage::{Name, Record, StorageError, Version, View, Writes};
 use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 
@@ -179,6 +179,24 @@ impl Fields<'_> {
     }
 }
 
+/// A revocation as it is at rest.
+#[derive(Debug, Clone)]
+pub(super) struct StoredRevocation {
+    /// Where: the serial number, in the order of certificates.
+    pub(super) name: Name,
+    /// Which write put it there.
+    pub(super) version: Version,
+    /// What it says.
+    pub(super) revocation: Revocation,
+}
+
+impl StoredRevocation {
+    /// From what was read.
+    pub(super) fn read(name: Name, record: &Record) -> Result<Self, Error> {
+        Ok(Self { name, version: record.version, revocation: Revocation::decode(&record.value)? })
+    }
+}
+
 /// A revocation that is to be written.
 #[derive(Debug, Clone)]
 pub(super) struct NewRevocation<'a> {
@@ -232,7 +250,13 @@ impl Store {
         let outcome = self.view.commit(writes).await;
         under_way.ended(&outcome);
         match outcome {
-            Ok(()) => Ok(Recorded::Now(revocation)),
+            Ok(()) => {
+                if keep {
+                    self.counts.stored(&serial);
+                }
+                self.counts.revoked();
+                Ok(Recorded::Now(revocation))
+            }
             // Two asked at once, and the other one's time counts.
             Err(StorageError::Conflict) => match self.revocation(&serial).await? {
                 Some(before) => Ok(Recorded::Before(before)),
@@ -293,23 +317,25 @@ impl Store {
         names.iter().map(serial_of).collect()
     }
 
-    /// Forgets that these certificates were revoked, in one commit, and answers how many were: for those
-    /// that have expired, whom no CRL needs to name any more. The CRLs concerned leave them out when they are
-    /// built next.
-    #[allow(dead_code, reason = "tidying calls it")]
-    pub(super) async fn forget_revocations(&self, serials: &[SerialNumber]) -> Result<usize, Error> {
-        let mut writes = Writes::new();
+    /// Forgets that these certificates were revoked, in one commit with `also`: for those that have expired,
+    /// whom no CRL needs to name any more. The CRLs concerned leave them out when they are built next.
+    ///
+    /// The commit fails with a conflict if one of the records is not the one that was read.
+    pub(super) async fn forget_revocations(
+        &self,
+        forgotten: &[StoredRevocation],
+        also: Writes,
+    ) -> Result<(), StorageError> {
+        let mut writes = also;
         let mut concerned: Vec<Arc<Journal>> = Vec::new();
-        let mut forgotten = 0;
-        for serial in serials {
-            let Some(revocation) = self.revocation(serial).await? else { continue };
-            writes.delete(&self.view, collection::REVOKED, &certificate_name(serial))?;
-            forgotten += 1;
+        for StoredRevocation { name, version, revocation } in forgotten {
+            writes.expect_unchanged(&self.view, collection::REVOKED, name, version)?;
+            writes.delete(&self.view, collection::REVOKED, name)?;
             if revocation.place == 0 {
                 continue;
             }
             let journal = self.journals.of(revocation.scope);
-            let place = journal_name(revocation.place, serial);
+            let place = Name::ordered(revocation.place, name.text());
             writes.delete(&self.view, journal.collection(), &place)?;
             if let Some(scope) = revocation.scope
                 && !concerned.iter().any(|known| Arc::ptr_eq(known, &journal))
@@ -318,14 +344,33 @@ impl Store {
                 concerned.push(journal);
             }
         }
-        if !writes.is_empty() {
-            let outcome = self.view.commit(writes).await;
-            for journal in concerned {
-                journal.doubt();
-            }
-            outcome?;
+        if writes.is_empty() {
+            return Ok(());
         }
-        Ok(forgotten)
+        let outcome = self.view.commit(writes).await;
+        for journal in concerned {
+            journal.doubt();
+        }
+        outcome
+    }
+
+    /// Says of a revocation who had signed the certificate, if it is still the one that was read; answers
+    /// whether it was.
+    pub(super) async fn name_issuer(
+        &self,
+        stored: &StoredRevocation,
+        issuer: Option<IssuerId>,
+    ) -> Result<bool, StorageError> {
+        let StoredRevocation { name, version, revocation } = stored;
+        let mut writes = Writes::new();
+        writes.expect_unchanged(&self.view, collection::REVOKED, name, version)?;
+        let named = Revocation { issuer, ..revocation.clone() };
+        writes.put(&self.view, collection::REVOKED, name, &named.encode())?;
+        match self.view.commit(writes).await {
+            Ok(()) => Ok(true),
+            Err(StorageError::Conflict) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Moves the unassigned revocations of certificates that this issuer signed into its journal.

@@ -5,12 +5,13 @@
 //! | `issuers` | issuer id | [`IssuerRecord`] |
 //! | `keys` | key id | [`KeyRecord`] |
 //! | `roles` | role name | [`RoleRecord`] |
-//! | `config` | `issuers`, `keys`, `urls`, `cluster`, … | one record each |
+//! | `config` | `issuers`, `keys`, `urls`, `cluster`, `auto-tidy`, … | one record each |
 //! | `certs` | serial number, ordered by its first eight bytes | [`CertificateRecord`] |
 //! | `revoked`, `revocations/…`, … | see `revocations.rs` | |
 //! | `intents` | serial number and hash, ordered in the same way | [`Intent`] |
 //!
-//! Certificates are only ever read and written one by one: nothing here grows with their number.
+//! Certificates are only ever read and written one by one, or page by page in the background: nothing here
+//! grows with their number.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -31,6 +32,7 @@ use super::records::{
 };
 use super::revocations::{NewRevocation, Scope, serial_of};
 use super::role::{Role, RoleRecord};
+use super::tidy::Counts;
 use crate::error::Error;
 
 /// Collections of a mount's view.
@@ -73,6 +75,10 @@ pub(super) mod config {
     pub(in super::super) const CLUSTER: &str = "cluster";
     /// [`LintConfig`](super::LintConfig).
     pub(in super::super) const LINT: &str = "lint";
+    /// When tidying begins by itself, and what it does.
+    pub(in super::super) const AUTO_TIDY: &str = "auto-tidy";
+    /// When tidying began or ended last.
+    pub(in super::super) const LAST_TIDY: &str = "last-tidy";
     /// [`CrlConfig`](super::CrlConfig).
     pub(in super::super) const CRL: &str = "crl";
 }
@@ -100,6 +106,8 @@ pub(super) struct Store {
     /// Held while issuers, keys or settings change: each change builds on the one before.
     changing: Mutex<()>,
     roles: Cache<String, Arc<Role>>,
+    /// How many certificates there are, where somebody asks for it.
+    pub(super) counts: Counts,
     /// Where revocations lie.
     pub(super) journals: Journals,
     /// Whether issuers may have come whose revocations are still unassigned.
@@ -118,14 +126,14 @@ impl Store {
             stale: AtomicBool::new(false),
             changing: Mutex::new(()),
             roles: Cache::new(ROLES_IN_MEMORY),
+            counts: Counts::default(),
             journals: Journals::default(),
             adoptions: AtomicBool::new(true),
             adopting: Mutex::new(()),
         })
     }
 
-    /// The mount's storage, for tests that look behind the records.
-    #[cfg(test)]
+    /// The mount's storage, for those who walk through it.
     pub(super) fn view(&self) -> &View {
         &self.view
     }
@@ -151,6 +159,7 @@ impl Store {
             writes: Writes::new(),
             under_way: Vec::new(),
             adopts: false,
+            certificate: None,
         })
     }
 
@@ -255,7 +264,9 @@ impl Store {
         der: &[u8],
     ) -> Result<(), StorageError> {
         let record = CertificateRecord::encode(issuer, der);
-        self.view.put(collection::CERTIFICATES, &certificate_name(serial), &record).await
+        self.view.put(collection::CERTIFICATES, &certificate_name(serial), &record).await?;
+        self.counts.stored(serial);
+        Ok(())
     }
 
     /// As [`put_certificate`](Self::put_certificate), together with what else is in the batch.
@@ -294,7 +305,9 @@ impl Store {
         let mut writes = Writes::new();
         writes.put(&self.view, collection::CERTIFICATES, &certificate_name(serial), &record)?;
         writes.delete(&self.view, collection::INTENTS, intent)?;
-        Ok(self.view.commit(writes).await?)
+        self.view.commit(writes).await?;
+        self.counts.stored(serial);
+        Ok(())
     }
 
     /// The certificate with this serial number.
@@ -413,6 +426,8 @@ pub(super) struct Change<'a> {
     /// The authorities that this change builds on.
     pub(super) before: Arc<Authorities>,
     writes: Writes,
+    /// The certificate that is stored with it.
+    certificate: Option<SerialNumber>,
     under_way: Vec<UnderWay>,
     /// Whether an issuer comes whose revocations may be waiting for it.
     adopts: bool,
@@ -520,6 +535,7 @@ impl Change<'_> {
         let record = CertificateRecord::encode(issuer, der);
         self.writes.put(&self.store.view, collection::CERTIFICATES, &certificate_name(serial), &record)?;
         self.writes.delete(&self.store.view, collection::INTENTS, intent)?;
+        self.certificate = Some(*serial);
         Ok(self)
     }
 
@@ -530,12 +546,20 @@ impl Change<'_> {
     /// the answer, and nobody uses those in memory any more.
     pub(super) async fn commit(self) -> Result<Arc<Authorities>, Error> {
         let outcome = self.store.view.commit(self.writes).await;
-        self.under_way.into_iter().for_each(|under_way| under_way.ended(&outcome));
+        for under_way in self.under_way {
+            under_way.ended(&outcome);
+            if outcome.is_ok() {
+                self.store.counts.revoked();
+            }
+        }
         if self.adopts {
             self.store.adoptions.store(true, Ordering::Release);
         }
         match outcome {
-            Ok(()) => self.store.reload().await,
+            Ok(()) => {
+                self.certificate.iter().for_each(|serial| self.store.counts.stored(serial));
+                self.store.reload().await
+            }
             Err(error) => {
                 if matches!(error, StorageError::UnknownOutcome { .. } | StorageError::Conflict) {
                     self.store.reload().await?;

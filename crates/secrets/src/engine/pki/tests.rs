@@ -7,6 +7,7 @@ mod mldsa;
 mod ocsp;
 mod revocation;
 
+use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -32,20 +33,19 @@ use crate::error::{Error, Kind};
 use crate::request::{Connection, Operation};
 use crate::response::Response;
 
-const NOW: Timestamp = Timestamp::constant(1_800_000_000, 123_456_789);
+pub(super) const NOW: Timestamp = Timestamp::constant(1_800_000_000, 123_456_789);
 
-struct Bed {
+pub(super) struct Bed {
     memory: Memory,
     share: Vec<u8>,
-    /// What becomes of a commit, once so many others are through.
-    fault: Arc<Mutex<(u32, Fault)>>,
-    engine: Arc<Pki>,
+    faults: Arc<Mutex<VecDeque<Fault>>>,
+    pub(super) engine: Arc<Pki>,
     now: Mutex<Timestamp>,
 }
 
 impl Bed {
     /// A mount without issuers.
-    async fn empty() -> Self {
+    pub(super) async fn empty() -> Self {
         let memory = Memory::new();
         let barrier = Barrier::new(Arc::new(memory.clone()), None);
         let scheme = ShareScheme::new(1, 1).unwrap();
@@ -55,43 +55,35 @@ impl Bed {
     }
 
     async fn over(memory: Memory, share: Vec<u8>) -> Self {
-        let fault = Arc::new(Mutex::new((0_u32, Fault::None)));
-        let asked = Arc::clone(&fault);
-        let faulty = memory.with_faults(move |_| {
-            let (before, fault) = &mut *asked.lock().unwrap();
-            match before.checked_sub(1) {
-                Some(left) => {
-                    *before = left;
-                    Fault::None
-                }
-                None => std::mem::replace(fault, Fault::None),
-            }
-        });
+        let faults = Arc::new(Mutex::new(VecDeque::new()));
+        let asked = Arc::clone(&faults);
+        let faulty = memory.with_faults(move |_| asked.lock().unwrap().pop_front().unwrap_or(Fault::None));
         let barrier = Barrier::new(Arc::new(faulty), None);
         assert!(barrier.provide_share(&share).await.unwrap());
         let view = barrier.unsealed().unwrap().view("mount").unwrap();
         let tuning = Tuning { max_lease_ttl: Ttl::hours(87_600), ..Tuning::default() };
         let mount =
             Mount::new("mount".into(), "pki_1".into(), Class::Secret, view, SystemLimits::default(), tuning);
-        Self { memory, share, fault, engine: Pki::open(Arc::new(mount)).await.unwrap(), now: Mutex::new(NOW) }
+        let engine = Pki::open(Arc::new(mount)).await.unwrap();
+        Self { memory, share, faults, engine, now: Mutex::new(NOW) }
     }
 
     /// A mount with a root of ten years as the default issuer.
-    async fn new() -> Self {
+    pub(super) async fn new() -> Self {
         let bed = Self::empty().await;
         bed.add_root("root", KeySpec::new("ec", 256).unwrap()).await;
         bed
     }
 
     /// The same store after a restart.
-    async fn restarted(&self) -> Self {
+    pub(super) async fn restarted(&self) -> Self {
         let bed = Self::over(self.memory.reopened(), self.share.clone()).await;
         *bed.now.lock().unwrap() = self.now();
         bed
     }
 
     /// Adds a self-signed issuer and makes it the default.
-    async fn add_root(&self, name: &str, spec: KeySpec) -> IssuerId {
+    pub(super) async fn add_root(&self, name: &str, spec: KeySpec) -> IssuerId {
         let key = Arc::new(PrivateKey::generate(spec).unwrap());
         let signer: Arc<dyn Signer> = key.clone();
         let mut request = CaRequest::new(name, self.engine.limits());
@@ -129,15 +121,30 @@ impl Bed {
     }
 
     fn next_commit(&self, fault: Fault) {
-        self.commit_after(0, fault);
+        self.next_commits([fault]);
     }
 
     /// As [`next_commit`](Self::next_commit), once so many others are through.
-    fn commit_after(&self, others: u32, fault: Fault) {
-        *self.fault.lock().unwrap() = (others, fault);
+    fn commit_after(&self, others: usize, fault: Fault) {
+        self.next_commits(std::iter::repeat_n(Fault::None, others).chain([fault]));
     }
 
-    async fn ask(&self, operation: Operation, path: &str, body: Value) -> Result<Response, Error> {
+    /// What becomes of the commits to come, one after the other.
+    pub(super) fn next_commits(&self, faults: impl IntoIterator<Item = Fault>) {
+        *self.faults.lock().unwrap() = faults.into_iter().collect();
+    }
+
+    pub(super) async fn ask(&self, operation: Operation, path: &str, body: Value) -> Result<Response, Error> {
+        self.ask_at(self.now(), operation, path, body).await
+    }
+
+    pub(super) async fn ask_at(
+        &self,
+        now: Timestamp,
+        operation: Operation,
+        path: &str,
+        body: Value,
+    ) -> Result<Response, Error> {
         let routes = Pki::routes();
         let matched = routes.matching(path).ok_or_else(Error::unsupported_path)?;
         let call = Call {
@@ -151,7 +158,7 @@ impl Bed {
             mount_path: "pki/".into(),
             authorized: None,
             presented: None,
-            now: self.now(),
+            now,
         };
         routes.dispatch(Arc::clone(&self.engine), &matched, call).await
     }
@@ -166,15 +173,15 @@ impl Bed {
         *now = now.checked_add(jiff::SignedDuration::from_secs(seconds)).unwrap();
     }
 
-    async fn write(&self, path: &str, body: Value) -> Result<Response, Error> {
+    pub(super) async fn write(&self, path: &str, body: Value) -> Result<Response, Error> {
         self.ask(Operation::Update, path, body).await
     }
 
-    async fn read(&self, path: &str) -> Result<Value, Error> {
+    pub(super) async fn read(&self, path: &str) -> Result<Value, Error> {
         self.ask(Operation::Read, path, json!({})).await.map(|response| data(&response))
     }
 
-    async fn keys(&self, path: &str, body: Value) -> Vec<String> {
+    pub(super) async fn keys(&self, path: &str, body: Value) -> Vec<String> {
         match self.ask(Operation::List, path, body).await {
             Ok(response) => serde_json::from_value(data(&response)["keys"].clone()).unwrap(),
             Err(error) => {
@@ -184,7 +191,7 @@ impl Bed {
         }
     }
 
-    async fn role(&self, name: &str, body: Value) {
+    pub(super) async fn role(&self, name: &str, body: Value) {
         self.write(&format!("roles/{name}"), body).await.unwrap();
     }
 }

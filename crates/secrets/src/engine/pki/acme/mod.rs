@@ -24,7 +24,7 @@ mod records;
 mod renewal;
 mod requests;
 mod revoke;
-mod tidy;
+pub(super) mod tidy;
 mod validation;
 
 #[cfg(test)]

@@ -2,8 +2,6 @@
 //!
 //! Paged, so that memory stays flat and other requests get their turn; who tidies decides when.
 
-#![cfg_attr(not(test), allow(dead_code, reason = "called by the tidying of the mount"))]
-
 use std::time::Duration;
 
 use chancery_issuance::{Certificate, SerialNumber};
@@ -23,25 +21,37 @@ const ORDERS: usize = 1_000;
 
 /// How long things are kept after they ended.
 #[derive(Debug, Clone, Copy)]
-pub(in super::super) struct Buffers {
+pub(in crate::engine::pki) struct Buffers {
     /// Orders, beyond their own end and that of their certificate.
-    pub(in super::super) order: Duration,
+    pub(in crate::engine::pki) order: Duration,
     /// Accounts without orders and keys that nobody used, from their birth.
-    pub(in super::super) account: Duration,
+    pub(in crate::engine::pki) account: Duration,
 }
 
 /// What was removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(in super::super) struct Removed {
-    pub(in super::super) accounts: usize,
-    pub(in super::super) orders: usize,
-    pub(in super::super) bindings: usize,
+pub(in crate::engine::pki) struct Removed {
+    /// Accounts that were looked at, whatever became of them.
+    pub(in crate::engine::pki) looked_at: usize,
+    /// Accounts that were ended, to be removed by a later run.
+    pub(in crate::engine::pki) ended: usize,
+    /// Accounts that are gone.
+    pub(in crate::engine::pki) accounts: usize,
+    /// Orders that are gone.
+    pub(in crate::engine::pki) orders: usize,
+    /// Keys for bindings that are gone.
+    pub(in crate::engine::pki) bindings: usize,
+}
+
+/// Whether `since` is at least `buffer` ago. What would end after the end of time never does.
+fn is_over(since: Timestamp, buffer: Duration, now: Timestamp) -> bool {
+    since.checked_add(buffer).is_ok_and(|end| end <= now)
 }
 
 impl Pki {
     /// Tidies the accounts behind `after`, at most `limit` of them, with their orders. Answers where to go on; `None` at
     /// the end, when the keys for bindings were tidied too.
-    pub(in super::super) async fn tidy_acme_page(
+    pub(in crate::engine::pki) async fn tidy_acme_page(
         &self,
         after: Option<&Name>,
         limit: usize,
@@ -53,9 +63,10 @@ impl Pki {
         let names = view.list(collection::ACCOUNTS, after, limit).await?;
         for name in &names {
             if let Some(account) = read::<AccountRecord>(view, collection::ACCOUNTS, name).await? {
+                removed.looked_at += 1;
                 let left = self.tidy_orders(&account.value, buffers, now, removed).await?;
-                if !left && account.value.created + buffers.account <= now {
-                    removed.accounts += usize::from(self.remove_account(name, &account).await?);
+                if !left && is_over(account.value.created, buffers.account, now) {
+                    self.remove_account(name, &account, removed).await?;
                 }
             }
         }
@@ -76,39 +87,61 @@ impl Pki {
     ) -> Result<bool, Error> {
         let view = &self.mount.view;
         let index = collection::orders_of(&account.id);
-        let names = view.list(&index, None, ORDERS).await?;
-        let mut left = names.len() == ORDERS;
-        for name in &names {
-            let order = read::<OrderRecord>(view, collection::ORDERS, name).await?;
-            let mut writes = Writes::new();
-            if let Some(order) = order {
-                if !self.has_ended(&order.value, buffers.order, now).await? {
-                    left = true;
-                    continue;
-                }
-                writes.expect_unchanged(view, collection::ORDERS, name, &order.version)?;
-                writes.delete(view, collection::ORDERS, name)?;
-                for id in &order.value.authorizations {
-                    writes.delete(view, collection::AUTHORIZATIONS, &name_of(id))?;
-                }
-                if let Some(serial) = order.value.serial.as_deref().and_then(|text| text.parse().ok()) {
-                    writes.delete(view, collection::CERTIFICATES, &certificate_name(&serial))?;
-                }
+        let mut left = false;
+        let mut after = None::<Name>;
+        loop {
+            let names = view.list(&index, after.as_ref(), ORDERS).await?;
+            for name in &names {
+                left |= !self.tidy_order(&index, name, buffers, now, removed).await?;
             }
-            writes.delete(view, &index, name)?;
-            match view.commit(writes).await {
-                Ok(()) => removed.orders += 1,
-                // It was finalized in this moment.
-                Err(StorageError::Conflict) => left = true,
-                Err(error) => return Err(error.into()),
+            if names.len() < ORDERS {
+                return Ok(left);
+            }
+            after = names.into_iter().next_back();
+        }
+    }
+
+    /// Removes an order if it ended. Says whether it is gone.
+    async fn tidy_order(
+        &self,
+        index: &str,
+        name: &Name,
+        buffers: Buffers,
+        now: Timestamp,
+        removed: &mut Removed,
+    ) -> Result<bool, Error> {
+        let view = &self.mount.view;
+        let order = read::<OrderRecord>(view, collection::ORDERS, name).await?;
+        let was_there = order.is_some();
+        let mut writes = Writes::new();
+        if let Some(order) = order {
+            if !self.has_ended(&order.value, buffers.order, now).await? {
+                return Ok(false);
+            }
+            writes.expect_unchanged(view, collection::ORDERS, name, &order.version)?;
+            writes.delete(view, collection::ORDERS, name)?;
+            for id in &order.value.authorizations {
+                writes.delete(view, collection::AUTHORIZATIONS, &name_of(id))?;
+            }
+            if let Some(serial) = order.value.serial.as_deref().and_then(|text| text.parse().ok()) {
+                writes.delete(view, collection::CERTIFICATES, &certificate_name(&serial))?;
             }
         }
-        Ok(left)
+        writes.delete(view, index, name)?;
+        match view.commit(writes).await {
+            Ok(()) => {
+                removed.orders += usize::from(was_there);
+                Ok(true)
+            }
+            // It was finalized in this moment.
+            Err(StorageError::Conflict) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Whether an order, and the certificate that it led to, ended long enough ago.
     async fn has_ended(&self, order: &OrderRecord, buffer: Duration, now: Timestamp) -> Result<bool, Error> {
-        if order.expires + buffer > now {
+        if !is_over(order.expires, buffer, now) {
             return Ok(false);
         }
         let Some(serial) = order.serial.as_deref().and_then(|text| text.parse::<SerialNumber>().ok()) else {
@@ -117,12 +150,17 @@ impl Pki {
         let Some(record) = self.store.certificate(&serial).await? else { return Ok(true) };
         let certificate = Certificate::from_der(&record.der)
             .map_err(|error| Error::internal("a stored certificate does not parse", error))?;
-        Ok(certificate.not_after().to_timestamp() + buffer <= now)
+        Ok(is_over(certificate.not_after().to_timestamp(), buffer, now))
     }
 
     /// Removes an account without orders and what leads to it. As the peer does, in two rounds: one that still counts is
     /// ended first, so that an order which is being made in this moment is found by the next round.
-    async fn remove_account(&self, name: &Name, account: &Stored<AccountRecord>) -> Result<bool, Error> {
+    async fn remove_account(
+        &self,
+        name: &Name,
+        account: &Stored<AccountRecord>,
+        removed: &mut Removed,
+    ) -> Result<(), Error> {
         let view = &self.mount.view;
         let mut writes = Writes::new();
         writes.expect_unchanged(view, collection::ACCOUNTS, name, &account.version)?;
@@ -138,10 +176,12 @@ impl Pki {
             writes.put_json(view, collection::ACCOUNTS, name, &ended)?;
         }
         match view.commit(writes).await {
-            Ok(()) => Ok(gone),
-            Err(StorageError::Conflict) => Ok(false),
-            Err(error) => Err(error.into()),
+            Ok(()) if gone => removed.accounts += 1,
+            Ok(()) => removed.ended += 1,
+            Err(StorageError::Conflict) => {}
+            Err(error) => return Err(error.into()),
         }
+        Ok(())
     }
 
     async fn tidy_bindings(
@@ -157,7 +197,7 @@ impl Pki {
             let names = view.list(collection::EAB, after.as_ref(), limit).await?;
             for name in &names {
                 let Some(key) = read::<EabRecord>(view, collection::EAB, name).await? else { continue };
-                if key.value.created + buffers.account > now {
+                if !is_over(key.value.created, buffers.account, now) {
                     // The rest was born later.
                     return Ok(());
                 }

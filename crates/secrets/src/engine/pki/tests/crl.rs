@@ -8,7 +8,8 @@ use super::revocation::Leaf;
 use super::*;
 use crate::engine::pki::crl::{Crl, Which};
 use crate::engine::pki::crl_records::{AtRest, PAGE_SIZE};
-use crate::engine::pki::revocations::Scope;
+use crate::engine::pki::revocations::{Scope, StoredRevocation};
+use crate::engine::pki::store::certificate_name;
 
 impl Bed {
     async fn try_crl(&self, issuer: &str, which: Which) -> Result<Option<Arc<Crl>>, Error> {
@@ -205,7 +206,10 @@ async fn a_list_of_many_pages_comes_back_and_forgets_what_is_forgotten() {
     assert_eq!(names.len(), 20_002);
     assert!(names.contains(&leaf.serial) && names.last() == Some(&other.serial));
 
-    bed.engine.store.forget_revocations(&[leaf.number()]).await.unwrap();
+    let name = certificate_name(&leaf.number());
+    let record = bed.engine.store.view.get(collection::REVOKED, &name).await.unwrap().unwrap();
+    let stored = StoredRevocation::read(name, &record).unwrap();
+    bed.engine.store.forget_revocations(&[stored], Writes::new()).await.unwrap();
     // A crash comes before the next build.
     let bed = bed.restarted().await;
     let names = named(&bed, &bed.complete().await).await;
@@ -233,7 +237,7 @@ async fn no_number_is_given_to_two_lists_whatever_fails() {
         revoked.push(leaf.serial.clone());
         // The first commit of a build takes the number, the last one puts it in force.
         let fault = [Fault::Fails, Fault::FailsAfterPersisting][usize::try_from(round % 2).unwrap()];
-        let at = round % 3;
+        let at = usize::try_from(round % 3).unwrap();
         bed.commit_after(at, fault);
         let failed = bed.try_crl("root", Which::Complete).await;
         bed.next_commit(Fault::None);
