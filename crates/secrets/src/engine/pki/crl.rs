@@ -20,7 +20,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use super::Pki;
 use super::authorities::{Authorities, Authority};
 use super::crl_build::Builder;
-use super::crl_records::Made;
+use super::crl_records::{AtRest, Head, Made};
 use super::journal::Journal;
 use super::records::CrlConfig;
 use super::revocations::Scope;
@@ -288,7 +288,7 @@ impl Pki {
                 continue;
             }
             let which = if config.enable_delta { Which::Delta } else { Which::Complete };
-            if self.good(&lists, authorities, which, now).await?.is_none() {
+            if !self.is_good(&lists, authorities, which, now).await? {
                 let builder = lists.builder.lock().await;
                 self.make_good(&lists, builder, authorities, which, now).await?;
             }
@@ -307,6 +307,42 @@ impl Pki {
         scopes
     }
 
+    /// Whether the CRL in memory, or else the one at rest, is still the one to serve. What nobody asked for
+    /// since the start stays at rest.
+    async fn is_good(
+        &self,
+        lists: &ScopeLists,
+        authorities: &Authorities,
+        which: Which,
+        now: Timestamp,
+    ) -> Result<bool, Error> {
+        if lists.served().complete.is_some() {
+            return Ok(self.good(lists, authorities, which, now).await?.is_some());
+        }
+        let Head { complete, delta, .. } = AtRest::load(&self.store.view, lists.scope).await?.head;
+        let Some(complete) = complete else { return Ok(false) };
+        let journal = self.store.journals.of(Some(lists.scope));
+        let situation = self.situation(lists, authorities, &journal, now).await?;
+        let delta_is_good = || delta.is_some_and(|delta| situation.is_good_delta(&delta, &complete));
+        Ok(situation.is_good(&complete) && (which == Which::Complete || delta_is_good()))
+    }
+
+    async fn situation<'a>(
+        &self,
+        lists: &ScopeLists,
+        authorities: &'a Authorities,
+        journal: &'a Journal,
+        now: Timestamp,
+    ) -> Result<Situation<'a>, Error> {
+        Ok(Situation {
+            config: &authorities.crl.value,
+            newest: journal.newest(&self.store.view).await?,
+            journal,
+            forced: lists.forced.load(Ordering::Acquire),
+            now,
+        })
+    }
+
     /// The CRL in memory, if it is still the one to serve.
     async fn good(
         &self,
@@ -318,13 +354,7 @@ impl Pki {
         let served = lists.served();
         let Some(complete) = &served.complete else { return Ok(None) };
         let journal = self.store.journals.of(Some(lists.scope));
-        let situation = Situation {
-            config: &authorities.crl.value,
-            newest: journal.newest(&self.store.view).await?,
-            journal: &journal,
-            forced: lists.forced.load(Ordering::Acquire),
-            now,
-        };
+        let situation = self.situation(lists, authorities, &journal, now).await?;
         if !situation.is_good(&complete.made) {
             return Ok(None);
         }

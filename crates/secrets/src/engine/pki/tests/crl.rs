@@ -288,6 +288,39 @@ async fn issuers_that_share_name_and_key_share_the_list() {
 }
 
 #[tokio::test]
+async fn an_issuer_that_is_deleted_and_imported_again_has_the_list_it_had() {
+    let bed = Bed::new().await;
+    let leaf = bed.leaf(json!({})).await;
+    bed.revoke(&leaf).await;
+    let before = bed.complete().await;
+    let pem = text(&bed.read("issuer/root").await.unwrap(), "certificate").to_owned();
+    bed.ask(Operation::Delete, "issuer/root", json!({})).await.unwrap();
+    let imported = data(&bed.write("issuers/import/cert", json!({"pem_bundle": pem})).await.unwrap());
+    let id = imported["imported_issuers"][0].as_str().unwrap();
+    assert_eq!(bed.crl(id, Which::Complete).await.der, before.der);
+    let bed = bed.restarted().await;
+    assert_eq!(bed.crl(id, Which::Complete).await.der, before.der);
+}
+
+#[tokio::test]
+async fn the_background_lets_lie_what_is_good() {
+    let bed = Bed::new().await;
+    bed.config(json!({"auto_rebuild": true, "enable_delta": true})).await;
+    let (complete, delta) = (bed.complete().await, bed.delta().await);
+    let bed = bed.restarted().await;
+    bed.next_commit(Fault::Fails);
+    bed.tend().await;
+    assert_eq!(
+        (bed.complete().await.der.clone(), bed.delta().await.der.clone()),
+        (complete.der.clone(), delta.der.clone())
+    );
+    bed.next_commit(Fault::None);
+    bed.later(60 * 3600);
+    bed.tend().await;
+    assert!(bed.complete().await.made.number > delta.made.number);
+}
+
+#[tokio::test]
 async fn a_list_that_nobody_may_sign_stays_as_it_was_and_says_why() {
     let bed = Bed::new().await;
     let leaf = bed.leaf(json!({})).await;
