@@ -14,7 +14,7 @@ use chancery_issuance::{
     Signer, Subject, create_csr, prepare_root,
 };
 use chancery_storage::memory::Fault;
-use chancery_storage::{Barrier, Memory, Name, Position, ShareScheme, Writes};
+use chancery_storage::{Barrier, Memory, Name, Position, ShareScheme, View, Writes};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -67,10 +67,7 @@ impl Bed {
         let barrier = Barrier::new(Arc::new(faulty), None);
         assert!(barrier.provide_share(&share).await.unwrap());
         let view = barrier.unsealed().unwrap().view("mount").unwrap();
-        let tuning = Tuning { max_lease_ttl: Ttl::hours(87_600), ..Tuning::default() };
-        let mount =
-            Mount::new("mount".into(), "pki_1".into(), Class::Secret, view, SystemLimits::default(), tuning);
-        Self { memory, share, fault, engine: Pki::open(Arc::new(mount)).await.unwrap(), now: Mutex::new(NOW) }
+        Self { memory, share, fault, engine: engine(view).await, now: Mutex::new(NOW) }
     }
 
     /// A mount with a root of ten years as the default issuer.
@@ -184,6 +181,14 @@ impl Bed {
     async fn role(&self, name: &str, body: Value) {
         self.write(&format!("roles/{name}"), body).await.unwrap();
     }
+}
+
+/// The engine on a mount with this storage.
+async fn engine(view: View) -> Arc<Pki> {
+    let tuning = Tuning { max_lease_ttl: Ttl::hours(87_600), ..Tuning::default() };
+    let mount =
+        Mount::new("mount".into(), "pki_1".into(), Class::Secret, view, SystemLimits::default(), tuning);
+    Pki::open(Arc::new(mount)).await.unwrap()
 }
 
 fn data(response: &Response) -> Value {
