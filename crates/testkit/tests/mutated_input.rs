@@ -69,6 +69,7 @@ macro_rules! no_mutated_input_panics {
 no_mutated_input_panics!(
     certificate,
     config,
+    crl,
     csr,
     duration,
     forwarded,

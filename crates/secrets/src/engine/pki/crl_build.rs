@@ -126,7 +126,7 @@ impl Pki {
                 journal.doubt();
             }
         }
-        lists.took(began);
+        lists.took(began, outcome.is_err());
         outcome
     }
 }

@@ -162,6 +162,34 @@ async fn the_background_builds_what_a_revocation_made_old() {
 }
 
 #[tokio::test]
+async fn a_list_that_cannot_be_built_keeps_the_background_from_no_other() {
+    let bed = Bed::empty().await;
+    let names: Vec<String> = (0..3).map(|number| format!("root{number}")).collect();
+    for name in &names {
+        bed.add_root(name, KeySpec::new("ec", 256).unwrap()).await;
+        bed.crl(name, Which::Complete).await;
+    }
+    bed.config(json!({"auto_rebuild": true})).await;
+    bed.later(61 * 3600);
+    // They rest a multiple of what their builds took.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    // The first commit of the round, whosever it is.
+    bed.next_commit(Fault::Fails);
+    bed.engine.tend_crls(bed.now()).await.unwrap_err();
+    let mut rebuilt = 0;
+    for name in &names {
+        let head = bed.at_rest(bed.scope(name).await).await.head;
+        rebuilt += usize::from(head.complete.unwrap().this_update == bed.now().as_second());
+    }
+    assert_eq!(rebuilt, 2);
+    // It is left alone for a while, but not by those who ask for it.
+    bed.tend().await;
+    for name in &names {
+        assert_eq!(bed.crl(name, Which::Complete).await.made.this_update, bed.now().as_second());
+    }
+}
+
+#[tokio::test]
 async fn disabled_lists_are_empty_until_they_are_enabled() {
     let bed = Bed::new().await;
     let (one, two) = (bed.leaf(json!({})).await, bed.leaf(json!({})).await);
