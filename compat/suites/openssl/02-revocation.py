@@ -29,6 +29,9 @@ for kind, bits in (("rsa", 2048), ("ec", 224), ("ec", 256), ("ec", 384), ("ec", 
     api.write(f"sys/mounts/{mount}", type="pki", config={"max_lease_ttl": "8760h"})
     ca = api.write(f"{mount}/root/generate/internal", common_name="root", ttl="8000h", key_type=kind, key_bits=bits)
     pathlib.Path("ca.pem").write_text(ca["data"]["certificate"] + "\n")
+    # openssl looks for deltas only where the certificate or the complete list says that there are some.
+    api.write(f"{mount}/config/urls", crl_distribution_points="http://ca.example.com/crl",
+              delta_crl_distribution_points="http://ca.example.com/delta")
     api.write(f"{mount}/roles/r", allow_any_name=True, key_type="ec", ttl="24h")
     bad, later, good = (api.write(f"{mount}/issue/r", common_name=name)["data"] for name in ("bad", "later", "good"))
     for leaf in (bad, later, good):

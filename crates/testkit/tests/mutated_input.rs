@@ -85,6 +85,7 @@ no_mutated_input_panics!(
     acme_jws,
     certificate,
     config,
+    crl,
     csr,
     duration,
     forwarded,

@@ -20,7 +20,7 @@ use tokio::sync::{Mutex, MutexGuard};
 use super::Pki;
 use super::authorities::{Authorities, Authority};
 use super::crl_build::Builder;
-use super::crl_records::Made;
+use super::crl_records::{AtRest, Head, Made};
 use super::journal::Journal;
 use super::records::CrlConfig;
 use super::revocations::Scope;
@@ -31,6 +31,9 @@ const LONG: Duration = Duration::from_millis(250);
 
 /// In the background, a scope rests for this many times what its last build took.
 const REST: u32 = 20;
+
+/// And at least so long after one that failed.
+const REST_AFTER_FAILURE: Duration = Duration::from_secs(30);
 
 /// How many scopes the background looks at in one round of upkeep.
 const SCOPES_AT_A_TIME: usize = 8;
@@ -70,8 +73,8 @@ pub(super) struct ScopeLists {
     served: RwLock<Served>,
     /// What the last build took, in microseconds.
     cost: AtomicU64,
-    /// When it ended.
-    ended: Short<Option<Instant>>,
+    /// Until when the background leaves it alone.
+    rests_until: Short<Option<Instant>>,
     /// Something that no journal tells happened: the next complete CRL is due.
     pub(super) forced: AtomicBool,
 }
@@ -100,7 +103,7 @@ impl ScopeLists {
             builder: Mutex::default(),
             served: RwLock::default(),
             cost: AtomicU64::new(0),
-            ended: Short::new(None),
+            rests_until: Short::new(None),
             forced: AtomicBool::new(false),
         }
     }
@@ -119,11 +122,13 @@ impl ScopeLists {
         change(&mut self.served.write().unwrap_or_else(PoisonError::into_inner));
     }
 
-    /// Remembers what a build took.
-    pub(super) fn took(&self, since: Instant) {
-        let cost = u64::try_from(since.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.cost.store(cost, Ordering::Release);
-        *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    /// Remembers what a build took, and has the scope rest.
+    pub(super) fn took(&self, since: Instant, failed: bool) {
+        let cost = since.elapsed();
+        self.cost.store(u64::try_from(cost.as_micros()).unwrap_or(u64::MAX), Ordering::Release);
+        let least = if failed { REST_AFTER_FAILURE } else { Duration::ZERO };
+        let until = Instant::now().checked_add(cost.saturating_mul(REST).max(least));
+        *self.rests_until.lock().unwrap_or_else(PoisonError::into_inner) = until;
     }
 
     fn cost(&self) -> Duration {
@@ -132,8 +137,8 @@ impl ScopeLists {
 
     /// Whether the background may build again.
     fn is_rested(&self) -> bool {
-        let ended = *self.ended.lock().unwrap_or_else(PoisonError::into_inner);
-        ended.is_none_or(|ended| ended.elapsed() >= self.cost().saturating_mul(REST))
+        let until = *self.rests_until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.is_none_or(|until| Instant::now() >= until)
     }
 }
 
@@ -276,22 +281,29 @@ impl Pki {
     }
 
     async fn tend_some(&self, authorities: &Authorities, now: Timestamp) -> Result<(), Error> {
-        let config = &authorities.crl.value;
+        let mut outcome = Ok(());
         for scope in self.next_scopes(authorities) {
-            // Where CRLs follow revocations, nothing is due of a scope in which nobody revoked or read
-            // anything since the start.
-            if !config.auto_rebuild && !self.store.journals.is_open(scope) {
-                continue;
-            }
-            let lists = self.lists.of(scope);
-            if !lists.is_rested() || authorities.crl_signer(scope).is_none() {
-                continue;
-            }
-            let which = if config.enable_delta { Which::Delta } else { Which::Complete };
-            if self.good(&lists, authorities, which, now).await?.is_none() {
-                let builder = lists.builder.lock().await;
-                self.make_good(&lists, builder, authorities, which, now).await?;
-            }
+            // One that fails keeps nobody from the others.
+            outcome = outcome.and(self.tend_one(scope, authorities, now).await);
+        }
+        outcome
+    }
+
+    async fn tend_one(&self, scope: Scope, authorities: &Authorities, now: Timestamp) -> Result<(), Error> {
+        let config = &authorities.crl.value;
+        // Where CRLs follow revocations, nothing is due of a scope in which nobody revoked or read
+        // anything since the start.
+        if !config.auto_rebuild && !self.store.journals.is_open(scope) {
+            return Ok(());
+        }
+        let lists = self.lists.of(scope);
+        if !lists.is_rested() || authorities.crl_signer(scope).is_none() {
+            return Ok(());
+        }
+        let which = if config.enable_delta { Which::Delta } else { Which::Complete };
+        if !self.is_good(&lists, authorities, which, now).await? {
+            let builder = lists.builder.lock().await;
+            self.make_good(&lists, builder, authorities, which, now).await?;
         }
         Ok(())
     }
@@ -307,6 +319,42 @@ impl Pki {
         scopes
     }
 
+    /// Whether the CRL in memory, or else the one at rest, is still the one to serve. What nobody asked for
+    /// since the start stays at rest.
+    async fn is_good(
+        &self,
+        lists: &ScopeLists,
+        authorities: &Authorities,
+        which: Which,
+        now: Timestamp,
+    ) -> Result<bool, Error> {
+        if lists.served().complete.is_some() {
+            return Ok(self.good(lists, authorities, which, now).await?.is_some());
+        }
+        let Head { complete, delta, .. } = AtRest::load(&self.store.view, lists.scope).await?.head;
+        let Some(complete) = complete else { return Ok(false) };
+        let journal = self.store.journals.of(Some(lists.scope));
+        let situation = self.situation(lists, authorities, &journal, now).await?;
+        let delta_is_good = || delta.is_some_and(|delta| situation.is_good_delta(&delta, &complete));
+        Ok(situation.is_good(&complete) && (which == Which::Complete || delta_is_good()))
+    }
+
+    async fn situation<'a>(
+        &self,
+        lists: &ScopeLists,
+        authorities: &'a Authorities,
+        journal: &'a Journal,
+        now: Timestamp,
+    ) -> Result<Situation<'a>, Error> {
+        Ok(Situation {
+            config: &authorities.crl.value,
+            newest: journal.newest(&self.store.view).await?,
+            journal,
+            forced: lists.forced.load(Ordering::Acquire),
+            now,
+        })
+    }
+
     /// The CRL in memory, if it is still the one to serve.
     async fn good(
         &self,
@@ -318,13 +366,7 @@ impl Pki {
         let served = lists.served();
         let Some(complete) = &served.complete else { return Ok(None) };
         let journal = self.store.journals.of(Some(lists.scope));
-        let situation = Situation {
-            config: &authorities.crl.value,
-            newest: journal.newest(&self.store.view).await?,
-            journal: &journal,
-            forced: lists.forced.load(Ordering::Acquire),
-            now,
-        };
+        let situation = self.situation(lists, authorities, &journal, now).await?;
         if !situation.is_good(&complete.made) {
             return Ok(None);
         }

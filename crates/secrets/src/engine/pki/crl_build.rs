@@ -69,7 +69,9 @@ impl Pki {
                 start.with(more, made.place)
             }
         };
-        let Some(complete) = again(authorities, made, region.bytes.clone(), region.count).await? else {
+        let Some(complete) =
+            again(authorities, lists.scope, made, region.bytes.clone(), region.count).await?
+        else {
             // It was made by an issuer that is gone, or its entries were removed since.
             journal.doubt();
             return Ok(());
@@ -77,7 +79,7 @@ impl Pki {
         let delta = match head.delta {
             Some(made) => {
                 let entries = gather(view, journal.collection(), made.from, made.place, 0).await?;
-                again(authorities, made, Bytes::from(entries.bytes), entries.count).await?
+                again(authorities, lists.scope, made, Bytes::from(entries.bytes), entries.count).await?
             }
             None => None,
         };
@@ -124,7 +126,7 @@ impl Pki {
                 journal.doubt();
             }
         }
-        lists.took(began);
+        lists.took(began, outcome.is_err());
         outcome
     }
 }
@@ -325,11 +327,14 @@ fn no_base() -> Error {
 /// A CRL that was made before; `None` if it cannot be what it was.
 async fn again(
     authorities: &Authorities,
+    scope: Scope,
     made: Made,
     entries: Bytes,
     count: u64,
 ) -> Result<Option<(Crl, Bytes)>, Error> {
-    let Some(issuer) = authorities.issuer(&made.issuer) else { return Ok(None) };
+    // One that was deleted and imported again has another id.
+    let issuer = authorities.issuer(&made.issuer).or_else(|| authorities.crl_signer(scope));
+    let Some(issuer) = issuer else { return Ok(None) };
     let Some(algorithm) = SignatureAlgorithm::from_name(&made.algorithm) else { return Ok(None) };
     if made.count != count {
         return Ok(None);

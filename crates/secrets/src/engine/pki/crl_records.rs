@@ -26,8 +26,9 @@ use crate::error::Error;
 /// How many bytes of entries make a page.
 pub(super) const PAGE_SIZE: usize = 256 * 1024;
 
-/// Entries of a journal read at a time; in between, others get their turn.
-const ENTRIES_AT_A_TIME: usize = 512;
+/// Entries of a journal read at a time; in between, others get their turn. A worker thread is busy with
+/// so many for less than a millisecond.
+const ENTRIES_AT_A_TIME: usize = 128;
 
 /// The CRLs of a scope in force.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -269,6 +269,9 @@ impl Pki {
 
     async fn candidate(&self, wanted: &Wanted) -> Result<Candidate, Error> {
         match wanted {
+            Wanted::Serial(text) if text.is_empty() => {
+                Err(Error::invalid("The serial number must be provided"))
+            }
             Wanted::Serial(text) => {
                 let serial = text.parse().map_err(|_| not_found(text))?;
                 self.stored_candidate(&serial).await?.ok_or_else(|| not_found(text))
@@ -318,9 +321,6 @@ impl Wanted {
             }
             (Some(_), Some(_)) => {
                 Err(Error::invalid("Must provide either the certificate or the serial to revoke; not both."))
-            }
-            (Some(serial), None) if serial.is_empty() => {
-                Err(Error::invalid("The serial number must be provided"))
             }
             (Some(serial), None) => Ok(Self::Serial(serial)),
             (None, Some(pem)) => Ok(Self::Certificate(pem)),

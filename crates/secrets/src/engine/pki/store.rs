@@ -368,7 +368,11 @@ impl Store {
 
     async fn adopt_all(&self) -> Result<(), Error> {
         for name in self.view.list(collection::ADOPTIONS, None, usize::MAX).await? {
-            let authorities = self.authorities().await?;
+            // A change that left its mark may not have come to memory yet: it is waited for.
+            let authorities = {
+                let _lock = self.changing.lock().await;
+                self.refreshed().await?
+            };
             let issuer = authorities.issuers().find(|issuer| issuer.scope.to_string() == name.text());
             if let Some(issuer) = issuer {
                 self.adopt_revocations((issuer.record.id, issuer.scope), &issuer.certificate).await?;

@@ -18,7 +18,7 @@ use chancery_issuance::{
     Signer, Subject, create_csr, prepare_root,
 };
 use chancery_storage::memory::Fault;
-use chancery_storage::{Barrier, Memory, Name, Position, ShareScheme, Writes};
+use chancery_storage::{Barrier, Memory, Name, Position, ShareScheme, View, Writes};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -61,11 +61,7 @@ impl Bed {
         let barrier = Barrier::new(Arc::new(faulty), None);
         assert!(barrier.provide_share(&share).await.unwrap());
         let view = barrier.unsealed().unwrap().view("mount").unwrap();
-        let tuning = Tuning { max_lease_ttl: Ttl::hours(87_600), ..Tuning::default() };
-        let mount =
-            Mount::new("mount".into(), "pki_1".into(), Class::Secret, view, SystemLimits::default(), tuning);
-        let engine = Pki::open(Arc::new(mount)).await.unwrap();
-        Self { memory, share, faults, engine, now: Mutex::new(NOW) }
+        Self { memory, share, faults, engine: engine(view).await, now: Mutex::new(NOW) }
     }
 
     /// A mount with a root of ten years as the default issuer.
@@ -194,6 +190,14 @@ impl Bed {
     pub(super) async fn role(&self, name: &str, body: Value) {
         self.write(&format!("roles/{name}"), body).await.unwrap();
     }
+}
+
+/// The engine on a mount with this storage.
+async fn engine(view: View) -> Arc<Pki> {
+    let tuning = Tuning { max_lease_ttl: Ttl::hours(87_600), ..Tuning::default() };
+    let mount =
+        Mount::new("mount".into(), "pki_1".into(), Class::Secret, view, SystemLimits::default(), tuning);
+    Pki::open(Arc::new(mount)).await.unwrap()
 }
 
 fn data(response: &Response) -> Value {
