@@ -41,7 +41,7 @@ def ocsp(der):
 @functools.lru_cache(100_000)
 def decode(label, der):
     if label == "DER":
-        for guess in ("CERTIFICATE", "CERTIFICATE REQUEST", "PRIVATE KEY"):
+        for guess in ("CERTIFICATE", "CERTIFICATE REQUEST", "X509 CRL", "PRIVATE KEY"):
             found = decode(guess, der)
             if isinstance(found, dict):
                 return found | {"pem": "none, this is DER"}
@@ -51,7 +51,7 @@ def decode(label, der):
     if label == "CERTIFICATE":
         return x509("x509", label, der)
     if label == "X509 CRL":
-        return {"pem": label}
+        return crl(label, der)
     if label.endswith("PRIVATE KEY"):
         said = openssl("pkey", "-inform", "DER", "-noout", "-text", data=der)
         return {"pem": label, "form": key_form(der), "key": said.splitlines()[0]} if said else f"unreadable {label}"
@@ -88,6 +88,31 @@ def x509(command, label, der):
         lines.append(re.sub(r"(?:keyid:)?((?:[0-9A-F]{2}:){19}[0-9A-F]{2})", lambda m: identifier(m.group(1), own), line))
     result["says"] = [line.strip() for line in lines if line.strip() and "Signature Value" not in line]
     return result
+
+
+def crl(label, der):
+    """A revocation list. Its number and dates differ, its entries may be in any order."""
+    said = openssl("crl", "-inform", "DER", "-text", *WORDS, data=der)
+    if not said:
+        return f"unreadable {label}"
+    head, _, entries = said.partition("Revoked Certificates:")
+    lines, moments, after = [], [], ""
+    for line in head.splitlines():
+        if re.search(r"(Last|Next) Update", line):
+            moments.append(calendar.timegm(time.strptime(line.split(":", 1)[1].strip(), "%b %d %H:%M:%S %Y %Z")))
+            continue
+        if re.search(r"CRL Number|Delta CRL Indicator", after):
+            line = "<number>"
+        after = line
+        lines.append(re.sub(r"(?:keyid:)?((?:[0-9A-F]{2}:){19}[0-9A-F]{2})", lambda m: identifier(m.group(1), ""), line))
+    entries = entries.partition("    Signature Algorithm")[0]
+    entries = re.sub(r"Serial Number: [0-9A-F]{34,}", "Serial Number: <serial>", entries)
+    entries = re.sub(r"Revocation Date: .*", "Revocation Date: <time>", entries)
+    entries = [" ".join(entry.split()) for entry in entries.split("Serial Number:") if entry.strip()]
+    says = [line.strip() for line in lines if line.strip() and "Signature Value" not in line]
+    says = [line for line in says if not re.fullmatch(r"(?:[0-9a-f]{2}:)*[0-9a-f]{2}:?", line)]
+    return {"pem": label, "lifetime": str(moments[-1] - moments[0]) if len(moments) == 2 else "none", "says": says,
+            "entries": sorted(entries)}
 
 
 def identifier(text, own):

@@ -1,11 +1,12 @@
-"""Makes one certificate of each kind and lints it."""
+"""Makes one certificate and one CRL of each kind and lints it."""
 
 import fnmatch, os, pathlib, subprocess, sys
 from chancery_compat import Api
 
 try:
     from pkilint import loader, report  # noqa: F401
-    from pkilint.pkix import certificate, extension, name
+    from pkilint import pkix
+    from pkilint.pkix import certificate, crl, extension, name
 except ImportError:
     print("pkilint is not installed")
     sys.exit(77)
@@ -16,8 +17,15 @@ validator = certificate.create_pkix_certificate_validator_container(
      certificate.create_subject_validator_container([]), certificate.create_extensions_validator_container([]),
      certificate.create_spki_validator_container([])])
 
+list_validator = crl.create_pkix_crl_validator_container(
+    [pkix.create_attribute_decoder(name.ATTRIBUTE_TYPE_MAPPINGS),
+     pkix.create_extension_decoder(extension.EXTENSION_MAPPINGS)],
+    [crl.create_issuer_validator_container([]), crl.create_validity_validator_container([]),
+     crl.create_extensions_validator_container([])])
+
 api = Api()
 made = {}
+lists = {}
 
 
 def csr(key, subject, names=""):
@@ -64,13 +72,30 @@ for kind, bits in (("rsa", 2048), ("rsa", 4096), ("ec", 256), ("ec", 384), ("ed2
     made[f"verbatim {mount}"] = api.write(f"{sub}/sign-verbatim", csr=csr("ec", "/O=Example/CN=a.example.com",
                                                                          "DNS:a.example.com"), ttl="1h")["data"]["certificate"]
 
+    lists[f"empty complete {mount}"] = api.read(f"{sub}/issuer/default/crl")["data"]["crl"]
+    api.write(f"{sub}/config/urls", delta_crl_distribution_points="http://ca.example.com/delta.crl")
+    api.write(f"{sub}/config/crl", auto_rebuild=True, enable_delta=True)
+    serial = api.write(f"{sub}/issue/server", common_name="r.example.com")["data"]["serial_number"]
+    api.write(f"{sub}/revoke", serial_number=serial)
+    api.read(f"{sub}/crl/rotate-delta")
+    lists[f"delta {mount}"] = api.read(f"{sub}/issuer/default/crl/delta")["data"]["crl"]
+    api.read(f"{sub}/crl/rotate")
+    lists[f"complete {mount}"] = api.read(f"{sub}/issuer/default/crl")["data"]["crl"]
+    lists[f"empty delta {mount}"] = api.read(f"{sub}/issuer/default/crl/delta")["data"]["crl"]
+    lists[f"signed {mount}"] = api.write(f"{sub}/issuer/default/sign-revocation-list", crl_number=7, revoked_certs=[
+        {"serial_number": serial, "revocation_time": "2026-01-02T03:04:05Z",
+         "extensions": [{"id": "2.5.29.21", "value": "CgEB"}]}])["data"]["crl"]
+
 accepted = [[part.strip() for part in line.split(" : ")]
             for line in pathlib.Path(os.environ["SUITE"], "accepted.txt").read_text().splitlines()
             if line.strip() and not line.startswith("#")]
 used, bad = set(), []
-for what, pem in made.items():
-    document = loader.RFC5280CertificateDocumentLoader().load_pem_document(pem, what)
-    for result in validator.validate(document.root):
+documents = [(what, loader.RFC5280CertificateDocumentLoader().load_pem_document(pem, what), validator)
+             for what, pem in made.items()]
+documents += [(f"CRL {what}", loader.RFC5280CertificateListDocumentLoader().load_pem_document(pem, what), list_validator)
+              for what, pem in lists.items()]
+for what, document, judge in documents:
+    for result in judge.validate(document.root):
         for finding in result.finding_descriptions:
             if finding.finding.severity.name not in ("WARNING", "ERROR", "FATAL"):
                 continue
@@ -83,5 +108,5 @@ for entry in accepted:
     if entry[0] + entry[1] not in used:
         bad.append(f"accepted.txt: no longer found: {' : '.join(entry)}")
 print("\n".join(bad))
-print(f"{len(made)} certificates of {len(set(what.rsplit(' ', 1)[0] for what in made))} kinds linted, {len(bad)} findings")
+print(f"{len(made)} certificates of {len(set(what.rsplit(' ', 1)[0] for what in made))} kinds and {len(lists)} CRLs linted, {len(bad)} findings")
 sys.exit(1 if bad else 0)

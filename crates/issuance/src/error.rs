@@ -460,6 +460,15 @@ pub enum CertificateError {
     /// The text holds no certificate.
     #[error("no certificate found in the PEM given")]
     Missing,
+    /// The bytes are not a revocation list (RFC 5280, 5.1).
+    #[error("{reason}")]
+    MalformedCrl {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The text holds none, or more than one, or something else too.
+    #[error("invalid crl; should be one PEM block only")]
+    NotOneCrl,
     /// The certificate is not an authority's.
     #[error("given certificate is not a CA certificate")]
     NotACa,

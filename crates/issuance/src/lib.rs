@@ -9,7 +9,8 @@
 //! certificate is held against the profile, the lifetime is fitted, and the exact bytes to be
 //! signed are laid out and held against the standards (`lint.rs`). [`Prepared::sign`] can be called once; it signs, reads the result back
 //! with an independent decoder and compares. The rarer certificates of authorities take the same
-//! way through [`prepare_root`] and [`prepare_intermediate`].
+//! way through [`prepare_root`] and [`prepare_intermediate`], and revocation lists one of their own:
+//! [`UnsignedCrl`] becomes [`SignedCrl`].
 //!
 //! Keys live behind [`Signer`], a blocking trait. Time, serial numbers and randomness for serial
 //! numbers are arguments: nothing here reads a clock, opens a file or logs.
@@ -19,6 +20,7 @@ mod ca;
 mod certificate;
 mod chain;
 mod check;
+mod crl;
 mod csr;
 mod describe;
 mod emit;
@@ -49,6 +51,10 @@ pub use ca::{
 };
 pub use certificate::{Certificate, ExtendedKeyUsage, KeyUsage};
 pub use chain::{BundleError, ImportedBundle, build_chains};
+pub use crl::{
+    CrlEntry, CrlExtension, CrlHead, ImportedCrl, ImportedEntry, RESERVED_CRL_EXTENSIONS, SignedCrl,
+    UnsignedCrl, crl_pem,
+};
 pub use csr::VerifiedCsr;
 pub use error::{CertificateError, KeyError, ProfileError, Refusal, SignError, Warning};
 pub use issuer::{AiaUrls, Issuer, IssuerOptions, LeafNotAfter};

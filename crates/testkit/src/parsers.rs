@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use chancery_api::{Input, Secret, Strings, Ttl, duration, hcl};
 use chancery_issuance::{
-    Certificate, ImportedBundle, KeyForm, KeyPolicy, OcspRequest, PrivateKey, SerialNumber, SpiffeId, Time,
-    TrustDomain, VerifiedCsr, build_chains,
+    Certificate, CrlEntry, ImportedBundle, ImportedCrl, KeyForm, KeyPolicy, OcspRequest, PrivateKey,
+    SerialNumber, SpiffeId, Time, TrustDomain, VerifiedCsr, build_chains,
 };
 use chancery_secrets::policy::Policy;
 use chancery_secrets::{Connection, Request};
@@ -36,6 +36,7 @@ pub struct Parser {
 pub const ALL: &[Parser] = &[
     Parser { name: "certificate", parse: certificate, rounds: 10_000 },
     Parser { name: "config", parse: config, rounds: 8_000 },
+    Parser { name: "crl", parse: crl, rounds: 20_000 },
     Parser { name: "csr", parse: csr, rounds: 10_000 },
     Parser { name: "duration", parse: duration, rounds: 100_000 },
     Parser { name: "forwarded", parse: forwarded, rounds: 20_000 },
@@ -78,6 +79,20 @@ pub fn certificate(bytes: &[u8]) {
     }
     let chains = build_chains(&certificates.iter().collect::<Vec<_>>());
     assert!(chains.iter().all(|chain| chain.len() <= certificates.len()));
+}
+
+/// A revocation list, as `resign-crls` takes it. What it names can be written again.
+pub fn crl(bytes: &[u8]) {
+    let read = match pem(bytes) {
+        Some(text) => ImportedCrl::from_pem(text),
+        None => ImportedCrl::from_der(bytes),
+    };
+    let Ok(crl) = read else { return };
+    let mut entries = Vec::new();
+    for entry in crl.entries() {
+        CrlEntry { serial: &entry.serial, at: entry.at, reason: 0, extensions: &[] }.encode(&mut entries);
+    }
+    assert_eq!(entries.is_empty(), crl.entries().is_empty());
 }
 
 /// A certificate request.

@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
 
-use chancery_issuance::{AiaUrls, Certificate, Issuer, IssuerHash, IssuerOptions, LintPolicy, PrivateKey};
+use chancery_issuance::{
+    AiaUrls, Certificate, Issuer, IssuerHash, IssuerOptions, KeySpec, LintPolicy, PrivateKey, PublicKey,
+    SignatureAlgorithm,
+};
 use chancery_storage::{Name, Version, View};
 use serde::de::DeserializeOwned;
 use serde_json::value::{RawValue, to_raw_value};
@@ -39,6 +42,16 @@ pub(super) struct Authorities {
     pub(super) crl: Setting<CrlConfig>,
     /// `config/lint`
     pub(super) lint: Setting<LintConfig>,
+    /// Who signs the CRL of each scope that has a key here.
+    signers: BTreeMap<Scope, CrlSigner>,
+}
+
+/// Who signs the CRL of a scope.
+enum CrlSigner {
+    /// This issuer: the default one, or the first that may.
+    One(IssuerId),
+    /// Nobody may: these have the key, and are not for it.
+    Nobody(Vec<IssuerId>),
 }
 
 /// A setting and the version it was read with; `None` if it was never written.
@@ -95,7 +108,7 @@ impl Authorities {
     /// Reads everything, taking over from `previous` what is still the same record, so that a key
     /// that was parsed once stays parsed.
     pub(super) async fn load(view: &View, previous: Option<&Self>) -> Result<Self, Error> {
-        let issuers_config = Setting::load(view, config::ISSUERS).await?;
+        let issuers_config: Setting<IssuersConfig> = Setting::load(view, config::ISSUERS).await?;
         let keys_config = Setting::load(view, config::KEYS).await?;
         let urls: Setting<Urls> = Setting::load(view, config::URLS).await?;
         let cluster: Setting<ClusterConfig> = Setting::load(view, config::CLUSTER).await?;
@@ -138,6 +151,7 @@ impl Authorities {
 
         Ok(Self {
             ocsp_names,
+            signers: crl_signers(&issuers, issuers_config.value.default),
             issuer_names: named(issuers.values().map(|issuer| (&issuer.record.name, issuer.record.id))),
             key_names: named(keys.values().map(|key| (&key.record.name, key.record.id))),
             issuers,
@@ -190,6 +204,54 @@ impl Authorities {
         id.and_then(|id| self.issuers.get(&id)).ok_or_else(|| Unresolved::Issuer(reference.to_owned()))
     }
 
+    /// Every scope whose CRL could be made here, in order.
+    pub(super) fn scopes(&self) -> impl Iterator<Item = Scope> {
+        self.signers.keys().copied()
+    }
+
+    /// The issuer that signs the CRL of this scope, if one may.
+    pub(super) fn crl_signer(&self, scope: Scope) -> Option<&Arc<Authority>> {
+        match self.signers.get(&scope)? {
+            CrlSigner::One(id) => self.issuer(id),
+            CrlSigner::Nobody(_) => None,
+        }
+    }
+
+    /// What to say of scopes whose CRL nobody may sign, whenever CRLs are (or would be) built.
+    pub(super) fn crl_warnings(&self) -> Vec<String> {
+        let nobody = self.signers.values().filter_map(|signer| match signer {
+            CrlSigner::One(_) => None,
+            CrlSigner::Nobody(ids) => Some(ids),
+        });
+        nobody
+            .enumerate()
+            .map(|(index, ids)| {
+                let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+                format!(
+                    "Warning {} during CRL rebuild: warning from local CRL rebuild: Issuer equivalency set with associated keys lacked an issuer with CRL Signing KeyUsage; refusing to rebuild CRL for this group of issuers: {}",
+                    index.saturating_add(1),
+                    ids.join(",")
+                )
+            })
+            .collect()
+    }
+
+    /// The issuer that `reference` stands for, if it may sign CRLs.
+    pub(super) fn find_crl_signing(&self, reference: &str) -> Result<&Arc<Authority>, Error> {
+        let authority = self.find_issuer(reference).map_err(|unresolved| {
+            Error::invalid(format!("failed to resolve issuer issuer_ref: {unresolved}"))
+        })?;
+        let Authority { record: IssuerRecord { id, usage, .. }, .. } = &**authority;
+        if !usage.crl_signing {
+            return Err(Error::invalid(format!(
+                "error while attempting to use issuer {id}: requested usage crl-signing for issuer {} but only had \
+                 usage {usage}",
+                authority.label(),
+            )));
+        }
+        Ok(authority)
+    }
+
     /// The issuer that `reference` stands for, if it has a key and may issue certificates.
     pub(super) fn find_signing(&self, reference: &str) -> Result<&Arc<Authority>, Error> {
         let authority = self.find_issuer(reference).map_err(|unresolved| {
@@ -236,6 +298,26 @@ impl Authorities {
     pub(super) fn default_issuer(&self) -> Option<&Arc<Authority>> {
         self.find_issuer(DEFAULT).ok()
     }
+}
+
+/// Who signs which CRL. As the peer has it, issuers with the same name and key share one, and the default
+/// issuer comes first.
+fn crl_signers(
+    issuers: &BTreeMap<IssuerId, Arc<Authority>>,
+    default: Option<IssuerId>,
+) -> BTreeMap<Scope, CrlSigner> {
+    let mut signers: BTreeMap<Scope, CrlSigner> = BTreeMap::new();
+    for issuer in issuers.values().filter(|issuer| issuer.key.is_some()) {
+        let id = issuer.record.id;
+        let signer = signers.entry(issuer.scope).or_insert_with(|| CrlSigner::Nobody(Vec::new()));
+        match signer {
+            _ if issuer.record.usage.crl_signing && default == Some(id) => *signer = CrlSigner::One(id),
+            CrlSigner::One(_) => {}
+            _ if issuer.record.usage.crl_signing => *signer = CrlSigner::One(id),
+            CrlSigner::Nobody(ids) => ids.push(id),
+        }
+    }
+    signers
 }
 
 fn named<'a, Id>(entries: impl Iterator<Item = (&'a String, Id)>) -> HashMap<String, Id> {
@@ -351,6 +433,19 @@ impl Authority {
         let issuer = Issuer::new(Certificate::clone(&self.certificate), signer, options)
             .map_err(|error| Error::internal("a stored issuer cannot be used", error))?;
         Ok(self.issuer.get_or_init(|| Arc::new(issuer)))
+    }
+
+    /// How it signs revocation lists.
+    pub(super) fn crl_algorithm(&self) -> Result<SignatureAlgorithm, Error> {
+        let key = self.certificate.public_key().map(PublicKey::spec);
+        let chosen = SignatureAlgorithm::from_name(&self.record.revocation_signature_algorithm);
+        match (key, chosen) {
+            // An EC key is bound to the hash of its curve, as for certificates.
+            (Some(KeySpec::Rsa(_)), Some(chosen)) => Ok(chosen),
+            (Some(key), _) => SignatureAlgorithm::choose(key, 0, false)
+                .map_err(|error| Error::internal("the CRL could not be made", error)),
+            (None, _) => Err(Error::internal("internal error", "an issuer with an unknown kind of key")),
+        }
     }
 
     /// The URLs that its leaves carry, with the templates filled in.

@@ -55,8 +55,17 @@ impl Pki {
         let config = body.over(change.before.crl.value.clone())?;
         config.check()?;
         change.put_crl_config(&config)?;
-        change.commit().await?;
-        Response::data(&config)
+        let before = change.before.crl.value.clone();
+        let after = change.commit().await?;
+        let mut response = Response::data(&config)?;
+        // Where other CRLs are wanted than before.
+        let others = before.disable != config.disable
+            || (before.auto_rebuild && !config.auto_rebuild)
+            || before.enable_delta != config.enable_delta;
+        if others {
+            response.warnings = after.crl_warnings();
+        }
+        Ok(response)
     }
 }
 
@@ -66,8 +75,11 @@ impl ConfigCrl {
             let Some(text) = given else { return Ok(before) };
             match duration::parse(&text) {
                 Ok(_) => Ok(text),
-                Err(duration::ParseError::Negative(_)) if name == "ocsp_expiry" => {
-                    Err(Error::invalid(format!("ocsp_expiry must be greater than or equal to 0 got: {text}")))
+                Err(duration::ParseError::Negative(seconds)) if name == "ocsp_expiry" => {
+                    let length = as_go_prints(seconds.unsigned_abs());
+                    Err(Error::invalid(format!(
+                        "ocsp_expiry must be greater than or equal to 0 got: -{length}"
+                    )))
                 }
                 Err(error) => Err(Error::invalid(format!("given {name} could not be decoded: {error}"))),
             }
@@ -146,4 +158,14 @@ impl CrlConfig {
 /// What was checked when it was written.
 fn length(text: &str) -> Duration {
     duration::parse(text).map(|length| Duration::from_secs(length.as_secs())).unwrap_or_default()
+}
+
+/// A length of time in all its parts: `1h0m0s`.
+fn as_go_prints(seconds: u64) -> String {
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    match (hours, minutes) {
+        (0, 0) => format!("{seconds}s"),
+        (0, _) => format!("{minutes}m{seconds}s"),
+        _ => format!("{hours}h{minutes}m{seconds}s"),
+    }
 }

@@ -132,6 +132,9 @@ impl Pki {
         if no_urls {
             warnings.push(NO_AIA.to_owned());
         }
+        if !imported.is_empty() {
+            warnings.extend(after.crl_warnings());
+        }
         let key = |issuer: &Authority| issuer.record.key.map(|key| key.to_string()).unwrap_or_default();
         let mut response = Response::data(&ImportAnswer {
             existing_issuers: texts(&issuers.known),

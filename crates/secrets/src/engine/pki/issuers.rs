@@ -183,6 +183,9 @@ impl Pki {
         }
         if let Some(words) = body.usage {
             record.usage = usage(&words.non_empty(), &issuer)?;
+            if record.revoked.is_some() && record.usage.issuing_certificates {
+                return Err(Error::invalid(REVOKED));
+            }
         }
         if let Some(word) = body.revocation_signature_algorithm {
             record.revocation_signature_algorithm = algorithm(&word, &issuer)?;
@@ -241,7 +244,7 @@ impl Pki {
         }
         // Nobody's chain may lead to one that is gone.
         rechain(&mut change, &Fates { gone: Some(id), ..Fates::default() }, Vec::new())?;
-        change.commit().await?;
+        let after = change.commit().await?;
         if was_default {
             warnings.push(format!(
                 "Deleted issuer {id} (via issuer_ref {}); this was configured as the default issuer. Operations without an explicit issuer will not work until a new default is configured.",
@@ -249,6 +252,7 @@ impl Pki {
             ));
             warnings.extend(self.roles_naming(DEFAULT).await?);
         }
+        warnings.extend(after.crl_warnings());
         Ok(Response { warnings, ..nothing()? })
     }
 
@@ -327,8 +331,11 @@ impl Pki {
     }
 }
 
+/// Said where a revoked issuer shall issue again.
+const REVOKED: &str = "This issuer was revoked; unable to modify its usage to include certificate signing again. Reissue this certificate (preferably with a new key) and modify that entry instead.";
+
 /// A reference that leads nowhere, on paths whose answers are not JSON.
-fn bare(unresolved: Unresolved) -> Error {
+pub(super) fn bare(unresolved: Unresolved) -> Error {
     Error::of(Kind::Internal, unresolved.to_string())
 }
 

@@ -30,6 +30,11 @@ impl Journals {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(open.entry(scope).or_insert_with(|| Arc::new(Journal::new(scope))))
     }
+
+    /// Whether anybody asked for the journal of this scope yet.
+    pub(super) fn is_open(&self, scope: Scope) -> bool {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&Some(scope))
+    }
 }
 
 /// One journal, as far as this process has to know it.

@@ -10,14 +10,20 @@
 //! and `config.rs`; `urls.rs` fills in the URLs that certificates carry.
 //!
 //! `revoke.rs` is the way to revoke; `revocations.rs` holds the records of it, and `journal.rs` the order
-//! in which CRLs read them. `ocsp.rs` answers for one certificate. Rooms kept free for later: `tidy.rs`, `acme/`,
-//! `cel.rs`.
+//! in which CRLs read them. `crl.rs` keeps CRLs, `crl_build.rs` builds them, `crl_records.rs` is their form at rest,
+//! `crl_answers.rs` hands them out, `crl_config.rs` says how they are published, `resign.rs` signs lists that
+//! others bring. `ocsp.rs` answers for one certificate. Rooms kept free for later:
+//! `tidy.rs`, `acme/`, `cel.rs`.
 
 mod authorities;
 mod authority;
 mod certs;
 mod config;
+mod crl;
+mod crl_answers;
+mod crl_build;
 mod crl_config;
+mod crl_records;
 mod heavy;
 mod import;
 mod intermediate;
@@ -29,6 +35,7 @@ mod leaf;
 mod ocsp;
 mod records;
 mod requests;
+mod resign;
 mod revocations;
 mod revoke;
 mod role;
@@ -47,6 +54,7 @@ use std::sync::{Arc, LazyLock};
 use chancery_issuance::MountLimits;
 use jiff::Timestamp;
 
+use self::crl::Lists;
 use self::store::Store;
 use crate::engine::{Engine, Mount};
 use crate::error::Error;
@@ -56,13 +64,14 @@ use crate::route::Routes;
 pub struct Pki {
     mount: Arc<Mount>,
     store: Store,
+    lists: Lists,
 }
 
 impl Pki {
     /// Opens the engine on a mount. Costs what its issuers cost, whatever the number of certificates.
     pub async fn open(mount: Arc<Mount>) -> Result<Arc<Self>, Error> {
         let store = Store::open(mount.view.clone()).await?;
-        Ok(Arc::new(Self { mount, store }))
+        Ok(Arc::new(Self { mount, store, lists: Lists::default() }))
     }
 
     /// The lifetimes that stand in where a role has none.
@@ -78,8 +87,15 @@ impl Engine for Pki {
         &ROUTES
     }
 
-    async fn tick(self: Arc<Self>, _now: Timestamp) -> Result<(), Error> {
-        self.store.adopt_pending().await
+    async fn tick(self: Arc<Self>, now: Timestamp) -> Result<(), Error> {
+        self.store.adopt_pending().await?;
+        // Beside the upkeep of others, which a large CRL would hold up.
+        tokio::spawn(async move {
+            if let Err(error) = self.tend_crls(now).await {
+                tracing::warn!(%error, "a CRL could not be built; it is tried again");
+            }
+        });
+        Ok(())
     }
 
     async fn revoke(
@@ -295,6 +311,38 @@ fn revocation_routes(routes: Routes<Pki>) -> Routes<Pki> {
         .route("config/crl", |r| {
             r.read(Pki::read_config_crl, "Reads how revocation is published")
                 .update(Pki::write_config_crl, "Writes how revocation is published")
+        })
+        .route("crl", |r| r.read(Pki::crl_der, "The default issuer's CRL in DER").public())
+        .route("crl/pem", |r| r.read(Pki::crl_as_pem, "The default issuer's CRL in PEM").public())
+        .route("crl/delta", |r| r.read(Pki::delta_crl_der, "The default issuer's delta CRL in DER").public())
+        .route("crl/delta/pem", |r| {
+            r.read(Pki::delta_crl_as_pem, "The default issuer's delta CRL in PEM").public()
+        })
+        .route("cert/crl", |r| r.read(Pki::cert_crl, "The default issuer's CRL").public())
+        .route("cert/delta-crl", |r| r.read(Pki::cert_delta_crl, "The default issuer's delta CRL").public())
+        .route("crl/rotate", |r| r.read(Pki::rotate, "Builds every CRL anew"))
+        .route("crl/rotate-delta", |r| r.read(Pki::rotate_delta, "Builds every delta CRL anew"))
+        .route("issuer/{issuer_ref}/crl", |r| r.read(Pki::issuer_crl, "An issuer's CRL").public())
+        .route("issuer/{issuer_ref}/crl/der", |r| {
+            r.read(Pki::issuer_crl_der, "An issuer's CRL in DER").public()
+        })
+        .route("issuer/{issuer_ref}/crl/pem", |r| {
+            r.read(Pki::issuer_crl_pem, "An issuer's CRL in PEM").public()
+        })
+        .route("issuer/{issuer_ref}/crl/delta", |r| {
+            r.read(Pki::issuer_delta_crl, "An issuer's delta CRL").public()
+        })
+        .route("issuer/{issuer_ref}/crl/delta/der", |r| {
+            r.read(Pki::issuer_delta_crl_der, "An issuer's delta CRL in DER").public()
+        })
+        .route("issuer/{issuer_ref}/crl/delta/pem", |r| {
+            r.read(Pki::issuer_delta_crl_pem, "An issuer's delta CRL in PEM").public()
+        })
+        .route("issuer/{issuer_ref}/resign-crls", |r| {
+            r.update(Pki::resign_crls, "Merges CRLs of one issuer into one")
+        })
+        .route("issuer/{issuer_ref}/sign-revocation-list", |r| {
+            r.update(Pki::sign_revocation_list, "Signs a list of revoked certificates that the caller brings")
         })
         .route("certs/revoked", |r| {
             r.list(Pki::list_revoked_certificates, "Lists the serial numbers of revoked certificates")

@@ -296,6 +296,7 @@ impl Store {
     /// Forgets that these certificates were revoked, in one commit, and answers how many were: for those
     /// that have expired, whom no CRL needs to name any more. The CRLs concerned leave them out when they are
     /// built next.
+    #[allow(dead_code, reason = "tidying calls it")]
     pub(super) async fn forget_revocations(&self, serials: &[SerialNumber]) -> Result<usize, Error> {
         let mut writes = Writes::new();
         let mut concerned: Vec<Arc<Journal>> = Vec::new();
@@ -435,6 +436,34 @@ pub(super) async fn names_from(
     limit: usize,
 ) -> Result<Vec<Name>, StorageError> {
     view.list(journal, chancery_storage::Position::Order(place), limit).await
+}
+
+#[cfg(test)]
+impl Store {
+    /// Puts so many entries into a journal, as many revocations would.
+    pub(super) async fn journal_many(&self, scope: Scope, many: u32, at: Timestamp) {
+        let journal = self.journals.of(Some(scope));
+        for start in (0..many).step_by(1_000) {
+            let mut writes = Writes::new();
+            let mut under_way = Vec::new();
+            for number in start..many.min(start + 1_000) {
+                let place = journal.begin(&self.view, at).await.unwrap();
+                let serial = [&[1; 16][..], &number.to_be_bytes()].concat();
+                let name = Name::ordered(place.place(), HEXLOWER.encode(&serial));
+                let entry = JournalEntry {
+                    at: Time::from(at),
+                    not_after: Time::from(at),
+                    reason: 0,
+                    issuer_name: None,
+                };
+                writes.put(&self.view, journal.collection(), &name, &entry.encode()).unwrap();
+                under_way.push(place);
+            }
+            let outcome = self.view.commit(writes).await;
+            under_way.into_iter().for_each(|one| one.ended(&outcome));
+            outcome.unwrap();
+        }
+    }
 }
 
 #[cfg(test)]

@@ -50,6 +50,15 @@ fields! {
     }
 }
 
+/// Said of a root that is revoked.
+const SELF_SIGNED: &str = "This issuer is a self-signed (potentially root) certificate. This means it may not be considered revoked if there is not an external, cross-signed variant of this certificate. This issuer's serial number will not appear on its own CRL.";
+
+/// Said of an issuer that nobody here signed but itself.
+const NO_PARENT: &str = "This issuer lacks another parent issuer within the mount. This means it will not appear on any other CRLs and may not be considered revoked by clients. Consider adding this issuer to its issuer's CRL as well if it is not self-signed.";
+
+/// Said of the default issuer.
+const IS_DEFAULT: &str = "This issuer is currently configured as the default issuer for this mount; operations such as certificate issuance may not work until a new default issuer is selected.";
+
 /// What became of a wish to revoke.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Revoked {
@@ -58,6 +67,7 @@ pub(super) enum Revoked {
     /// It has expired, and `config/crl` does not want such on a CRL.
     Expired,
     /// No certificate with this serial number is stored here.
+    #[allow(dead_code, reason = "only `revoke_serial` makes it")]
     NotFound,
 }
 
@@ -137,11 +147,25 @@ impl Pki {
         let after = change.commit().await?;
         let issuer =
             after.issuer(&id).ok_or_else(|| Error::internal("internal error", "the issuer is gone"))?;
-        Response::data(&describe(issuer))
+        let mut response = Response::data(&describe(issuer))?;
+        response.warnings = after.crl_warnings();
+        if issuer.certificate.is_self_signed() {
+            response.warnings.push(SELF_SIGNED.to_owned());
+        }
+        match signer_of(&after, issuer).filter(|signer| signer.record.id != id) {
+            // As the peer has it, whoever relies on that CRL is not kept waiting for the next one.
+            Some(signer) => self.lists.of(signer.scope).force(),
+            None => response.warnings.push(NO_PARENT.to_owned()),
+        }
+        if after.issuers_config.value.default == Some(id) {
+            response.warnings.push(IS_DEFAULT.to_owned());
+        }
+        Ok(response)
     }
 
     /// Revokes the certificate with this serial number, if it is stored here. `reason` is a CRLReason
     /// (RFC 5280, 5.3.1), 0 for none.
+    #[allow(dead_code, reason = "ACME calls it")]
     pub(super) async fn revoke_serial(
         &self,
         serial: &SerialNumber,
@@ -173,20 +197,33 @@ impl Pki {
 
     async fn answer_revocation(&self, candidate: Candidate, now: Timestamp) -> Result<Response, Error> {
         let serial = candidate.certificate.serial_number();
-        match self.revoke_candidate(candidate, 0, now).await? {
+        let outcome = self.revoke_candidate(candidate, 0, now).await?;
+        let first = matches!(outcome, Revoked::Yes(Recorded::Now(_)));
+        match outcome {
             Revoked::Yes(Recorded::Now(revocation) | Recorded::Before(revocation)) => {
                 let Revocation { at, .. } = revocation;
-                Response::data(&RevokeAnswer {
+                let mut response = Response::data(&RevokeAnswer {
                     revocation_time: at.as_second(),
                     revocation_time_rfc3339: at.to_string(),
                     state: "revoked",
-                })
+                })?;
+                if first {
+                    response.warnings = self.revocation_warnings().await?;
+                }
+                Ok(response)
             }
             Revoked::Expired => Ok(Response::empty().warn(format!(
                 "certificate with serial {serial} already expired; refusing to add to CRL. Enable 'AllowExpiredCertRevocation' to allow revoking expired certificates."
             ))),
             Revoked::NotFound => Err(not_found(&serial.to_string())),
         }
+    }
+
+    /// What the peer says where a revocation has it build CRLs.
+    async fn revocation_warnings(&self) -> Result<Vec<String>, Error> {
+        let authorities = self.store.authorities().await?;
+        let config = &authorities.crl.value;
+        Ok(if config.disable || config.auto_rebuild { Vec::new() } else { authorities.crl_warnings() })
     }
 
     /// Where every revocation but that of an issuer ends.
@@ -232,11 +269,14 @@ impl Pki {
 
     async fn candidate(&self, wanted: &Wanted) -> Result<Candidate, Error> {
         match wanted {
+            Wanted::Serial(text) if text.is_empty() => {
+                Err(Error::invalid("The serial number must be provided"))
+            }
             Wanted::Serial(text) => {
                 let serial = text.parse().map_err(|_| not_found(text))?;
                 self.stored_candidate(&serial).await?.ok_or_else(|| not_found(text))
             }
-            Wanted::Certificate(certificate) => self.presented_candidate(certificate).await,
+            Wanted::Certificate(pem) => self.presented_candidate(&read_certificate(pem)?).await,
         }
     }
 
@@ -269,7 +309,8 @@ impl Pki {
 /// Which certificate a request means.
 enum Wanted {
     Serial(String),
-    Certificate(Box<Certificate>),
+    /// In PEM.
+    Certificate(String),
 }
 
 impl Wanted {
@@ -281,11 +322,8 @@ impl Wanted {
             (Some(_), Some(_)) => {
                 Err(Error::invalid("Must provide either the certificate or the serial to revoke; not both."))
             }
-            (Some(serial), None) if serial.is_empty() => {
-                Err(Error::invalid("The serial number must be provided"))
-            }
             (Some(serial), None) => Ok(Self::Serial(serial)),
-            (None, Some(pem)) => read_certificate(&pem).map(Box::new).map(Self::Certificate),
+            (None, Some(pem)) => Ok(Self::Certificate(pem)),
         }
     }
 }

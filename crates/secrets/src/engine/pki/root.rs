@@ -172,6 +172,7 @@ impl Pki {
         if urls == AiaUrls::default() {
             response.warnings.push(NO_AIA.to_owned());
         }
+        response.warnings.extend(self.store.authorities().await?.crl_warnings());
         response.warnings.extend(warnings(&issued, of_length));
         Ok(response)
     }

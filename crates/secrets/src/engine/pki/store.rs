@@ -51,6 +51,10 @@ pub(super) mod collection {
     pub(in super::super) const UNASSIGNED: &str = "unassigned";
     /// Scopes whose first issuer came, until the unassigned revocations were looked through.
     pub(in super::super) const ADOPTIONS: &str = "adoptions";
+    /// The last numbers given to CRLs, by scope.
+    pub(in super::super) const CRL_NUMBERS: &str = "crl-numbers";
+    /// CRLs but for their entries, by scope.
+    pub(in super::super) const CRL_HEADS: &str = "crl-heads";
     /// Scopes from whose journals entries were removed since their CRLs were built.
     pub(in super::super) const CRL_STALE: &str = "crl-stale";
     /// Certificates of authorities that were about to be signed.

@@ -1,6 +1,7 @@
 //! The engine through its own routes, over memory storage.
 
 mod authorities;
+mod crl;
 mod lint;
 mod mldsa;
 mod ocsp;
@@ -36,7 +37,8 @@ const NOW: Timestamp = Timestamp::constant(1_800_000_000, 123_456_789);
 struct Bed {
     memory: Memory,
     share: Vec<u8>,
-    fault: Arc<Mutex<Fault>>,
+    /// What becomes of a commit, once so many others are through.
+    fault: Arc<Mutex<(u32, Fault)>>,
     engine: Arc<Pki>,
     now: Mutex<Timestamp>,
 }
@@ -53,9 +55,18 @@ impl Bed {
     }
 
     async fn over(memory: Memory, share: Vec<u8>) -> Self {
-        let fault = Arc::new(Mutex::new(Fault::None));
+        let fault = Arc::new(Mutex::new((0_u32, Fault::None)));
         let asked = Arc::clone(&fault);
-        let faulty = memory.with_faults(move |_| std::mem::replace(&mut *asked.lock().unwrap(), Fault::None));
+        let faulty = memory.with_faults(move |_| {
+            let (before, fault) = &mut *asked.lock().unwrap();
+            match before.checked_sub(1) {
+                Some(left) => {
+                    *before = left;
+                    Fault::None
+                }
+                None => std::mem::replace(fault, Fault::None),
+            }
+        });
         let barrier = Barrier::new(Arc::new(faulty), None);
         assert!(barrier.provide_share(&share).await.unwrap());
         let view = barrier.unsealed().unwrap().view("mount").unwrap();
@@ -74,7 +85,9 @@ impl Bed {
 
     /// The same store after a restart.
     async fn restarted(&self) -> Self {
-        Self::over(self.memory.reopened(), self.share.clone()).await
+        let bed = Self::over(self.memory.reopened(), self.share.clone()).await;
+        *bed.now.lock().unwrap() = self.now();
+        bed
     }
 
     /// Adds a self-signed issuer and makes it the default.
@@ -116,7 +129,12 @@ impl Bed {
     }
 
     fn next_commit(&self, fault: Fault) {
-        *self.fault.lock().unwrap() = fault;
+        self.commit_after(0, fault);
+    }
+
+    /// As [`next_commit`](Self::next_commit), once so many others are through.
+    fn commit_after(&self, others: u32, fault: Fault) {
+        *self.fault.lock().unwrap() = (others, fault);
     }
 
     async fn ask(&self, operation: Operation, path: &str, body: Value) -> Result<Response, Error> {
