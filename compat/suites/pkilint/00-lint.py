@@ -36,7 +36,7 @@ def csr(key, subject, names=""):
     return pathlib.Path("r.csr").read_text()
 
 
-for kind, bits in (("rsa", 2048), ("rsa", 4096), ("ec", 256), ("ec", 384), ("ed25519", 0)):
+for kind, bits in (("rsa", 2048), ("rsa", 4096), ("ec", 256), ("ec", 384), ("ed25519", 0), ("mldsa", 65)):
     mount = f"{kind}-{bits}"
     api.write(f"sys/mounts/{mount}", type="pki", config={"max_lease_ttl": "87600h"})
     api.write(f"sys/mounts/{mount}-sub", type="pki", config={"max_lease_ttl": "87600h"})

@@ -16,7 +16,7 @@ validator = ocsp.create_pkix_ocsp_response_validator_container(
 
 api = Api()
 answers = {}
-for kind, bits in (("rsa", 2048), ("ec", 256), ("ec", 384), ("ed25519", 0)):
+for kind, bits in (("rsa", 2048), ("ec", 256), ("ec", 384), ("ed25519", 0), ("mldsa", 44)):
     mount = f"lint-ocsp-{kind}-{bits}"
     api.write(f"sys/mounts/{mount}", type="pki", config={"max_lease_ttl": "87600h"})
     root = api.write(f"{mount}/root/generate/internal", common_name="Lint Root", ttl="87600h", key_type=kind, key_bits=bits)

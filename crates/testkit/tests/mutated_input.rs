@@ -93,6 +93,7 @@ no_mutated_input_panics!(
     http_request,
     json_fields,
     names,
+    ocsp,
     path,
     pem_bundle,
     pipeline,
