@@ -362,4 +362,26 @@ mod tests {
         );
         assert_eq!(OtherName::parse("1.2.3;UTF8:ü b").unwrap().value, "ü b");
     }
+
+    #[test]
+    fn names_and_addresses_can_be_asked_about_before_there_is_a_request() {
+        let profile = |allow_ip_sans: bool, networks: &[&str]| {
+            Profile::new(crate::ProfileConfig {
+                allowed_domains: vec!["example.com".to_owned()],
+                allow_subdomains: true,
+                allow_ip_sans,
+                allowed_ip_sans_cidr: networks.iter().map(|network| (*network).to_owned()).collect(),
+                ..crate::ProfileConfig::default()
+            })
+            .unwrap()
+        };
+        let open = profile(true, &[]);
+        assert!(open.permits_dns_name("a.example.com") && open.permits_dns_name("*.example.com"));
+        assert!(!open.permits_dns_name("example.com") && !open.permits_dns_name("a.example.org"));
+        let address = "192.0.2.7".parse().unwrap();
+        assert!(open.permits_ip_address(&address));
+        assert!(profile(true, &["192.0.2.0/24"]).permits_ip_address(&address));
+        assert!(!profile(true, &["10.0.0.0/8"]).permits_ip_address(&address));
+        assert!(!profile(false, &["192.0.2.0/24"]).permits_ip_address(&address));
+    }
 }

@@ -27,10 +27,15 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
 
 fn is_public_v6(address: Ipv6Addr) -> bool {
     let [a, b, ..] = address.segments();
-    let special = (a == 0x2001 && b < 0x0200) // protocol assignments, Teredo among them
-        || (a == 0x2001 && b == 0x0db8) // documentation
-        || a == 0x2002 // 6to4: an IPv4 address in disguise
-        || (a == 0x3fff && b < 0x1000); // documentation
+    let special = match a {
+        // Protocol assignments, Teredo among them; documentation.
+        0x2001 => b < 0x0200 || b == 0x0db8,
+        // 6to4: an IPv4 address in disguise.
+        0x2002 => true,
+        // Documentation.
+        0x3fff => b < 0x1000,
+        _ => false,
+    };
     // Nothing else is global unicast: not loopback, mapped or translated, not unique-local, link-local or multicast.
     a & 0xe000 == 0x2000 && !special
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use chancery_api::{Clock, SystemClock};
 use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -149,13 +150,11 @@ async fn the_resolver_that_the_mount_names_says_where_names_lead() {
     let strict = Outside::new(ProbeConfig::default());
     let refused = strict.http(&name, "x", Some(server)).await;
     assert!(matches!(refused, Err(ProbeError::Forbidden(_))), "a name that leads to loopback: {refused:?}");
-    let nobody = SocketAddr::from(([127, 0, 0, 1], 9));
-    assert!(matches!(outside.texts("a.example", Some(nobody)).await, Err(ProbeError::Dns(_))));
 }
 
 #[tokio::test]
 async fn a_certificate_that_nobody_vouches_for_is_handed_over() {
-    let made = chancery_secrets::dev_certificate(&["a.example".to_owned()], jiff::Timestamp::now());
+    let made = chancery_secrets::dev_certificate(&["a.example".to_owned()], SystemClock.now());
     let made = made.expect("a certificate");
     let certificate = CertificateDer::from_pem_slice(made.certificate.as_bytes()).expect("PEM");
     for (protocols, acme) in [(vec![b"acme-tls/1".to_vec()], true), (Vec::new(), false)] {

@@ -122,7 +122,7 @@ impl Pki {
                     let key_id = self.redeem_binding(directory, envelope, key, &mut writes).await?;
                     Some(BindingRecord { key_id, envelope: envelope.clone() })
                 }
-                None if directory.config.eab_policy != EabPolicy::NotRequired => {
+                None if directory.config.eab_policy != EabPolicy::Never => {
                     return Err(binding_required().into());
                 }
                 None => None,

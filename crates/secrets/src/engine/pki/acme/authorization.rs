@@ -105,10 +105,10 @@ impl AuthorizationRecord {
         let ChallengeRecord { kind, token, status, validated, error } = challenge;
         let mut shown = Map::new();
         if let Some(error) = error {
+            // As the peer has it: with the status here, where none of HTTP says so.
             let mut document = error.document();
-            // As the peer has it: here, where no HTTP status says so.
-            document["status"] = error.kind.status().into();
-            shown.insert("error".to_owned(), document);
+            document.insert("status".to_owned(), error.kind.status().into());
+            shown.insert("error".to_owned(), document.into());
         }
         shown.insert("status".to_owned(), json!(status));
         shown.insert("token".to_owned(), token.clone().into());
@@ -229,7 +229,7 @@ impl Pki {
         let stored: Option<Stored<AuthorizationRecord>> =
             read(&self.mount.view, collection::AUTHORIZATIONS, &name).await?;
         // Somebody else's looks like none.
-        Ok(stored.filter(|stored| stored.value.account == account.id).ok_or_else(no_authorization)?)
+        stored.filter(|stored| stored.value.account == account.id).ok_or_else(no_authorization)
     }
 }
 

@@ -51,7 +51,7 @@ impl Default for AcmeConfig {
             allowed_roles: vec![ANY.to_owned()],
             default_directory_policy: DirectoryPolicy::SignVerbatim,
             dns_resolver: String::new(),
-            eab_policy: EabPolicy::NotRequired,
+            eab_policy: EabPolicy::Never,
             enabled: false,
         }
     }
@@ -112,22 +112,24 @@ impl From<DirectoryPolicy> for String {
 
 /// Who needs a binding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
 pub(super) enum EabPolicy {
     /// Nobody.
-    NotRequired,
+    #[serde(rename = "not-required")]
+    Never,
     /// Whoever makes an account.
-    NewAccountRequired,
+    #[serde(rename = "new-account-required")]
+    NewAccounts,
     /// Accounts that were made without one too.
-    AlwaysRequired,
+    #[serde(rename = "always-required")]
+    Always,
 }
 
 impl EabPolicy {
     fn named(name: &str) -> Option<Self> {
         match name {
-            "not-required" => Some(Self::NotRequired),
-            "new-account-required" => Some(Self::NewAccountRequired),
-            "always-required" => Some(Self::AlwaysRequired),
+            "not-required" => Some(Self::Never),
+            "new-account-required" => Some(Self::NewAccounts),
+            "always-required" => Some(Self::Always),
             _ => None,
         }
     }

@@ -131,12 +131,12 @@ impl Jws {
         let key = match (jwk, kid) {
             (Some(_), Some(_)) => {
                 return Err(Problem::malformed(
-                    "invalid header: got both account 'kid' and 'jwk' in the same message; expected only one",
+                    "failed to json unmarshal 'protected': invalid header: got both account 'kid' and 'jwk' in the same message; expected only one",
                 ));
             }
             (None, None) => {
                 return Err(Problem::malformed(
-                    "invalid header: got neither required fields of 'kid' nor 'jwk'",
+                    "failed to json unmarshal 'protected': invalid header: got neither required fields of 'kid' nor 'jwk'",
                 ));
             }
             (Some(jwk), None) => KeyReference::Jwk(jwk.checked()?),

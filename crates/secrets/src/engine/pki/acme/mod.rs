@@ -216,7 +216,7 @@ impl Pki {
         let url = |name: &str| directory.url(name);
         Ok(json_answer(&json!({
             "keyChange": url("key-change"),
-            "meta": { "externalAccountRequired": directory.config.eab_policy != EabPolicy::NotRequired },
+            "meta": { "externalAccountRequired": directory.config.eab_policy != EabPolicy::Never },
             "newAccount": url("new-account"),
             "newNonce": url("new-nonce"),
             "newOrder": url("new-order"),
@@ -300,9 +300,12 @@ impl Pki {
     async fn signer(&self, directory: &Directory, kid: &str, jws: &Jws) -> Outcome<Stored<AccountRecord>> {
         // As the peer has it, the last part counts: a mount may come to have another URL.
         let id = kid.rsplit('/').next().unwrap_or_default();
-        let account = self.account(id).await?.ok_or_else(|| no_account("account not found"))?;
+        let account = self
+            .account(id)
+            .await?
+            .ok_or_else(|| no_account("failed to json unmarshal 'protected': account not found"))?;
         if account.value.directory != directory.path {
-            let detail = "the request message was malformed: account part of different ACME directory path";
+            let detail = "failed to json unmarshal 'protected': the request message was malformed: account part of different ACME directory path";
             return Err(Refusal::malformed(detail).into());
         }
         let key = Jwk::parse(account.value.jwk.as_bytes())
@@ -311,7 +314,7 @@ impl Pki {
         if account.value.status != AccountStatus::Valid {
             return Err(deactivated().into());
         }
-        if directory.config.eab_policy == EabPolicy::AlwaysRequired && account.value.binding.is_none() {
+        if directory.config.eab_policy == EabPolicy::Always && account.value.binding.is_none() {
             return Err(binding_required().into());
         }
         Ok(account)

@@ -168,7 +168,7 @@ impl Pki {
         let name = capture.and_then(|(_, id)| named(id)).ok_or_else(no_order)?;
         let order: Option<Stored<OrderRecord>> = read(&self.mount.view, collection::ORDERS, &name).await?;
         // Somebody else's looks like none.
-        Ok(order.filter(|order| order.value.account == account.id).ok_or_else(no_order)?)
+        order.filter(|order| order.value.account == account.id).ok_or_else(no_order)
     }
 
     /// How far an order has come. Reads its authorizations, of which there are few.

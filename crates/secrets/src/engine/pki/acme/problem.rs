@@ -118,7 +118,7 @@ impl Problem {
     }
 
     /// The document (RFC 7807, 3.1).
-    pub(super) fn document(&self) -> Value {
+    pub(super) fn document(&self) -> Map<String, Value> {
         let mut document = Map::new();
         document.insert("type".to_owned(), self.kind.urn().into());
         document.insert("detail".to_owned(), self.detail.clone().into());
@@ -126,13 +126,14 @@ impl Problem {
             // RFC 8555, 6.2: which there are.
             document.insert("algorithms".to_owned(), json!(super::jws::Algorithm::NAMES));
         }
-        Value::Object(document)
+        document
     }
 
     /// The answer.
     pub(super) fn response(&self) -> Response {
         let status = self.status.unwrap_or_else(|| self.kind.status());
-        let response = Response::raw("application/problem+json", self.document().to_string()).status(status);
+        let response = Response::raw("application/problem+json", Value::Object(self.document()).to_string())
+            .status(status);
         let response = match &self.location {
             Some(location) => response.header(Header::Location, location),
             None => response,
@@ -144,9 +145,9 @@ impl Problem {
     }
 }
 
-/// Words that stand at one end of a sentence, if they do not already.
+/// A sentence that ends in these words, unless they stand in it already.
 fn with_words(detail: String, words: &str) -> String {
-    if detail.starts_with(words) || detail.ends_with(words) { detail } else { format!("{detail}: {words}") }
+    if detail.contains(words) { detail } else { format!("{detail}: {words}") }
 }
 
 impl fmt::Display for Problem {

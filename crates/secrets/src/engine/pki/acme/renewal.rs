@@ -60,9 +60,8 @@ impl Pki {
     async fn identified(&self, id: &str) -> Outcome<(SerialNumber, Certificate)> {
         let malformed = || Problem::malformed(format!("{id:?} does not identify a certificate"));
         let (key_id, serial) = id.split_once('.').ok_or_else(malformed)?;
-        let (key_id, serial) = match (BASE64URL.decode(key_id), BASE64URL.decode(serial)) {
-            (Ok(key_id), Ok(serial)) => (key_id, serial),
-            _ => return Err(malformed().into()),
+        let (Ok(key_id), Ok(serial)) = (BASE64URL.decode(key_id), BASE64URL.decode(serial)) else {
+            return Err(malformed().into());
         };
         let serial = SerialNumber::from_bytes(&serial).ok_or_else(malformed)?;
         let unknown = || Problem {
