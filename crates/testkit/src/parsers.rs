@@ -34,6 +34,7 @@ pub struct Parser {
 
 /// All of them.
 pub const ALL: &[Parser] = &[
+    Parser { name: "cel", parse: cel, rounds: 100 },
     Parser { name: "certificate", parse: certificate, rounds: 10_000 },
     Parser { name: "config", parse: config, rounds: 8_000 },
     Parser { name: "csr", parse: csr, rounds: 10_000 },
@@ -61,6 +62,12 @@ fn text(bytes: &[u8]) -> Option<&str> {
 /// PEM texts begin with their dashes; anything else is DER, which a fuzzer gets further with.
 fn pem(bytes: &[u8]) -> Option<&str> {
     text(bytes).filter(|text| text.starts_with("-----"))
+}
+
+/// A CEL program, read and run on an empty request.
+pub fn cel(bytes: &[u8]) {
+    let Some(text) = text(bytes) else { return };
+    let _ = chancery_secrets::engine::pki::try_program(text);
 }
 
 /// A certificate, as importing an issuer reads it.

@@ -10,11 +10,12 @@
 //! and `config.rs`; `urls.rs` fills in the URLs that certificates carry.
 //!
 //! `revoke.rs` is the way to revoke; `revocations.rs` holds the records of it, and `journal.rs` the order
-//! in which CRLs read them. `tidy/` removes what has expired. Rooms kept free for later: `ocsp.rs`, `acme/`,
-//! `cel.rs`.
+//! in which CRLs read them. `tidy/` removes what has expired. `cel/` lets programs decide in place
+//! of roles. Rooms kept free for later: `ocsp.rs`, `acme/`.
 
 mod authorities;
 mod authority;
+mod cel;
 mod certs;
 mod config;
 mod crl_config;
@@ -47,6 +48,8 @@ use std::sync::{Arc, LazyLock};
 use chancery_issuance::MountLimits;
 use jiff::Timestamp;
 
+use self::cel::CelRoles;
+pub use self::cel::try_program;
 use self::store::Store;
 use self::tidy::Tidy;
 use crate::engine::{Engine, Mount};
@@ -58,13 +61,14 @@ pub struct Pki {
     mount: Arc<Mount>,
     store: Store,
     tidy: Tidy,
+    cel_roles: CelRoles,
 }
 
 impl Pki {
     /// Opens the engine on a mount. Costs what its issuers cost, whatever the number of certificates.
     pub async fn open(mount: Arc<Mount>) -> Result<Arc<Self>, Error> {
         let store = Store::open(mount.view.clone()).await?;
-        Ok(Arc::new(Self { mount, store, tidy: Tidy::default() }))
+        Ok(Arc::new(Self { mount, store, tidy: Tidy::default(), cel_roles: CelRoles::default() }))
     }
 
     /// The lifetimes that stand in where a role has none.
@@ -75,8 +79,9 @@ impl Pki {
 
 impl Engine for Pki {
     fn routes() -> &'static Routes<Self> {
-        static ROUTES: LazyLock<Routes<Pki>> =
-            LazyLock::new(|| tidy_routes(revocation_routes(issuer_routes(leaf_routes(Routes::new())))));
+        static ROUTES: LazyLock<Routes<Pki>> = LazyLock::new(|| {
+            cel_routes(tidy_routes(revocation_routes(issuer_routes(leaf_routes(Routes::new())))))
+        });
         &ROUTES
     }
 
@@ -303,5 +308,28 @@ fn tidy_routes(routes: Routes<Pki>) -> Routes<Pki> {
         .route("config/auto-tidy", |r| {
             r.read(Pki::read_auto_tidy, "Reads when runs begin by themselves")
                 .update(Pki::write_auto_tidy, "Writes when runs begin by themselves, and what they do")
+        })
+}
+
+/// Roles whose programs decide.
+fn cel_routes(routes: Routes<Pki>) -> Routes<Pki> {
+    routes
+        .route("cel/roles", |r| {
+            r.list(Pki::list_cel_roles, "Lists the CEL roles").help("Programs that decide.")
+        })
+        .route("cel/roles/{name}", |r| {
+            r.read(Pki::read_cel_role, "Reads a CEL role")
+                .update(Pki::write_cel_role, "Writes a CEL role")
+                .patch(Pki::patch_cel_role, "Changes some fields of a CEL role")
+                .delete(Pki::delete_cel_role, "Deletes a CEL role")
+                .help("A program in the Common Expression Language that decides what a certificate says.")
+        })
+        .route("cel/issue/{role}", |r| {
+            r.update(Pki::cel_issue, "Makes a key and a certificate as a CEL role decides")
+                .help("Certificates with their keys. The keys are not stored.")
+        })
+        .route("cel/sign/{role}", |r| {
+            r.update(Pki::cel_sign, "Signs a CSR as a CEL role decides")
+                .help("Certificates for keys made elsewhere.")
         })
 }

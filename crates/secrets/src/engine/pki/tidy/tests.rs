@@ -445,10 +445,16 @@ async fn expired_revoked_certificates_go_with_all_that_is_known_of_them() {
 async fn without_its_switch_a_revocation_outlives_its_certificate() {
     let (bed, _) = bed_with_revoked().await;
     let status = tidied(&bed, later(), json!({"tidy_cert_store": true, "safety_buffer": "1h"})).await;
-    assert_eq!((&status["cert_store_deleted_count"], &status["revoked_cert_deleted_count"]), (&json!(2), &json!(0)));
+    assert_eq!(
+        (&status["cert_store_deleted_count"], &status["revoked_cert_deleted_count"]),
+        (&json!(2), &json!(0))
+    );
     assert_eq!(revocations(&bed).await, (2, 2));
     let status = tidied(&bed, later(), json!({"tidy_revocation_list": true, "safety_buffer": "1h"})).await;
-    assert_eq!((&status["tidy_revoked_certs"], &status["revoked_cert_deleted_count"]), (&json!(true), &json!(1)));
+    assert_eq!(
+        (&status["tidy_revoked_certs"], &status["revoked_cert_deleted_count"]),
+        (&json!(true), &json!(1))
+    );
     assert_eq!(revocations(&bed).await, (1, 1));
 }
 
