@@ -36,6 +36,7 @@ pub struct Parser {
 /// All of them.
 pub const ALL: &[Parser] = &[
     Parser { name: "acme_jws", parse: acme_jws, rounds: 6_000 },
+    Parser { name: "cel", parse: cel, rounds: 100 },
     Parser { name: "certificate", parse: certificate, rounds: 10_000 },
     Parser { name: "config", parse: config, rounds: 8_000 },
     Parser { name: "crl", parse: crl, rounds: 20_000 },
@@ -75,6 +76,12 @@ pub fn acme_jws(bytes: &[u8]) {
     let again = Jwk::parse(key.canonical().as_bytes()).expect("what was written must be readable");
     assert_eq!(again.thumbprint(), key.thumbprint());
     let _ = jws.verify(key);
+}
+
+/// A CEL program, read and run on an empty request.
+pub fn cel(bytes: &[u8]) {
+    let Some(text) = text(bytes) else { return };
+    let _ = chancery_secrets::engine::pki::try_program(text);
 }
 
 /// A certificate, as importing an issuer reads it.

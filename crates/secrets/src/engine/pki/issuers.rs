@@ -348,7 +348,7 @@ fn chain_text(issuer: &Authority) -> String {
 }
 
 /// 200 with an envelope that holds nothing, as the peer answers where an issuer is gone.
-fn nothing() -> Result<Response, Error> {
+pub(super) fn nothing() -> Result<Response, Error> {
     Response::data(&Value::Null)
 }
 

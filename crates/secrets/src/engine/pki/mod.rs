@@ -14,10 +14,12 @@
 //! `crl_answers.rs` hands them out, `crl_config.rs` says how they are published, `resign.rs` signs lists that
 //! others bring. `ocsp.rs` answers for one certificate. `acme/` gives certificates to those who prove a name.
 //! `tidy/` removes what has expired.
+//! `cel/` lets programs decide in place of roles.
 
 pub mod acme;
 mod authorities;
 mod authority;
+mod cel;
 mod certs;
 mod config;
 mod crl;
@@ -57,6 +59,8 @@ use chancery_issuance::MountLimits;
 use jiff::Timestamp;
 
 use self::acme::Acme;
+use self::cel::CelRoles;
+pub use self::cel::try_program;
 use self::crl::Lists;
 use self::store::Store;
 use self::tidy::Tidy;
@@ -71,14 +75,16 @@ pub struct Pki {
     lists: Lists,
     acme: Acme,
     tidy: Tidy,
+    cel_roles: CelRoles,
 }
 
 impl Pki {
     /// Opens the engine on a mount. Costs what its issuers cost, whatever the number of certificates.
     pub async fn open(mount: Arc<Mount>) -> Result<Arc<Self>, Error> {
         let store = Store::open(mount.view.clone()).await?;
-        let (lists, acme, tidy) = (Lists::default(), Acme::new()?, Tidy::default());
-        Ok(Arc::new(Self { mount, store, lists, acme, tidy }))
+        let (lists, acme) = (Lists::default(), Acme::new()?);
+        let (tidy, cel_roles) = (Tidy::default(), CelRoles::default());
+        Ok(Arc::new(Self { mount, store, lists, acme, tidy, cel_roles }))
     }
 
     /// The lifetimes that stand in where a role has none.
@@ -90,7 +96,7 @@ impl Pki {
 impl Engine for Pki {
     fn routes() -> &'static Routes<Self> {
         static ROUTES: LazyLock<Routes<Pki>> = LazyLock::new(|| {
-            let issuing = issuer_routes(leaf_routes(Routes::new()));
+            let issuing = cel_routes(issuer_routes(leaf_routes(Routes::new())));
             acme::routes(tidy_routes(revocation_routes(issuing)))
         });
         &ROUTES
@@ -375,5 +381,28 @@ fn tidy_routes(routes: Routes<Pki>) -> Routes<Pki> {
         .route("config/auto-tidy", |r| {
             r.read(Pki::read_auto_tidy, "Reads when runs begin by themselves")
                 .update(Pki::write_auto_tidy, "Writes when runs begin by themselves, and what they do")
+        })
+}
+
+/// Roles whose programs decide.
+fn cel_routes(routes: Routes<Pki>) -> Routes<Pki> {
+    routes
+        .route("cel/roles", |r| {
+            r.list(Pki::list_cel_roles, "Lists the CEL roles").help("Programs that decide.")
+        })
+        .route("cel/roles/{name}", |r| {
+            r.read(Pki::read_cel_role, "Reads a CEL role")
+                .update(Pki::write_cel_role, "Writes a CEL role")
+                .patch(Pki::patch_cel_role, "Changes some fields of a CEL role")
+                .delete(Pki::delete_cel_role, "Deletes a CEL role")
+                .help("A program in the Common Expression Language that decides what a certificate says.")
+        })
+        .route("cel/issue/{role}", |r| {
+            r.update(Pki::cel_issue, "Makes a key and a certificate as a CEL role decides")
+                .help("Certificates with their keys. The keys are not stored.")
+        })
+        .route("cel/sign/{role}", |r| {
+            r.update(Pki::cel_sign, "Signs a CSR as a CEL role decides")
+                .help("Certificates for keys made elsewhere.")
         })
 }

@@ -5,6 +5,7 @@
 //! | `issuers` | issuer id | [`IssuerRecord`] |
 //! | `keys` | key id | [`KeyRecord`] |
 //! | `roles` | role name | [`RoleRecord`] |
+//! | `cel-roles` | role name | a CEL program |
 //! | `config` | `issuers`, `keys`, `urls`, `cluster`, `auto-tidy`, … | one record each |
 //! | `certs` | serial number, ordered by its first eight bytes | [`CertificateRecord`] |
 //! | `revoked`, `revocations/…`, … | see `revocations.rs` | |
@@ -43,6 +44,8 @@ pub(super) mod collection {
     pub(in super::super) const KEYS: &str = "keys";
     /// Roles by name.
     pub(in super::super) const ROLES: &str = "roles";
+    /// CEL programs by the names of their roles.
+    pub(in super::super) const CEL_ROLES: &str = "cel-roles";
     /// Settings of the mount, one record each.
     pub(in super::super) const CONFIG: &str = "config";
     /// Certificates by serial number.
