@@ -134,6 +134,11 @@ impl Certificate {
         self.authority_key_id.as_deref()
     }
 
+    /// The signature's AlgorithmIdentifier, whole.
+    pub(crate) fn signature_algorithm_der(&self) -> &[u8] {
+        &self.signature_algorithm
+    }
+
     /// The extensions, in order.
     pub(crate) fn extensions(&self) -> Result<Vec<Extension<'_>>, Malformed> {
         let Some(bytes) = self.extensions.clone().and_then(|range| self.der.get(range)) else {

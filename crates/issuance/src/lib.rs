@@ -19,6 +19,7 @@ mod ca;
 mod certificate;
 mod chain;
 mod check;
+mod crl_times;
 mod csr;
 mod describe;
 mod emit;
@@ -47,6 +48,7 @@ pub use ca::{
 };
 pub use certificate::{Certificate, ExtendedKeyUsage, KeyUsage};
 pub use chain::{BundleError, ImportedBundle, build_chains};
+pub use crl_times::CrlTimes;
 pub use csr::VerifiedCsr;
 pub use error::{CertificateError, KeyError, ProfileError, Refusal, SignError, Warning};
 pub use issuer::{AiaUrls, Issuer, IssuerOptions, LeafNotAfter};

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use chancery_api::{Input, Secret, Strings, Ttl, duration, hcl};
 use chancery_issuance::{
-    Certificate, ImportedBundle, KeyForm, KeyPolicy, PrivateKey, SerialNumber, SpiffeId, Time, TrustDomain,
-    VerifiedCsr, build_chains,
+    Certificate, CrlTimes, ImportedBundle, KeyForm, KeyPolicy, PrivateKey, SerialNumber, SpiffeId, Time,
+    TrustDomain, VerifiedCsr, build_chains,
 };
 use chancery_secrets::policy::Policy;
 use chancery_secrets::{Connection, Request};
@@ -36,6 +36,7 @@ pub struct Parser {
 pub const ALL: &[Parser] = &[
     Parser { name: "certificate", parse: certificate, rounds: 10_000 },
     Parser { name: "config", parse: config, rounds: 8_000 },
+    Parser { name: "crl_times", parse: crl_times, rounds: 100_000 },
     Parser { name: "csr", parse: csr, rounds: 10_000 },
     Parser { name: "duration", parse: duration, rounds: 100_000 },
     Parser { name: "forwarded", parse: forwarded, rounds: 20_000 },
@@ -72,11 +73,20 @@ pub fn certificate(bytes: &[u8]) {
     let Ok(certificates) = read else { return };
     for one in &certificates {
         let _ = (one.serial_number(), one.common_name(), one.sans(), one.issuer_name(), one.is_self_signed());
+        let _ = (one.subject_name(), one.signature_algorithm(), one.permitted_dns_domains());
         let again = Certificate::from_der(one.der()).expect("what was read must be readable");
         assert_eq!(again.serial_number(), one.serial_number());
     }
     let chains = build_chains(&certificates.iter().collect::<Vec<_>>());
     assert!(chains.iter().all(|chain| chain.len() <= certificates.len()));
+}
+
+/// A certificate revocation list, as `pki health-check` reads it.
+pub fn crl_times(bytes: &[u8]) {
+    let _ = match pem(bytes) {
+        Some(text) => CrlTimes::from_pem(text),
+        None => CrlTimes::from_der(bytes),
+    };
 }
 
 /// A certificate request.
