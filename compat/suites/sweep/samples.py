@@ -71,12 +71,12 @@ def make(seed, index):
     """The sample with that number: role, request, and what its CSR says."""
     dice = random.Random(f"{seed}:{index}")
     kind = dice.choices(["issue", "sign", "verbatim", "verbatim-role", "issuer-sign"], [3, 6, 1, 2, 2])[0]
-    hostile = dice.random() < 0.35
+    hostile = dice.random() < 0.4
     role = role_of(dice, hostile, kind)
     body = body_of(dice, hostile, kind, role)
     sample = {"kind": kind, "role": role, "body": body}
     if kind == "issuer-sign":
-        sample["issuer"] = dice.choice(ISSUERS)
+        sample["issuer"] = dice.choice(ISSUERS if dice.random() < 0.1 else ISSUERS[:-1])
     if kind != "issue":
         sample["csr"] = csr_of(dice, hostile, role)
     return sample
@@ -96,26 +96,31 @@ def role_of(dice, hostile, kind):
     def chance(share):
         return dice.random() < share
 
-    role = {"key_type": dice.choices(["any", "ec", "rsa", "ed25519", "x"], [6, 3, 1.5 if kind != "issue" else 0.15, 1, 0.1])[0]}
+    role = {"key_type": dice.choices(["any", "ec", "rsa", "ed25519", "x"], [6, 3, 1.5 if kind != "issue" else 0.15, 1, 0.03])[0]}
     if kind == "issue" and role["key_type"] == "any":
         role["key_type"] = "ec"
     if chance(0.75):
-        role["allowed_domains"] = some(dice, DOMAINS if hostile else DOMAINS[:5], 4)
-    for field, share in [("allow_any_name", 0.35), ("allow_bare_domains", 0.5), ("allow_subdomains", 0.6), ("allow_glob_domains", 0.3),
+        role["allowed_domains"] = some(dice, DOMAINS, 4) if hostile else dice.sample(DOMAINS[:5], dice.randint(1, 4))
+    if not hostile or chance(0.5):
+        # Most roles let most names through, so that there are certificates to compare.
+        role |= {"allow_any_name": True, "allow_subdomains": True, "require_cn": chance(0.3)}
+    for field, share in [("allow_any_name", 0.15), ("allow_bare_domains", 0.5), ("allow_subdomains", 0.3), ("allow_glob_domains", 0.3),
                          ("allow_localhost", 0.3), ("allow_wildcard_certificates", 0.3), ("enforce_hostnames", 0.35),
-                         ("allow_ip_sans", 0.3), ("require_cn", 0.4), ("use_csr_common_name", 0.3), ("use_csr_sans", 0.3),
+                         ("allow_ip_sans", 0.3), ("require_cn", 0.2), ("use_csr_common_name", 0.3), ("use_csr_sans", 0.3),
                          ("server_flag", 0.2), ("client_flag", 0.2), ("code_signing_flag", 0.15), ("email_protection_flag", 0.15),
                          ("basic_constraints_valid_for_non_ca", 0.2), ("no_store", 0.5), ("use_pss", 0.15), ("generate_lease", 0.05),
                          ("allowed_domains_template", 0.1), ("allowed_uri_sans_template", 0.1), ("allow_globs_in_identity_templates", 0.05)]:
         if chance(share):
-            role[field] = dice.choice([True, True, False]) if chance(0.9) else dice.choice(["true", "0", "", "x"] if hostile else ["true", "false"])
+            role[field] = dice.choice([True, True, False]) if chance(0.9) else dice.choice(["true", "0", "", "x"] if chance(0.03) else ["true", "false", 1])
     for field, values, share in [("allowed_uri_sans", URI_RULES, 0.5), ("allowed_other_sans", OTHER_RULES, 0.4),
                                  ("allowed_ip_sans_cidr", NETWORKS if hostile else NETWORKS[:4], 0.15),
                                  ("allowed_serial_numbers", ["*", "12", "1*", "x"], 0.3), ("allowed_user_ids", ["*", "me", "m*"], 0.3),
                                  ("key_usage", USAGES if hostile else USAGES[:9], 0.25), ("ext_key_usage", EXTENDED, 0.25),
-                                 ("ext_key_usage_oids", EXTENDED_OIDS, 0.15), ("cn_validations", ["email", "hostname", "disabled"], 0.12)]:
+                                 ("ext_key_usage_oids", EXTENDED_OIDS, 0.15), ("cn_validations", ["email", "hostname", "disabled"], 0.03)]:
         if chance(share):
             role[field] = some(dice, values, 4, hostile)
+    if chance(0.08):
+        role["cn_validations"] = dice.choice([["email"], ["hostname"], ["disabled"], ["email", "hostname"]])
     if chance(0.12):
         role["policy_identifiers"] = dice.choice(POLICIES)
     for field in ("ou", "organization", "country", "locality", "province", "street_address", "postal_code"):
@@ -123,11 +128,11 @@ def role_of(dice, hostile, kind):
             role[field] = some(dice, TEXTS if hostile else TEXTS[:3], 3)
     for field, share in [("ttl", 0.3), ("max_ttl", 0.25), ("not_before_duration", 0.15)]:
         if chance(share):
-            role[field] = dice.choice(TIMES if hostile else TIMES[:5])
-    for field, values, share in [("not_after", MOMENTS, 0.06), ("not_before", MOMENTS, 0.04),
-                                 ("not_after_bound", ["permit", "ttl-limited", "duration", "2028-01-01T00:00:00Z", "forbid", "x"], 0.1),
-                                 ("not_before_bound", ["permit", "duration", "forbid", "2028-01-01T00:00:00Z", "x"], 0.1),
-                                 ("issuer_ref", ISSUERS, 0.3)]:
+            role[field] = dice.choice(TIMES if chance(0.1) else TIMES[:5])
+    for field, values, share in [("not_after", MOMENTS, 0.04), ("not_before", MOMENTS[:5], 0.02),
+                                 ("not_after_bound", ["permit", "ttl-limited", "duration", "2028-01-01T00:00:00Z", "forbid"], 0.05),
+                                 ("not_before_bound", ["permit", "duration", "forbid", "2028-01-01T00:00:00Z"], 0.05),
+                                 ("issuer_ref", ISSUERS[:-1] if chance(0.95) else ISSUERS, 0.3)]:
         if chance(share):
             role[field] = dice.choice(values)
     if chance(0.15):
@@ -156,7 +161,7 @@ def body_of(dice, hostile, kind, role):
     if chance(0.15):
         body["exclude_cn_from_sans"] = dice.choice([True, True, False])
     if chance(0.3):
-        body["ttl"] = dice.choice(TIMES if hostile else TIMES[:5])
+        body["ttl"] = dice.choice(TIMES if hostile and chance(0.5) else TIMES[:5])
     if chance(0.06):
         body["not_after"] = dice.choice(MOMENTS)
     if chance(0.05):
@@ -166,7 +171,7 @@ def body_of(dice, hostile, kind, role):
     if chance(0.15):
         body["format"] = dice.choice(["pem", "der", "pem_bundle", "x"])
     if kind != "issuer-sign" and chance(0.15):
-        body["issuer_ref"] = dice.choice(ISSUERS)
+        body["issuer_ref"] = dice.choice(ISSUERS if chance(0.1) else ISSUERS[:-1])
     if kind == "issue":
         if chance(0.1):
             body["private_key_format"] = dice.choice(["der", "pkcs8", "pem", "x"])
