@@ -260,7 +260,7 @@ def main():
             if said:
                 print(said + "\n", flush=True)
     for entry in known.entries:
-        if not known.used[entry] and options.only is None and options.samples >= 2000 and options.seed == "1":
+        if not known.used[entry] and options.only is None and options.samples == 2000 and options.seed == "1":
             print("known.txt: no longer differs: " + " :: ".join(entry))
     print("seed " + options.seed + ": " + ", ".join(f"{count} {word}" for word, count in sorted(sweep.verdicts.items())))
     if known.used:

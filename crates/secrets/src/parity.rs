@@ -93,7 +93,8 @@ fn difference(theirs: &Value, ours: Option<&Field>) -> Option<String> {
 
 #[test]
 fn every_pki_parameter_of_the_peer_is_here_or_docs_divergences_says_why_not() {
-    let peer: BTreeMap<String, BTreeMap<String, Value>> = serde_json::from_str(PARAMETERS).expect("a fixture");
+    let peer: BTreeMap<String, BTreeMap<String, Value>> =
+        serde_json::from_str(PARAMETERS).expect("a fixture");
     let not_here: Vec<&str> = OPERATIONS.lines().filter_map(|line| Some(line.split_once(" : ")?.0)).collect();
     let known: Vec<(&str, &str)> = DIFFERENCES
         .lines()
@@ -123,7 +124,8 @@ fn every_pki_parameter_of_the_peer_is_here_or_docs_divergences_says_why_not() {
             writeln!(wrong, "{pattern}: differs no longer").expect("a string takes it");
         }
         if !DIVERGENCES.contains(words) {
-            writeln!(wrong, "{pattern}: docs/divergences.md does not say {words:?}").expect("a string takes it");
+            writeln!(wrong, "{pattern}: docs/divergences.md does not say {words:?}")
+                .expect("a string takes it");
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
