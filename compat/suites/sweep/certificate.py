@@ -65,6 +65,5 @@ def differences(ours, peer):
 
 
 def words(pem):
-    """What openssl says, for people."""
-    said = decode.words(pem)
-    return said[0] if said else pem
+    """What openssl says of each block of a PEM text, for people."""
+    return [said for said in decode.words(pem) if isinstance(said, dict)]

@@ -106,7 +106,7 @@ def role_of(dice, hostile, kind):
         role |= {"allow_any_name": True, "allow_subdomains": True, "require_cn": chance(0.3)}
     for field, share in [("allow_any_name", 0.15), ("allow_bare_domains", 0.5), ("allow_subdomains", 0.3), ("allow_glob_domains", 0.3),
                          ("allow_localhost", 0.3), ("allow_wildcard_certificates", 0.3), ("enforce_hostnames", 0.35),
-                         ("allow_ip_sans", 0.3), ("require_cn", 0.2), ("use_csr_common_name", 0.3), ("use_csr_sans", 0.3),
+                         ("allow_ip_sans", 0.15), ("require_cn", 0.2), ("use_csr_common_name", 0.3), ("use_csr_sans", 0.3),
                          ("server_flag", 0.2), ("client_flag", 0.2), ("code_signing_flag", 0.15), ("email_protection_flag", 0.15),
                          ("basic_constraints_valid_for_non_ca", 0.2), ("no_store", 0.5), ("use_pss", 0.15), ("generate_lease", 0.05),
                          ("allowed_domains_template", 0.1), ("allowed_uri_sans_template", 0.1), ("allow_globs_in_identity_templates", 0.05)]:
@@ -116,17 +116,21 @@ def role_of(dice, hostile, kind):
                                  ("allowed_ip_sans_cidr", NETWORKS if hostile else NETWORKS[:4], 0.15),
                                  ("allowed_serial_numbers", ["*", "12", "1*", "x"], 0.3), ("allowed_user_ids", ["*", "me", "m*"], 0.3),
                                  ("key_usage", USAGES if hostile else USAGES[:9], 0.25), ("ext_key_usage", EXTENDED, 0.25),
-                                 ("ext_key_usage_oids", EXTENDED_OIDS, 0.15), ("cn_validations", ["email", "hostname", "disabled"], 0.03)]:
+                                 ("ext_key_usage_oids", EXTENDED_OIDS, 0.15), ("cn_validations", ["email", "hostname", "disabled"], 0.015)]:
         if chance(share):
             role[field] = some(dice, values, 4, hostile)
+    for field in ("allowed_other_sans", "allowed_uri_sans", "allowed_serial_numbers", "allowed_user_ids"):
+        # A star allows everything only where it stands alone.
+        if not hostile and chance(0.75):
+            role[field] = ["*"]
     if chance(0.08):
         role["cn_validations"] = dice.choice([["email"], ["hostname"], ["disabled"], ["email", "hostname"]])
     if chance(0.12):
-        role["policy_identifiers"] = dice.choice(POLICIES)
+        role["policy_identifiers"] = dice.choice(POLICIES if chance(0.15) else POLICIES[:4])
     for field in ("ou", "organization", "country", "locality", "province", "street_address", "postal_code"):
         if chance(0.15):
             role[field] = some(dice, TEXTS if hostile else TEXTS[:3], 3)
-    for field, share in [("ttl", 0.3), ("max_ttl", 0.25), ("not_before_duration", 0.15)]:
+    for field, share in [("ttl", 0.25), ("max_ttl", 0.15), ("not_before_duration", 0.15)]:
         if chance(share):
             role[field] = dice.choice(TIMES if chance(0.1) else TIMES[:5])
     for field, values, share in [("not_after", MOMENTS, 0.04), ("not_before", MOMENTS[:5], 0.02),
@@ -169,7 +173,7 @@ def body_of(dice, hostile, kind, role):
     if chance(0.1):
         body["remove_roots_from_chain"] = True
     if chance(0.15):
-        body["format"] = dice.choice(["pem", "der", "pem_bundle", "x"])
+        body["format"] = dice.choice(["pem", "der", "pem_bundle", "x"] if hostile else ["der", "pem_bundle"])
     if kind != "issuer-sign" and chance(0.15):
         body["issuer_ref"] = dice.choice(ISSUERS if chance(0.1) else ISSUERS[:-1])
     if kind == "issue":

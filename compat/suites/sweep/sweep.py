@@ -81,9 +81,9 @@ def issuers():
         ("root", "p256", 3650, {}),
         ("rsa", "rsa2048", 3650, {"issuing_certificates": "http://ca.example/ca", "crl_distribution_points": "http://ca.example/crl",
                                   "ocsp_servers": "http://ca.example/ocsp"}),
-        ("short", "p384", 30, {"leaf_not_after_behavior": "truncate"}),
-        ("strict", "ed25519", 30, {"leaf_not_after_behavior": "err"}),
-        ("open", "p521", 30, {"leaf_not_after_behavior": "permit"}),
+        ("short", "p384", 29, {"leaf_not_after_behavior": "truncate"}),
+        ("strict", "ed25519", 29, {"leaf_not_after_behavior": "err"}),
+        ("open", "p521", 29, {"leaf_not_after_behavior": "permit"}),
     ]:
         secret = samples.key(key, 99)
         subject = x509.Name([x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, "Sweep"),
@@ -200,7 +200,8 @@ def verdict(status, answer):
 
 
 def warnings(answer):
-    return [masked(warning) for warning in answer.get("warnings") or []]
+    """Sorted: the peer collects those of a role in a map."""
+    return sorted(masked(warning) for warning in answer.get("warnings") or [])
 
 
 def contents(data, sample):
@@ -232,7 +233,7 @@ def shown(sample, answers):
         said = "; ".join(f"{part}: {found[part]}" for part in ("role", "role warnings", "verdict", "warnings") if found.get(part))
         lines.append(f"  {name}  {said}")
         if pem.startswith("-----"):
-            lines.append("        " + "\n        ".join(certificate.words(pem)["says"]))
+            lines += ["        " + line for block in certificate.words(pem) for line in block.get("says", [])]
     return "\n".join(lines)
 
 
@@ -259,9 +260,12 @@ def main():
             failed += said.startswith("DIFFERS")
             if said:
                 print(said + "\n", flush=True)
-    for entry in known.entries:
-        if not known.used[entry] and options.only is None and options.samples == 2000 and options.seed == "1":
-            print("known.txt: no longer differs: " + " :: ".join(entry))
+    unmet = [entry for entry in known.entries if not known.used[entry]]
+    if options.only is None:
+        # Rare combinations: another seed meets them.
+        print(f"{len(unmet)} entries of known.txt were not met" + (":" if options.verbose and unmet else ""))
+        for entry in unmet if options.verbose else []:
+            print("  " + " :: ".join(entry))
     print("seed " + options.seed + ": " + ", ".join(f"{count} {word}" for word, count in sorted(sweep.verdicts.items())))
     if known.used:
         print(f"{sum(known.used.values())} known differences (docs/divergences.md)")
