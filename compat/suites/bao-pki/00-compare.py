@@ -1,5 +1,5 @@
 # Each command with both programs against both servers: same exit code, same output.
-import json, os, pathlib, re, subprocess, sys
+import json, os, pathlib, sys
 
 import commands
 from chancery_compat import Api

@@ -1,12 +1,15 @@
 """Roles and requests from a seed. A sample is data: it can be printed, made smaller, and sent again."""
 
-import base64, functools, ipaddress, random
+import functools, ipaddress, random, warnings
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 import der
+
+# The library warns of names that are longer or shorter than they may be. They shall be.
+warnings.filterwarnings("ignore", category=UserWarning)
 
 ISSUERS = ["default", "rsa", "short", "strict", "open", "absent"]
 

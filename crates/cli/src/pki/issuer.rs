@@ -1,5 +1,6 @@
 //! An issuer as its mount shows it, and what it is to another one.
 
+use chancery_api::{Clock, SystemClock};
 use chancery_client::{Answer, Request, Value};
 use chancery_issuance::{Certificate, KeyUsage, Time};
 
@@ -158,7 +159,7 @@ fn is_within(name: &str, domain: &str) -> bool {
 
 /// The clock, for certificates.
 pub(super) fn now() -> Time {
-    Time::from_second(jiff::Timestamp::now().as_second())
+    Time::from_second(SystemClock.now().as_second())
 }
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! ACME: whether it is on, can be reached, and its headers get through.
 
-use chancery_client::Value;
-
 use super::tune::list;
 use super::{Finding, Findings, Settings, Status, UNABLE, ok};
 use crate::command::Failure;
@@ -150,6 +148,8 @@ pub(super) fn allow_acme_headers(facts: &mut Facts<'_>, _: &Settings) -> Finding
 
 #[cfg(test)]
 mod tests {
+    use chancery_client::Value;
+
     use super::*;
 
     #[test]
