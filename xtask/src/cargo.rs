@@ -21,8 +21,17 @@ pub(crate) fn check() -> Result<Tally> {
 /// Everything: the checks, the tests of every crate, and every compat suite.
 pub(crate) fn test() -> Result<Tally> {
     let mut tally = check()?;
+    tally.add(mutated_input()?);
     tally.add(compat::run(&[])?);
     Ok(tally)
+}
+
+/// Every parser of strangers' input under mutated input for ten seconds. `fuzz` is the same guided by coverage, which
+/// needs another compiler.
+fn mutated_input() -> Result<Tally> {
+    heading("mutated input, ten seconds for each parser");
+    let mut command = cargo(&["test", "--quiet", "--package", "chancery-testkit", "--test", "mutated_input"]);
+    counted("mutated input", command.env("CHANCERY_FUZZ_SECONDS", "10"))
 }
 
 /// The founding walkthrough with our own binary, in the release profile.

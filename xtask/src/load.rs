@@ -4,6 +4,8 @@
 //! prepared once, the answer's head searched for its status and its end, the body only sampled.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -15,6 +17,9 @@ use crate::http::Api;
 /// How many requests are under way at any time.
 pub(crate) const CONNECTIONS: usize = 32;
 
+/// The media type of the API's bodies.
+pub(crate) const JSON: &str = "application/json";
+
 /// Every so many answers, one is searched for the text that it must hold.
 const SAMPLE: usize = 64;
 
@@ -23,8 +28,29 @@ const SAMPLE: usize = 64;
 pub(crate) struct Work {
     pub(crate) method: &'static str,
     pub(crate) path: String,
-    pub(crate) body: String,
+    /// The body's media type.
+    pub(crate) media: &'static str,
+    pub(crate) body: Vec<u8>,
     pub(crate) holds: &'static str,
+}
+
+impl Work {
+    /// As it goes over the wire.
+    fn request(&self, api: &Api) -> Vec<u8> {
+        let mut request = format!(
+            "{} /v1/{} HTTP/1.1\r\nHost: {}\r\nX-Vault-Token: {}\r\nX-Vault-Request: true\r\n\
+             Content-Type: {}\r\nContent-Length: {}\r\n\r\n",
+            self.method,
+            self.path,
+            api.address,
+            api.token,
+            self.media,
+            self.body.len(),
+        )
+        .into_bytes();
+        request.extend_from_slice(&self.body);
+        request
+    }
 }
 
 /// What one run measured.
@@ -35,77 +61,128 @@ pub(crate) struct Outcome {
     pub(crate) p99: Duration,
 }
 
-/// Sends the work over and over, first for `warm_up`, then for `time`, which is measured.
-pub(crate) fn run(api: &Api, work: &Work, warm_up: Duration, time: Duration) -> Result<Outcome> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let request = format!(
-        "{} /v1/{} HTTP/1.1\r\nHost: {}\r\nX-Vault-Token: {}\r\nX-Vault-Request: true\r\nContent-Length: {}\r\n\r\n{}",
-        work.method,
-        work.path,
-        api.address,
-        api.token,
-        work.body.len(),
-        work.body
-    );
-    let request: std::sync::Arc<str> = request.into();
-    let from = Instant::now() + warm_up;
-    let until = from + time;
-    let mut latencies: Vec<Duration> = Vec::new();
-    runtime.block_on(async {
-        let mut connections = Vec::new();
-        for _ in 0..CONNECTIONS {
-            let (address, request, holds) = (api.address, request.clone(), work.holds);
-            connections.push(tokio::spawn(connection(address, request, holds, from, until)));
-        }
-        for connection in connections {
-            latencies.extend(connection.await.context("a connection's task must not panic")??);
-        }
-        anyhow::Ok(())
-    })?;
-    latencies.sort_unstable();
-    let at = |share: f64| {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of a length")]
-        let index = (latencies.len() as f64 * share) as usize;
-        // Without any answer all that is known is that one takes longer than that.
-        latencies.get(index).copied().unwrap_or(time)
-    };
-    Ok(Outcome { per_second: latencies.len() as f64 / time.as_secs_f64(), p50: at(0.5), p99: at(0.99) })
+impl Outcome {
+    fn of(mut latencies: Vec<Duration>, time: Duration) -> Self {
+        latencies.sort_unstable();
+        let at = |share: f64| {
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a share of a length"
+            )]
+            let index = (latencies.len() as f64 * share) as usize;
+            // Without any answer all that is known is that one takes longer than that.
+            latencies.get(index).copied().unwrap_or(time)
+        };
+        Self { per_second: latencies.len() as f64 / time.as_secs_f64(), p50: at(0.5), p99: at(0.99) }
+    }
 }
 
-async fn connection(
-    address: SocketAddr,
-    request: std::sync::Arc<str>,
-    holds: &'static str,
-    from: Instant,
-    until: Instant,
-) -> Result<Vec<Duration>> {
-    let mut stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
-    let mut latencies = Vec::new();
-    let mut buffer: Vec<u8> = Vec::with_capacity(64 * 1024);
-    let mut answers: usize = 0;
-    loop {
-        let start = Instant::now();
-        if start >= until {
-            return Ok(latencies);
+/// Sends the work over and over, first for `warm_up`, then for `time`, which is measured.
+pub(crate) fn run(api: &Api, work: &Work, warm_up: Duration, time: Duration) -> Result<Outcome> {
+    let request: Arc<[u8]> = work.request(api).into();
+    let from = Instant::now() + warm_up;
+    let until = from + time;
+    let latencies = on_connections(CONNECTIONS, || {
+        let (address, request, holds) = (api.address, Arc::clone(&request), work.holds);
+        async move {
+            let mut connection = Connection::open(address, holds).await?;
+            let mut latencies = Vec::new();
+            loop {
+                let start = Instant::now();
+                if start >= until {
+                    return Ok(latencies);
+                }
+                connection.exchange(&request).await?;
+                let end = Instant::now();
+                // What was answered within the measured time counts.
+                if end >= from && end <= until {
+                    latencies.push(end - start);
+                }
+            }
         }
-        stream.write_all(request.as_bytes()).await?;
+    })?;
+    Ok(Outcome::of(latencies, time))
+}
+
+/// Sends `make(0)` to `make(count - 1)`, each once, over so many connections.
+pub(crate) fn each(
+    api: &Api,
+    connections: usize,
+    count: usize,
+    make: impl Fn(usize) -> Work + Send + Sync + 'static,
+) -> Result<Outcome> {
+    let (make, next) = (Arc::new(make), Arc::new(AtomicUsize::new(0)));
+    let start = Instant::now();
+    let latencies = on_connections(connections, || {
+        let (api, make, next) = (api.clone(), Arc::clone(&make), Arc::clone(&next));
+        async move {
+            let mut connection = Connection::open(api.address, "").await?;
+            let mut latencies = Vec::new();
+            loop {
+                let index = next.fetch_add(1, Ordering::Relaxed);
+                if index >= count {
+                    return Ok(latencies);
+                }
+                let work = make(index);
+                connection.holds = work.holds;
+                let request = work.request(&api);
+                let start = Instant::now();
+                connection.exchange(&request).await?;
+                latencies.push(start.elapsed());
+            }
+        }
+    })?;
+    Ok(Outcome::of(latencies, start.elapsed()))
+}
+
+/// Runs one future for each connection and joins what they measured.
+fn on_connections<F>(connections: usize, mut connection: impl FnMut() -> F) -> Result<Vec<Duration>>
+where
+    F: Future<Output = Result<Vec<Duration>>> + Send + 'static,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let tasks: Vec<_> = (0..connections).map(|_| tokio::spawn(connection())).collect();
+        let mut latencies = Vec::new();
+        for task in tasks {
+            latencies.extend(task.await.context("a connection's task must not panic")??);
+        }
+        Ok(latencies)
+    })
+}
+
+/// A connection that is kept alive.
+struct Connection {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+    answers: usize,
+    holds: &'static str,
+}
+
+impl Connection {
+    async fn open(address: SocketAddr, holds: &'static str) -> Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, buffer: Vec::with_capacity(64 * 1024), answers: 0, holds })
+    }
+
+    /// Sends a request and reads its answer, which must be a success.
+    async fn exchange(&mut self, request: &[u8]) -> Result<()> {
+        let Self { stream, buffer, answers, holds } = self;
+        stream.write_all(request).await?;
         buffer.clear();
-        while !complete(&buffer)? {
-            if stream.read_buf(&mut buffer).await? == 0 {
+        while !complete(buffer)? {
+            if stream.read_buf(buffer).await? == 0 {
                 bail!("the server closed a connection after {answers} answers");
             }
         }
-        let end = Instant::now();
-        // What was answered within the measured time counts.
-        if end >= from && end <= until {
-            latencies.push(end - start);
-        }
         let sampled = answers.is_multiple_of(SAMPLE);
-        answers += 1;
-        if !buffer.starts_with(b"HTTP/1.1 200") || (sampled && !contains(&buffer, holds.as_bytes())) {
-            bail!("an answer is not 200 with {holds:?}: {}", String::from_utf8_lossy(&buffer));
+        *answers += 1;
+        if !buffer.starts_with(b"HTTP/1.1 200") || (sampled && !contains(buffer, holds.as_bytes())) {
+            bail!("an answer is not 200 with {holds:?}: {}", String::from_utf8_lossy(buffer));
         }
+        Ok(())
     }
 }
 
@@ -128,6 +205,9 @@ fn complete(buffer: &[u8]) -> Result<bool> {
 }
 
 fn contains(haystack: &[u8], needle: &[u8]) -> bool {
+    if needle.is_empty() {
+        return true;
+    }
     find(haystack, needle).is_some()
 }
 

@@ -62,8 +62,8 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "bench",
-        arguments: "[--quick] [--only=ours|peer] [--profile=P] [--no-build] [filter]",
-        purpose: "this server and OpenBao side by side, as a table for docs/performance.md",
+        arguments: "[scale] [--quick] [--only=ours|peer] [--profile=P] [--no-build] [filter]",
+        purpose: "this server and OpenBao side by side, as a table for docs/performance.md; `scale`: with a full store",
         run: bench::run,
     },
     Task {

@@ -1,13 +1,14 @@
 //! What strangers send may be refused, but nothing that they send ends in a panic.
 //!
-//! A few seconds of what `cargo xtask fuzz` does for as long as one likes, on any compiler and the same
-//! on every machine.
+//! A little of what `cargo xtask fuzz` does, on any compiler: a number of inputs that is the same on every machine, or as
+//! many as fit into `CHANCERY_FUZZ_SECONDS` for each parser.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use chancery_testkit::mutate::{Dice, mutate};
 use chancery_testkit::parsers::{ALL, Parser};
@@ -42,10 +43,24 @@ fn throw_at(name: &str) {
         try_one(parser, seed);
     }
     let mut dice = Dice::new(1);
-    for round in 0..parser.rounds {
+    let enough = enough(parser);
+    for round in 0.. {
+        if enough(round) {
+            return;
+        }
         let seed = &seeds[round % seeds.len()];
         let other = &seeds[dice.below(seeds.len())];
         try_one(parser, &mutate(seed, other, &mut dice));
+    }
+}
+
+/// When a parser has seen enough: after its rounds, or after so many seconds as `CHANCERY_FUZZ_SECONDS` says.
+fn enough(parser: &Parser) -> Box<dyn Fn(usize) -> bool> {
+    let seconds = std::env::var("CHANCERY_FUZZ_SECONDS").ok().map(|text| text.parse().unwrap());
+    let (rounds, start) = (parser.rounds, Instant::now());
+    match seconds.map(Duration::from_secs) {
+        Some(time) => Box::new(move |_| start.elapsed() >= time),
+        None => Box::new(move |round| round >= rounds),
     }
 }
 

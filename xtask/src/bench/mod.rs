@@ -1,9 +1,11 @@
 //! This server and OpenBao side by side: same machine, same minute, same client, same keys and roles, both on
 //! durable storage (ours embedded, OpenBao on raft), HTTP without TLS, no audit device.
 //!
-//! Each figure is taken from one server and then at once from the other. The CSR is the one that Istio's agent
+//! Each figure is taken from one server and then at once from the other, which is stopped meanwhile. The CSR is the one that Istio's agent
 //! makes by default: an RSA-2048 key, no subject, one SPIFFE name. The machine's raw signature rate is measured
 //! with openssl before, as the ceiling.
+
+mod scale;
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::cargo::build_binary;
 use crate::compat::binary;
-use crate::load::{CONNECTIONS, Outcome, Work, run as load};
+use crate::load::{CONNECTIONS, JSON, Outcome, Work, run as load};
 use crate::report::{Step, heading};
 use crate::tally::Tally;
 use crate::target::{Kind, Server};
@@ -49,6 +51,11 @@ const FIGURES: &[Figure] = &[
 
 /// Measures and prints the table.
 pub(crate) fn run(arguments: &[String]) -> Result<Tally> {
+    if let Some((first, rest)) = arguments.split_first()
+        && first == "scale"
+    {
+        return scale::run(rest);
+    }
     let quick = arguments.iter().any(|argument| argument == "--quick");
     let only = arguments.iter().find_map(|argument| match argument.as_str() {
         "--only=ours" => Some(Kind::Chancery),
@@ -93,9 +100,11 @@ pub(crate) fn run(arguments: &[String]) -> Result<Tally> {
         for subject in &subjects {
             let step = Step::begin(format!("{}: {}", figure.name, subject.server.kind.name()));
             let work = (figure.work)(subject);
+            let alone = Alone::make(subject, &subjects)?;
             let outcome =
                 load(&subject.server.api, &work, Duration::from_millis(warm_up), Duration::from_millis(time))
                     .with_context(|| format!("{}: {}", subject.server.kind.name(), figure.name))?;
+            drop(alone);
             step.end("ok", &format!("{:.0}/s", outcome.per_second));
             outcomes.push(outcome);
         }
@@ -104,6 +113,33 @@ pub(crate) fn run(arguments: &[String]) -> Result<Tally> {
     let ends = subjects.iter_mut().map(Subject::end).collect::<Result<Vec<End>>>()?;
     print(&rows, &ends, raw.as_ref(), time)?;
     Ok(Tally::default())
+}
+
+/// The processors and the disk belong to the server that is measured: the others are stopped, and what they and
+/// earlier figures left to be written back is written. Dropped, it lets the others go on.
+struct Alone<'a> {
+    stopped: Vec<&'a Server>,
+}
+
+impl<'a> Alone<'a> {
+    fn make(measured: &Subject, subjects: &'a [Subject]) -> Result<Self> {
+        let others = subjects.iter().map(|subject| &subject.server);
+        let stopped = others.filter(|server| server.kind != measured.server.kind).collect::<Vec<_>>();
+        for server in &stopped {
+            server.signal("STOP")?;
+        }
+        must(&mut Command::new("sync"), "writing back what earlier figures wrote")?;
+        Ok(Self { stopped })
+    }
+}
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        for server in &self.stopped {
+            // A server that cannot go on fails when it is asked next.
+            let _ = server.signal("CONT");
+        }
+    }
 }
 
 /// Keys, certificates and the CSR that both servers are given.
@@ -219,7 +255,8 @@ impl Subject {
         Work {
             method: "POST",
             path: format!("pki-{issuer}/sign/{role}"),
-            body: json!({ "csr": self.csr }).to_string(),
+            media: JSON,
+            body: json!({ "csr": self.csr }).to_string().into_bytes(),
             holds: "-----BEGIN CERTIFICATE-----",
         }
     }
@@ -228,7 +265,8 @@ impl Subject {
         Work {
             method: "POST",
             path: format!("pki-ec/issue/{role}"),
-            body: json!({ "common_name": "sleep.foo.svc" }).to_string(),
+            media: JSON,
+            body: json!({ "common_name": "sleep.foo.svc" }).to_string().into_bytes(),
             holds: "PRIVATE KEY-----",
         }
     }
@@ -237,7 +275,8 @@ impl Subject {
         Work {
             method: "POST",
             path: "auth/approle/login".to_owned(),
-            body: json!({ "role_id": self.role_id, "secret_id": self.secret_id }).to_string(),
+            media: JSON,
+            body: json!({ "role_id": self.role_id, "secret_id": self.secret_id }).to_string().into_bytes(),
             holds: "client_token",
         }
     }
@@ -246,7 +285,8 @@ impl Subject {
         Work {
             method: "GET",
             path: "pki-ec/ca/pem".to_owned(),
-            body: String::new(),
+            media: JSON,
+            body: Vec::new(),
             holds: "-----BEGIN CERTIFICATE-----",
         }
     }
