@@ -13,7 +13,7 @@ RESPONSE_KEYS = "certificate issuing_ca serial_number error ca_chain".split()
 
 server = commands.Server("target", os.environ["VAULT_ADDR"])
 api = Api(server.address)
-for path in ("config/acme", "config/auto-tidy", "tidy-status"):
+for path in ("config/acme", "config/auto-tidy", "tidy-status", "issuer/default/crl/delta"):
     api.write("sys/mounts/probe", type="pki")
     status, answer = api.send("GET", f"probe/{path}")
     api.ok("DELETE", "sys/mounts/probe")
