@@ -34,7 +34,7 @@ URIS = ["spiffe://cluster.local/ns/foo/sa/sleep", "spiffe://example.com/x", "htt
 URI_RULES = ["*", "spiffe://*", "spiffe://cluster.local/*", "https://example.com/*", "urn:x:y", "spiffe://EXAMPLE.com/*",
              "SPIFFE://*", "", "spiffe://cluster.local/ns/foo/sa/sleep", "*/x"]
 ADDRESSES = ["10.0.0.1", "192.168.1.1", "::1", "2001:db8::1", "::ffff:10.0.0.1", "0.0.0.0", "010.0.0.1", "10.0.0", "x", "10.0.0.1/8"]
-NETWORKS = ["10.0.0.0/8", "0.0.0.0/0", "::/0", "2001:db8::/32", "10.0.0.1", "10.0.0.1/8", "::ffff:10.0.0.0/104", "x"]
+NETWORKS = ["10.0.0.0/8", "0.0.0.0/0", "::/0", "::ffff:10.0.0.0/104", "2001:db8::/32", "10.0.0.1", "10.0.0.1/8", "x"]
 OTHERS = ["1.3.6.1.4.1.311.20.2.3;UTF8:user@example.com", "1.2.3.4;UTF8:x", "1.2.3.4;utf8:x", "1.2.3.4;UTF-8:x", "1.2.3.4;x",
           "1.2.3.4;UTF8:", "1.2.3.4;IA5:x", "2.999.1;UTF8:x", "x", "1.2.3.4;UTF8:ü;x", "*;UTF8:*"]
 OTHER_RULES = ["*", "1.3.6.1.4.1.311.20.2.3;UTF8:*@example.com", "1.2.3.4;UTF8:*", "1.2.3.4;UTF8:x", "1.2.3.4;utf8:*"]

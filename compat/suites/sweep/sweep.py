@@ -133,6 +133,7 @@ class Sweep:
         found = {"role": verdict(status, answer), "role warnings": warnings(answer)}
         pem = ""
         if status < 300:
+            found |= {f"role's {name}": value for name, value in (answer.get("data") or {}).items()}
             status, answer = server.send("POST", samples.path(self.mount, role, sample), body)
             found |= {"verdict": verdict(status, answer), "warnings": warnings(answer)}
             if status < 300:
@@ -145,7 +146,7 @@ class Sweep:
         (ours, _), (peer, _) = answers
         found = []
         for part, one, other in certificate.differences(ours, peer):
-            if ours.get("verdict") != peer.get("verdict") and part not in ("role", "role warnings", "verdict"):
+            if ours.get("verdict") != peer.get("verdict") and part != "verdict" and not part.startswith("role"):
                 continue
             if ours["role"] != peer["role"] and part != "role":
                 continue
