@@ -15,6 +15,7 @@ mod demo;
 pub mod flags;
 pub mod kv;
 pub mod output;
+mod pki;
 mod token_file;
 mod ui;
 

@@ -411,6 +411,14 @@ pub(crate) mod identifier {
         out.finish()
     }
 
+    /// The algorithm that we would write so.
+    pub(crate) fn signing(whole: &[u8]) -> Option<SignatureAlgorithm> {
+        SignatureAlgorithm::NAMES
+            .into_iter()
+            .map(|(algorithm, _, _)| algorithm)
+            .find(|algorithm| of(*algorithm) == whole)
+    }
+
     fn arc(out: &mut Emitter, prefix: &[u8], last: &[u8]) {
         let mark = out.mark();
         out.raw(last);

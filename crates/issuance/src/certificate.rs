@@ -151,6 +151,11 @@ impl Certificate {
         Some((found.value, found.critical))
     }
 
+    /// The signature's AlgorithmIdentifier, whole.
+    pub(crate) fn signature_algorithm_der(&self) -> &[u8] {
+        &self.signature_algorithm
+    }
+
     /// The extensions, in order.
     pub(crate) fn extensions(&self) -> Result<Vec<Extension<'_>>, Malformed> {
         let Some(bytes) = self.extensions.clone().and_then(|range| self.der.get(range)) else {

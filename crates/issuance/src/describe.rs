@@ -2,14 +2,35 @@
 
 use std::fmt;
 
+use crate::algorithm::identifier;
 use crate::certificate::extension_oid;
-use crate::emit::{Reader, tag};
-use crate::{Certificate, SanSet, Subject};
+use crate::emit::{Malformed, Reader, tag};
+use crate::{Certificate, SanSet, SignatureAlgorithm, Subject};
 
 impl Certificate {
     /// The issuer's name by attribute; `None` if it holds what cannot be read.
     pub fn issuer_name(&self) -> Option<Subject> {
         Subject::read(Reader::new(self.issuer_der()).expect(tag::SEQUENCE).ok()?).ok()
+    }
+
+    /// The subject's name by attribute; `None` if it holds what cannot be read.
+    pub fn subject_name(&self) -> Option<Subject> {
+        Subject::read(Reader::new(self.subject_der()).expect(tag::SEQUENCE).ok()?).ok()
+    }
+
+    /// How it was signed; `None` for what we would not sign with, such as SHA-1.
+    pub fn signature_algorithm(&self) -> Option<SignatureAlgorithm> {
+        identifier::signing(self.signature_algorithm_der())
+    }
+
+    /// The DNS domains below which a CA's certificates may name hosts; empty if it does not say (RFC 5280,
+    /// 4.2.1.10), `None` if it cannot be read.
+    pub fn permitted_dns_domains(&self) -> Option<Vec<String>> {
+        let extensions = self.extensions().ok()?;
+        match extensions.iter().find(|extension| extension.oid == extension_oid::NAME_CONSTRAINTS) {
+            Some(extension) => permitted_dns_domains(extension.value).ok(),
+            None => Some(Vec::new()),
+        }
     }
 
     /// The subject alternative names; empty if there are none, `None` if they cannot be read.
@@ -20,6 +41,23 @@ impl Certificate {
             None => Some(SanSet::default()),
         }
     }
+}
+
+/// The permitted subtrees that are DNS names.
+fn permitted_dns_domains(value: &[u8]) -> Result<Vec<String>, Malformed> {
+    const DNS_NAME: u8 = tag::context(2);
+    let mut constraints = Reader::new(value).expect(tag::SEQUENCE)?.reader();
+    let mut domains = Vec::new();
+    let Some(permitted) = constraints.optional(tag::constructed(0))? else { return Ok(domains) };
+    let mut subtrees = permitted.reader();
+    while !subtrees.is_empty() {
+        let base = subtrees.expect(tag::SEQUENCE)?.reader().next()?;
+        if base.tag == DNS_NAME {
+            let domain = std::str::from_utf8(base.content);
+            domains.push(domain.map_err(|_| Malformed("a name constraint that is no text"))?.to_owned());
+        }
+    }
+    Ok(domains)
 }
 
 /// RFC 4514 text of the attributes we know: the last in the certificate's order comes first.

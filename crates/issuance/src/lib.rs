@@ -21,6 +21,7 @@ mod certificate;
 mod chain;
 mod check;
 mod crl;
+mod crl_times;
 mod csr;
 mod describe;
 mod emit;
@@ -55,6 +56,7 @@ pub use crl::{
     CrlEntry, CrlExtension, CrlHead, ImportedCrl, ImportedEntry, RESERVED_CRL_EXTENSIONS, SignedCrl,
     UnsignedCrl, crl_pem,
 };
+pub use crl_times::CrlTimes;
 pub use csr::VerifiedCsr;
 pub use error::{CertificateError, KeyError, ProfileError, Refusal, SignError, Warning};
 pub use issuer::{AiaUrls, Issuer, IssuerOptions, LeafNotAfter};

@@ -31,6 +31,9 @@ pub struct MountLimits {
 pub struct IssuanceRequest {
     subject: Subject,
     sans: SanSet,
+    /// What the common name would add to the SANs if they were not the CSR's alone. As on the peer, it is judged
+    /// like any other name.
+    unwritten: SanSet,
     /// URIs as they were asked for, before they were brought into normal form.
     uris_as_asked: Vec<String>,
     display_name: String,
@@ -117,9 +120,15 @@ impl IssuanceRequest {
             names.other_sans.iter().map(|text| OtherName::parse(text)).collect::<Result<Vec<_>, _>>()?;
         other.append(&mut sans.other);
         sans.other = other;
-        // With the CSR's values the SANs are exactly those it has.
-        if !(csr.is_some() && rules.use_csr_values) {
-            if !names.exclude_cn_from_sans && !common_name.is_empty() {
+        let repeated = !names.exclude_cn_from_sans && !common_name.is_empty();
+        let mut unwritten = SanSet::default();
+        if csr.is_some() && rules.use_csr_values {
+            // With the CSR's values the SANs are exactly those it has.
+            if repeated {
+                add_name(&mut unwritten, common_name)?;
+            }
+        } else {
+            if repeated {
                 add_name(&mut sans, common_name)?;
             }
             if sans_by_csr.is_none() {
@@ -138,6 +147,7 @@ impl IssuanceRequest {
                 .filter(|_| rules.use_csr_values)
                 .map(|csr| CsrValues::of(csr, sans != *csr.sans() || !sans.other.is_empty())),
             sans,
+            unwritten,
             uris_as_asked,
             display_name: names.display_name.clone(),
             sans_from: if sans_by_csr.is_some() { "CSR" } else { "the API" },
@@ -326,10 +336,14 @@ pub(crate) fn check_names(request: &IssuanceRequest, profile: &Profile) -> Resul
     if !serial_number.is_empty() && !permits_subject_serial(&rules.allowed_serial_numbers, serial_number) {
         return Err(Refusal::SubjectSerialNotAllowed { value: serial_number.clone() });
     }
-    if let Some(name) = dns.iter().find(|name| !profile.permits_name(name, &request.display_name)) {
+    let SanSet { dns: unwritten_dns, email: unwritten_email, .. } = &request.unwritten;
+    if let Some(name) =
+        dns.iter().chain(unwritten_dns).find(|name| !profile.permits_name(name, &request.display_name))
+    {
         return Err(Refusal::DnsNameNotAllowed { name: name.clone() });
     }
-    if let Some(name) = email.iter().find(|name| !profile.permits_name(name, &request.display_name)) {
+    let mut emails = email.iter().chain(unwritten_email);
+    if let Some(name) = emails.find(|name| !profile.permits_name(name, &request.display_name)) {
         return Err(Refusal::EmailNotAllowed { name: name.clone() });
     }
     // rfc822Name is an IA5String (RFC 5280, 4.2.1.6), so an internationalised address has no form.

@@ -208,10 +208,12 @@ impl Rfc3339<'_> {
             return Err(self.failed(&format!(": extra text: {:?}", self.rest)));
         }
         let local = Time::from_civil([year, month, day, hour, minute, second]).ok_or_else(|| {
-            let part = if (1..=12).contains(&month) && hour < 24 && minute < 60 && second < 60 {
-                "day"
-            } else {
-                "value"
+            let part = match () {
+                () if !(1..=12).contains(&month) => "month",
+                () if hour >= 24 => "hour",
+                () if minute >= 60 => "minute",
+                () if second >= 60 => "second",
+                () => "day",
             };
             self.failed(&format!(": {part} out of range"))
         })?;
@@ -330,6 +332,10 @@ mod tests {
                 r#"parsing time "2027-01-01 00:00:00Z" as "2006-01-02T15:04:05Z07:00": cannot parse " 00:00:00Z" as "T""#,
             ),
             ("2027-02-29T00:00:00Z", r#"parsing time "2027-02-29T00:00:00Z": day out of range"#),
+            ("2027-13-01T00:00:00Z", r#"parsing time "2027-13-01T00:00:00Z": month out of range"#),
+            ("2027-01-01T24:00:00Z", r#"parsing time "2027-01-01T24:00:00Z": hour out of range"#),
+            ("2027-01-01T00:60:00Z", r#"parsing time "2027-01-01T00:60:00Z": minute out of range"#),
+            ("2027-01-01T00:00:60Z", r#"parsing time "2027-01-01T00:00:60Z": second out of range"#),
             ("2027-01-01T00:00:00Zx", r#"parsing time "2027-01-01T00:00:00Zx": extra text: "x""#),
         ] {
             assert_eq!(Time::parse(text).unwrap_err().to_string(), sentence);

@@ -53,6 +53,23 @@ fn sans_keep_their_order_and_repetitions() {
 }
 
 #[test]
+fn the_common_name_must_be_one_that_could_stand_among_the_names() {
+    let csr = csr("no_subject_and_no_attributes");
+    let profile = Profile::new(ProfileConfig::verbatim()).unwrap();
+    let asked = |common_name: &str| {
+        let names = RequestedNames { common_name: common_name.to_owned(), ..RequestedNames::default() };
+        let request = IssuanceRequest::new(&names, Some(&csr), &profile, LIMITS)?;
+        prepare(&request, &csr.key(), &profile, &issuer("ed25519"), serial(3), now()).map(drop)
+    };
+    assert_eq!(asked("a b"), Ok(()));
+    assert_eq!(asked("a..example.com").unwrap_err().to_string(), "idna: invalid label \"a..example.com\"");
+    assert_eq!(
+        asked("user@*.example.com").unwrap_err().to_string(),
+        "email address user@*.example.com not allowed by this role"
+    );
+}
+
+#[test]
 fn other_names_of_the_body_are_added_to_those_of_the_csr() {
     let names = RequestedNames { other_sans: list(&["1.2.3.4;UTF8:x"]), ..RequestedNames::default() };
     let csr = csr("all_kinds_of_names");

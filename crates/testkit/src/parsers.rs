@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use bytes::Bytes;
 use chancery_api::{Input, Secret, Strings, Ttl, duration, hcl};
 use chancery_issuance::{
-    Certificate, CrlEntry, ImportedBundle, ImportedCrl, KeyForm, KeyPolicy, OcspRequest, PrivateKey,
-    SerialNumber, SpiffeId, Time, TrustDomain, VerifiedCsr, build_chains,
+    Certificate, CrlEntry, CrlTimes, ImportedBundle, ImportedCrl, KeyForm, KeyPolicy, OcspRequest,
+    PrivateKey, SerialNumber, SpiffeId, Time, TrustDomain, VerifiedCsr, build_chains,
 };
 use chancery_secrets::engine::pki::acme::{Envelope, Jwk, Jws, KeyReference};
 use chancery_secrets::policy::Policy;
@@ -40,6 +40,7 @@ pub const ALL: &[Parser] = &[
     Parser { name: "certificate", parse: certificate, rounds: 10_000 },
     Parser { name: "config", parse: config, rounds: 8_000 },
     Parser { name: "crl", parse: crl, rounds: 20_000 },
+    Parser { name: "crl_times", parse: crl_times, rounds: 100_000 },
     Parser { name: "csr", parse: csr, rounds: 10_000 },
     Parser { name: "duration", parse: duration, rounds: 100_000 },
     Parser { name: "forwarded", parse: forwarded, rounds: 20_000 },
@@ -93,6 +94,7 @@ pub fn certificate(bytes: &[u8]) {
     let Ok(certificates) = read else { return };
     for one in &certificates {
         let _ = (one.serial_number(), one.common_name(), one.sans(), one.issuer_name(), one.is_self_signed());
+        let _ = (one.subject_name(), one.signature_algorithm(), one.permitted_dns_domains());
         let again = Certificate::from_der(one.der()).expect("what was read must be readable");
         assert_eq!(again.serial_number(), one.serial_number());
     }
@@ -112,6 +114,14 @@ pub fn crl(bytes: &[u8]) {
         CrlEntry { serial: &entry.serial, at: entry.at, reason: 0, extensions: &[] }.encode(&mut entries);
     }
     assert_eq!(entries.is_empty(), crl.entries().is_empty());
+}
+
+/// A certificate revocation list, as `pki health-check` reads it.
+pub fn crl_times(bytes: &[u8]) {
+    let _ = match pem(bytes) {
+        Some(text) => CrlTimes::from_pem(text),
+        None => CrlTimes::from_der(bytes),
+    };
 }
 
 /// A certificate request.

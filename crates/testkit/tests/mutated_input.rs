@@ -83,9 +83,11 @@ macro_rules! no_mutated_input_panics {
 
 no_mutated_input_panics!(
     acme_jws,
+    cel,
     certificate,
     config,
     crl,
+    crl_times,
     csr,
     duration,
     forwarded,

@@ -178,6 +178,15 @@ impl<'a> Call<'a> {
         runtime.block_on(client.send(request)).map_err(Failure::from)
     }
 
+    /// Sends a request to another server.
+    ///
+    /// # Errors
+    /// That server refused or is not there.
+    pub fn send_by(&mut self, client: &Client, request: &Request) -> Result<Response, Failure> {
+        let (_, runtime) = self.parts()?;
+        runtime.block_on(client.send(request)).map_err(Failure::from)
+    }
+
     /// Sends a request and decodes the answer.
     ///
     /// # Errors

@@ -29,6 +29,7 @@ pub(crate) fn commands() -> impl Iterator<Item = &'static Command> + Clone {
         audit::COMMANDS,
         misc::COMMANDS,
         server::COMMANDS,
+        crate::pki::COMMANDS,
         crate::demo::COMMANDS,
     ];
     tables.into_iter().flatten().chain(operator::commands())
@@ -45,6 +46,7 @@ pub(crate) fn groups() -> impl Iterator<Item = &'static Group> + Clone {
         &operator::GROUP,
         &audit::GROUP,
         &misc::PRINT,
+        &crate::pki::GROUP,
     ]
     .into_iter()
 }

@@ -305,6 +305,8 @@ authority! {
     /// Makes a CSR with a key that is here, for another authority to sign.
     CrossSignRequest {
         own {
+            /// Taken for compatibility: the key is always one that is here.
+            exported: String = String::new(),
             /// The new key's name.
             key_name: String = String::new(),
             /// The key to take.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use chancery_api::fields::{Kind, Source, Value};
 use chancery_api::{Strings, Ttl, fields};
 use chancery_issuance::{KeySpec, PolicyIdentifier, Profile, ProfileConfig, ProfileError};
+use ipnet::{IpNet, Ipv4Net};
 use serde::{Deserialize, Serialize};
 
 use super::authorities::{Authorities, DEFAULT, Unresolved};
@@ -428,12 +429,23 @@ fn check_other_sans(allowed: &[String]) -> Result<(), Error> {
     Ok(())
 }
 
+/// The network without bits of hosts. One of IPv4 addresses that are written as IPv6 (RFC 4291, 2.5.5.2) is the IPv4
+/// network, as addresses in certificates are IPv4 then.
+fn canonical(network: IpNet) -> IpNet {
+    let network = network.trunc();
+    let IpNet::V6(mapped) = network else { return network };
+    let address = mapped.network().to_ipv4_mapped();
+    let length = mapped.prefix_len().checked_sub(96);
+    let plain = address.zip(length).and_then(|(address, length)| Ipv4Net::new(address, length).ok());
+    plain.map_or(network, IpNet::V4)
+}
+
 /// Each network in its normal form: the address without host bits.
 fn networks(networks: &[String]) -> Result<Strings, Error> {
     let normal = |network: &String| {
         let wrong =
             || Error::invalid(format!("error parsing allowed_ip_sans_cidr: invalid CIDR address: {network}"));
-        network.parse::<ipnet::IpNet>().map(|network| network.trunc().to_string()).map_err(|_| wrong())
+        network.parse().map(|network| canonical(network).to_string()).map_err(|_| wrong())
     };
     networks.iter().map(normal).collect::<Result<Vec<String>, Error>>().map(Strings)
 }
@@ -572,5 +584,27 @@ impl Value for Policies {
 
     fn null() -> Option<Self> {
         Some(Self::default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_are_written_in_one_form() {
+        for (given, normal) in [
+            ("10.1.2.3/8", "10.0.0.0/8"),
+            ("2001:db8::1/32", "2001:db8::/32"),
+            ("::ffff:10.1.2.3/104", "10.0.0.0/8"),
+            ("::ffff:10.1.2.3/128", "10.1.2.3/32"),
+            ("::ffff:0.0.0.0/96", "0.0.0.0/0"),
+            ("::ffff:10.1.2.3/90", "::ffc0:0:0/90"),
+            ("::/0", "::/0"),
+        ] {
+            let Ok(Strings(found)) = networks(&[given.to_owned()]) else { panic!("{given} is a network") };
+            assert_eq!(found, [normal]);
+        }
+        assert!(networks(&["10.0.0.1".to_owned()]).is_err());
     }
 }

@@ -462,6 +462,7 @@ fn parsed_csr(csr: &VerifiedCsr) -> Value {
         KeyType::Rsa => "RSA",
         KeyType::Ec => "ECDSA",
         KeyType::Ed25519 => "Ed25519",
+        KeyType::MlDsa => "ML-DSA",
     };
     map(vec![
         ("Version", Value::Int(0)),
