@@ -84,6 +84,7 @@ macro_rules! no_mutated_input_panics {
 no_mutated_input_panics!(
     certificate,
     config,
+    crl,
     csr,
     duration,
     forwarded,
