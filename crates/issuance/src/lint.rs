@@ -153,7 +153,6 @@ mod rule {
     rules! {
         malformed Rfc5280 Must "RFC 5280, 4.1" "a certificate is DER of the form that the standard gives it";
         serial_number Rfc5280 Must "RFC 5280, 4.1.2.2" "a serial number is positive and has at most 20 octets";
-        issuer_empty Rfc5280 Must "RFC 5280, 4.1.2.4" "the issuer's name is not empty";
         validity_order Rfc5280 Must "RFC 5280, 4.1.2.5" "a certificate ends after it begins";
         validity_encoding Rfc5280 Must "RFC 5280, 4.1.2.5" "times are UTCTime through 2049 and GeneralizedTime from 2050";
         ca_subject_empty Rfc5280 Must "RFC 5280, 4.1.2.6" "an authority's subject is not empty";
@@ -287,8 +286,8 @@ impl Linter {
             serial.iter().any(|byte| *byte != 0) && serial.first().is_some_and(|byte| byte & 0x80 == 0);
         self.require(&rule::serial_number, positive && serial.len() <= 20);
         fields.expect(tag::SEQUENCE)?;
+        // That an issuer has no name is a fault of its own certificate, and was told when that was made.
         let issuer = fields.expect(tag::SEQUENCE)?;
-        self.require(&rule::issuer_empty, !issuer.content.is_empty());
         self.validity(fields.expect(tag::SEQUENCE)?.reader())?;
         let subject = fields.expect(tag::SEQUENCE)?;
         self.subject(subject.reader())?;
@@ -475,7 +474,8 @@ impl Linter {
     ) -> Result<Uris<'a>, Malformed> {
         let mut uris = Uris::default();
         let Some(sans) = extensions.sans else {
-            self.require(&rule::san_missing, !facts.subject_empty);
+            // An authority without a subject lacks that, whatever else it has.
+            self.require(&rule::san_missing, !facts.subject_empty || facts.is_ca);
             return Ok(uris);
         };
         self.require(&rule::san_missing, !facts.subject_empty || sans.critical);
@@ -792,10 +792,9 @@ mod tests {
         (Parts::leaf, |p| p.serial = vec![0], &["serial_number"]),
         (Parts::leaf, |p| p.serial = vec![0x80; 20], &["serial_number"]),
         (Parts::leaf, |p| p.serial = vec![7; 21], &["serial_number"]),
-        (Parts::leaf, |p| p.issuer = vec![0x30, 0], &["issuer_empty"]),
         (Parts::leaf, |p| p.times.reverse(), &["validity_order"]),
         (Parts::leaf, |p| p.times[1] = b"\x18\x0f20300101000000Z".to_vec(), &["validity_encoding"]),
-        (Parts::authority, |p| p.subject = vec![0x30, 0], &["ca_subject_empty", "san_missing"]),
+        (Parts::authority, |p| p.subject = vec![0x30, 0], &["ca_subject_empty"]),
         (Parts::leaf, |p| p.subject = name(&"a".repeat(65)), &["subject_attribute_length"]),
         (
             Parts::leaf,
