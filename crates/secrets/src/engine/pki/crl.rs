@@ -190,7 +190,7 @@ struct AtWork<'a>(&'a AtomicBool);
 impl<'a> AtWork<'a> {
     /// `None` if it is at work already.
     fn begin(flag: &'a AtomicBool) -> Option<Self> {
-        (!flag.swap(true, Ordering::AcqRel)).then_some(Self(flag))
+        (!flag.swap(true, Ordering::AcqRel)).then(|| Self(flag))
     }
 }
 
@@ -496,5 +496,21 @@ fn building(error: Error) -> Error {
             );
             Error { messages: vec![sentence], kind, ..error }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_background_is_at_work_once_until_its_work_is_dropped() {
+        let flag = AtomicBool::new(false);
+        let at_work = AtWork::begin(&flag);
+        assert!(at_work.is_some());
+        // Whoever comes in vain leaves it as it is.
+        assert!(AtWork::begin(&flag).is_none() && AtWork::begin(&flag).is_none());
+        drop(at_work);
+        assert!(AtWork::begin(&flag).is_some());
     }
 }
