@@ -41,6 +41,11 @@ impl CrlExtension {
         emit::oid_content(oid).map(|oid| Self { oid, critical, value })
     }
 
+    /// Whether both are of one kind.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.oid == other.oid
+    }
+
     fn emit(&self, out: &mut Emitter) {
         let mark = out.mark();
         out.raw(&self.value);
@@ -397,6 +402,43 @@ pub struct ImportedEntry {
     pub at: Time,
 }
 
+/// When a CRL was made, and when the next one is due (5.1.2.4 and 5.1.2.5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CrlTimes {
+    /// When it was made.
+    pub this_update: Time,
+    /// When the next one is due. X.509 may leave it out, if RFC 5280 may not.
+    pub next_update: Option<Time>,
+}
+
+impl CrlTimes {
+    /// Of the first CRL in a PEM text.
+    ///
+    /// # Errors
+    /// None there, or not a CRL.
+    pub fn from_pem(text: &str) -> Result<Self, CertificateError> {
+        let block = pem::blocks(text)
+            .find(|block| matches!(block.label, "X509 CRL" | "CRL"))
+            .ok_or(CertificateError::Missing)?;
+        Self::from_der(&block.der)
+    }
+
+    /// Of a CRL in DER. Its entries and its signature are not looked at: a list of a million entries is judged by
+    /// its first few bytes.
+    ///
+    /// # Errors
+    /// Not a CRL (RFC 5280, 5.1).
+    pub fn from_der(der: &[u8]) -> Result<Self, CertificateError> {
+        let front = Reader::new(der)
+            .expect(tag::SEQUENCE)
+            .and_then(|list| list.reader().expect(tag::SEQUENCE))
+            .and_then(|tbs| Front::read(&mut tbs.reader()));
+        front
+            .map(|front| front.times)
+            .map_err(|Malformed(reason)| CertificateError::MalformedCrl { reason: reason.to_owned() })
+    }
+}
+
 impl ImportedCrl {
     /// The CRL in a PEM text that holds nothing else, whatever its label.
     ///
@@ -432,6 +474,31 @@ impl ImportedCrl {
     }
 }
 
+/// What stands before the entries (5.1.2).
+struct Front<'a> {
+    /// DER.
+    signature_algorithm: &'a [u8],
+    /// DER.
+    issuer: &'a [u8],
+    times: CrlTimes,
+}
+
+impl<'a> Front<'a> {
+    fn read(fields: &mut Reader<'a>) -> Result<Self, Malformed> {
+        // The version: version 1 is left out.
+        fields.optional(tag::INTEGER)?;
+        let signature_algorithm = fields.expect(tag::SEQUENCE)?.raw;
+        let issuer = fields.expect(tag::SEQUENCE)?.raw;
+        let this_update = Time::read(fields.next()?)?;
+        let next_update = match fields.optional(tag::UTC_TIME)? {
+            None => fields.optional(tag::GENERALIZED_TIME)?,
+            found => found,
+        };
+        let times = CrlTimes { this_update, next_update: next_update.map(Time::read).transpose()? };
+        Ok(Self { signature_algorithm, issuer, times })
+    }
+}
+
 fn parse(der: &[u8]) -> Result<ImportedCrl, Malformed> {
     let mut outer = Reader::new(der);
     let mut list = outer.expect(tag::SEQUENCE)?.reader();
@@ -443,20 +510,14 @@ fn parse(der: &[u8]) -> Result<ImportedCrl, Malformed> {
 
     let mut fields = tbs.reader();
     // RFC 5280, 5.1.2.1; a list without it is of version 1, which has no number.
-    if fields.optional(tag::INTEGER)?.map(|version| version.content) != Some(&[1]) {
+    if tbs.reader().optional(tag::INTEGER)?.map(|version| version.content) != Some(&[1]) {
         return Err(Malformed("x509: unsupported crl version"));
     }
-    if fields.expect(tag::SEQUENCE)?.raw != signature_algorithm {
+    let front = Front::read(&mut fields)?;
+    if front.signature_algorithm != signature_algorithm {
         return Err(Malformed("x509: inner and outer signature algorithm identifiers don't match"));
     }
-    let issuer = fields.expect(tag::SEQUENCE)?.raw.to_vec();
-    Time::read(fields.next()?)?;
-    // The next update is optional in X.509, if not in RFC 5280.
-    for time in [tag::UTC_TIME, tag::GENERALIZED_TIME] {
-        if let Some(time) = fields.optional(time)? {
-            Time::read(time)?;
-        }
-    }
+    let issuer = front.issuer.to_vec();
     let mut entries = Vec::new();
     if let Some(revoked) = fields.optional(tag::SEQUENCE)? {
         let mut revoked = revoked.reader();
@@ -502,8 +563,16 @@ fn check_extensions(list: &mut Reader<'_>) -> Result<(), Malformed> {
     Ok(())
 }
 
-/// Identifiers that a CRL's maker may not give extensions of its own: what they say is decided elsewhere.
-pub const RESERVED_CRL_EXTENSIONS: [(&str, &str); 3] = [
+/// What a CRL's maker may not give extensions of its own, because it is decided elsewhere: the identifier and the name of
+/// the one that this dotted identifier spells, in whatever way.
+pub fn reserved_crl_extension(oid: &str) -> Option<(&'static str, &'static str)> {
+    let given = emit::oid_content(oid)?;
+    RESERVED_CRL_EXTENSIONS
+        .into_iter()
+        .find(|(reserved, _)| emit::oid_content(reserved).as_ref() == Some(&given))
+}
+
+const RESERVED_CRL_EXTENSIONS: [(&str, &str); 3] = [
     ("2.5.29.35", "authority key object identifier"),
     ("2.5.29.20", "crl number object identifier"),
     ("2.5.29.27", "delta crl object identifier"),
@@ -527,6 +596,14 @@ mod tests {
     }
 
     #[test]
+    fn what_is_reserved_is_so_in_every_spelling() {
+        for spelling in ["2.5.29.20", "2.5.29.020", "02.5.29.20"] {
+            assert_eq!(reserved_crl_extension(spelling).map(|(oid, _)| oid), Some("2.5.29.20"), "{spelling}");
+        }
+        assert_eq!(reserved_crl_extension("2.5.29.21"), None);
+    }
+
+    #[test]
     fn an_entry_says_why_only_if_there_is_a_reason() {
         let encoded = |serial: &[u8], reason| {
             let mut entries = Vec::new();
@@ -538,5 +615,42 @@ mod tests {
             encoded(&[1], 4),
             b"\x30\x20\x02\x01\x01\x17\x0d700101000000Z\x30\x0c\x30\x0a\x06\x03\x55\x1d\x15\x04\x03\x0a\x01\x04"
         );
+    }
+
+    fn list(version: Option<u8>, next: Option<Time>) -> Vec<u8> {
+        let mut out = Emitter::new(64);
+        let behind = out.mark();
+        out.raw(&[0x30, 0]);
+        if let Some(next) = next {
+            next.emit(&mut out);
+        }
+        Time::from_second(86_400).emit(&mut out);
+        out.raw(&[0x30, 0, 0x30, 0]);
+        if let Some(version) = version {
+            out.element(tag::INTEGER, &[version]);
+        }
+        out.close(tag::SEQUENCE, behind);
+        out.close(tag::SEQUENCE, 0);
+        out.finish()
+    }
+
+    #[test]
+    fn times_are_read_with_and_without_version_and_next_update() {
+        let this_update = Time::from_second(86_400);
+        for version in [None, Some(1)] {
+            for next_update in [None, Some(Time::from_second(172_800)), Some(Time::end_of_time())] {
+                let read = CrlTimes::from_der(&list(version, next_update));
+                assert_eq!(read, Ok(CrlTimes { this_update, next_update }));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_list_is_refused() {
+        let whole = list(Some(1), None);
+        for cut in 0..whole.len() {
+            assert!(CrlTimes::from_der(&whole[..cut]).is_err(), "{cut}");
+        }
+        assert_eq!(CrlTimes::from_pem("no PEM"), Err(CertificateError::Missing));
     }
 }

@@ -21,7 +21,6 @@ mod certificate;
 mod chain;
 mod check;
 mod crl;
-mod crl_times;
 mod csr;
 mod describe;
 mod emit;
@@ -53,10 +52,9 @@ pub use ca::{
 pub use certificate::{Certificate, ExtendedKeyUsage, KeyUsage};
 pub use chain::{BundleError, ImportedBundle, build_chains};
 pub use crl::{
-    CrlEntry, CrlExtension, CrlHead, ImportedCrl, ImportedEntry, RESERVED_CRL_EXTENSIONS, SignedCrl,
-    UnsignedCrl, crl_pem,
+    CrlEntry, CrlExtension, CrlHead, CrlTimes, ImportedCrl, ImportedEntry, SignedCrl, UnsignedCrl, crl_pem,
+    reserved_crl_extension,
 };
-pub use crl_times::CrlTimes;
 pub use csr::VerifiedCsr;
 pub use error::{CertificateError, KeyError, ProfileError, Refusal, SignError, Warning};
 pub use issuer::{AiaUrls, Issuer, IssuerOptions, LeafNotAfter};

@@ -62,7 +62,7 @@ impl fmt::Display for Finding {
 }
 
 /// What becomes of a certificate that breaks rules of one group.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LintMode {
     /// Nobody looks.
     Off,
@@ -102,8 +102,12 @@ pub struct LintPolicy {
 }
 
 impl LintPolicy {
-    fn mode(self, group: LintGroup) -> LintMode {
-        match group {
+    fn mode(self, lint: &Lint) -> LintMode {
+        // Of what cannot be read nobody knows which rules it breaks.
+        if lint == &rule::malformed {
+            return self.rfc5280.max(self.spiffe);
+        }
+        match lint.group {
             LintGroup::Rfc5280 => self.rfc5280,
             LintGroup::Spiffe => self.spiffe,
         }
@@ -116,7 +120,7 @@ impl LintPolicy {
             return Ok(warnings);
         }
         for finding in findings(tbs) {
-            match (self.mode(finding.lint.group), finding.lint.severity) {
+            match (self.mode(finding.lint), finding.lint.severity) {
                 (LintMode::Off, _) => {}
                 (LintMode::Refuse, LintSeverity::Must) => return Err(finding),
                 _ => warnings.push(finding),
@@ -276,6 +280,14 @@ impl Linter {
         }
     }
 
+    /// What was read; of what could not be read that is reported, and the other rules go on without it.
+    fn readable<T: Default>(&mut self, read: Result<T, Malformed>) -> T {
+        read.unwrap_or_else(|Malformed(reason)| {
+            self.report(&rule::malformed, || reason.to_owned());
+            T::default()
+        })
+    }
+
     fn certificate(&mut self, tbs: &[u8]) -> Result<(), Malformed> {
         let mut outer = Reader::new(tbs);
         let mut fields = outer.expect(tag::SEQUENCE)?.reader();
@@ -288,9 +300,11 @@ impl Linter {
         fields.expect(tag::SEQUENCE)?;
         // That an issuer has no name is a fault of its own certificate, and was told when that was made.
         let issuer = fields.expect(tag::SEQUENCE)?;
-        self.validity(fields.expect(tag::SEQUENCE)?.reader())?;
+        let validity = self.validity(fields.expect(tag::SEQUENCE)?.reader());
+        self.readable(validity);
         let subject = fields.expect(tag::SEQUENCE)?;
-        self.subject(subject.reader())?;
+        let names = self.subject(subject.reader());
+        self.readable(names);
         fields.expect(tag::SEQUENCE)?;
         let mut wrapper = fields.expect(tag::constructed(3))?.reader();
         fields.end()?;
@@ -300,8 +314,10 @@ impl Linter {
         let constraints = extensions
             .basic_constraints
             .map(|constraints| BasicConstraints::read(constraints.value))
-            .transpose()?;
-        let usage = extensions.key_usage.map(|usage| KeyUsage::read(usage.value)).transpose()?;
+            .transpose();
+        let constraints = self.readable(constraints);
+        let usage = extensions.key_usage.map(|usage| KeyUsage::read(usage.value)).transpose();
+        let usage = self.readable(usage);
         let facts = Facts {
             is_ca: constraints.is_some_and(|constraints| constraints.is_ca),
             path_length: constraints.is_some_and(|constraints| constraints.path_length.is_some()),
@@ -310,11 +326,16 @@ impl Linter {
             subject_empty: subject.content.is_empty(),
         };
         self.authorities(&facts, &extensions);
-        self.key_identifiers(&facts, &extensions)?;
-        self.policies(&extensions)?;
-        self.urls(&extensions)?;
-        let uris = self.alternative_names(&facts, &extensions)?;
-        self.spiffe(&facts, &extensions, &uris)
+        let mut uris = Uris::default();
+        let parts = [
+            self.key_identifiers(&facts, &extensions),
+            self.policies(&extensions),
+            self.urls(&extensions),
+            self.alternative_names(&facts, &extensions, &mut uris),
+            self.spiffe(&facts, &extensions, &uris),
+        ];
+        parts.into_iter().for_each(|part| self.readable(part));
+        Ok(())
     }
 
     fn validity(&mut self, mut times: Reader<'_>) -> Result<(), Malformed> {
@@ -466,17 +487,17 @@ impl Linter {
         Ok(())
     }
 
-    /// Answers the URIs that are, or mean to be, SPIFFE ids, and how many URIs there are.
+    /// Notes the URIs that are, or mean to be, SPIFFE ids, and how many URIs there are.
     fn alternative_names<'a>(
         &mut self,
         facts: &Facts,
         extensions: &Extensions<'a>,
-    ) -> Result<Uris<'a>, Malformed> {
-        let mut uris = Uris::default();
+        uris: &mut Uris<'a>,
+    ) -> Result<(), Malformed> {
         let Some(sans) = extensions.sans else {
             // An authority without a subject lacks that, whatever else it has.
             self.require(&rule::san_missing, !facts.subject_empty || facts.is_ca);
-            return Ok(uris);
+            return Ok(());
         };
         self.require(&rule::san_missing, !facts.subject_empty || sans.critical);
         self.require(&rule::san_critical, facts.subject_empty || !sans.critical);
@@ -495,7 +516,7 @@ impl Linter {
             }
         }
         self.require(&rule::san_empty, !empty);
-        Ok(uris)
+        Ok(())
     }
 
     fn general_name(&mut self, name: Element<'_>) {
@@ -993,6 +1014,27 @@ mod tests {
         parts.put(sans(true, &[(URI, b"spiffe://td/a")]));
         let refuse = LintPolicy { rfc5280: LintMode::Off, spiffe: LintMode::Refuse };
         assert_eq!(refuse.judge(&parts.to_der()).unwrap()[0].lint.id, "spiffe_ext_key_usage");
+    }
+
+    #[test]
+    fn what_cannot_be_read_hides_no_rule_and_is_refused_by_either_group() {
+        let mut parts = Parts::workload();
+        parts.put(sans(true, &[(URI, b"spiffe://td")]));
+        parts.extensions.push(whole(extension_oid::CERTIFICATE_POLICIES, false, &[5, 0]));
+        assert_eq!(found(&parts), ["spiffe_leaf_path", "malformed"]);
+        let judged = |parts: &Parts, rfc5280, spiffe| {
+            let outcome = LintPolicy { rfc5280, spiffe }.judge(&parts.to_der());
+            outcome.map_err(|finding| finding.lint.id).map(|warned| warned.len())
+        };
+        assert_eq!(judged(&parts, LintMode::Refuse, LintMode::Off), Err("malformed"));
+        assert_eq!(judged(&parts, LintMode::Warn, LintMode::Off), Ok(1));
+        assert_eq!(judged(&parts, LintMode::Off, LintMode::Refuse), Err("spiffe_leaf_path"));
+        parts.put(sans(true, &[(URI, b"spiffe://td/a")]));
+        assert_eq!(judged(&parts, LintMode::Off, LintMode::Refuse), Err("malformed"));
+        // Nor does a name that cannot be read hide the one before it.
+        parts.remove(extension_oid::CERTIFICATE_POLICIES);
+        parts.put(whole(extension_oid::SUBJECT_ALT_NAME, true, b"\x30\x0f\x86\x0bspiffe://td\x30\x05"));
+        assert_eq!(found(&parts), ["spiffe_leaf_path", "malformed"]);
     }
 
     #[test]

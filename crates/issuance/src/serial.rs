@@ -54,7 +54,7 @@ impl SerialNumber {
     }
 
     /// As [`SerialNumber::from_bytes`], with zero: against RFC 5280, 4.1.2.2, but to be found in old roots.
-    pub(crate) fn or_zero(bytes: &[u8]) -> Option<Self> {
+    pub fn or_zero(bytes: &[u8]) -> Option<Self> {
         match bytes {
             [] => None,
             zeros if zeros.iter().all(|byte| *byte == 0) => Some(Self { length: 1, bytes: [0; Self::MAX] }),
@@ -104,6 +104,6 @@ impl FromStr for SerialNumber {
         let digits: String = text.trim().chars().filter(|c| !matches!(c, ':' | '-')).collect();
         let bytes =
             data_encoding::HEXLOWER_PERMISSIVE.decode(digits.as_bytes()).map_err(|_| ParseSerialError)?;
-        Self::from_bytes(&bytes).ok_or(ParseSerialError)
+        Self::or_zero(&bytes).ok_or(ParseSerialError)
     }
 }

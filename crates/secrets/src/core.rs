@@ -601,6 +601,8 @@ impl Active {
             }
         }
         let wraps = target.matched().is_none_or(|matched| !matched.flags.wrapping);
+        // Whoever needs no token is not given room in storage for what may be a list of megabytes.
+        let wraps = wraps && !(matches!(caller, Caller::Anyone) && answer.response.raw.is_some());
         if let Some(ttl) = request.wrap_ttl.filter(|ttl| wraps && !ttl.is_zero())
             && answer.has_body()
         {

@@ -185,6 +185,24 @@ async fn a_wrapped_answer_is_unwrapped_with_its_fields_in_data_alone() {
 }
 
 #[tokio::test]
+async fn a_raw_answer_that_needs_no_token_is_not_wrapped() {
+    let server = Server::start().await;
+    server.write("sys/mounts/pki", json!({"type": "pki"})).await;
+    let root = json!({"common_name": "r", "key_type": "ec"});
+    server.write("pki/root/generate/internal", root).await;
+    let asked = async |path: &str| {
+        let mut request = Request::new(Operation::Read, path);
+        request.wrap_ttl = Some(Ttl::seconds(60));
+        server.core.handle(request).await.unwrap()
+    };
+    for path in ["pki/ca", "pki/crl/pem"] {
+        let answer = asked(path).await;
+        assert!(answer.wrap_info.is_none() && answer.response.raw.is_some(), "{path}");
+    }
+    assert!(asked("pki/cert/ca").await.wrap_info.is_some());
+}
+
+#[tokio::test]
 async fn who_wraps_a_secret_id_learns_its_accessor() {
     let server = Server::start().await;
     server.write("sys/auth/approle", json!({"type": "approle"})).await;

@@ -87,7 +87,6 @@ no_mutated_input_panics!(
     certificate,
     config,
     crl,
-    crl_times,
     csr,
     duration,
     forwarded,

@@ -14,8 +14,9 @@ use std::sync::{Arc, Mutex as Short, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use chancery_issuance::Time;
 use jiff::Timestamp;
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, MutexGuard, OnceCell};
 
 use super::Pki;
 use super::authorities::{Authorities, Authority};
@@ -34,6 +35,13 @@ const REST: u32 = 20;
 
 /// And at least so long after one that failed.
 const REST_AFTER_FAILURE: Duration = Duration::from_secs(30);
+
+/// Without `auto_rebuild`, the background builds a tenth of a CRL's lifetime before its end, but no earlier than this.
+const AHEAD: Duration = Duration::from_secs(600);
+
+/// So many seconds may the instants of two requests lie apart that see the same CRL: one may have waited for a build. A
+/// CRL that is dated later than that was made while the clock was wrong.
+pub(super) const CLOCKS_APART: i64 = 60;
 
 /// How many scopes the background looks at in one round of upkeep.
 const SCOPES_AT_A_TIME: usize = 8;
@@ -54,6 +62,10 @@ pub(super) struct Crl {
     pub(super) der: Bytes,
     /// What it was made as.
     pub(super) made: Made,
+    /// In PEM, once somebody wanted it so.
+    pub(super) pem: OnceCell<Bytes>,
+    /// Whether somebody was told its date, by which to ask for the next one.
+    pub(super) told: AtomicBool,
 }
 
 /// The CRLs of every scope that was asked for.
@@ -113,7 +125,8 @@ impl ScopeLists {
         self.forced.store(true, Ordering::Release);
     }
 
-    fn served(&self) -> Served {
+    /// What is handed out.
+    pub(super) fn served(&self) -> Served {
         self.served.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -143,11 +156,47 @@ impl ScopeLists {
 }
 
 impl Served {
+    /// Whether somebody was told a date that is not before this one.
+    pub(super) fn told(&self, at: Time) -> bool {
+        let told =
+            |crl: &Arc<Crl>| crl.told.load(Ordering::Acquire) && crl.made.this_update >= at.as_second();
+        [&self.complete, &self.delta].into_iter().flatten().any(told)
+    }
+
     fn of(&self, which: Which) -> Option<&Arc<Crl>> {
         match which {
             Which::Complete => self.complete.as_ref(),
             Which::Delta => self.delta.as_ref(),
         }
+    }
+}
+
+/// When a CRL is wanted, and how many seconds longer it must be good.
+#[derive(Clone, Copy)]
+struct When {
+    now: Timestamp,
+    ahead: i64,
+}
+
+impl From<Timestamp> for When {
+    fn from(now: Timestamp) -> Self {
+        Self { now, ahead: 0 }
+    }
+}
+
+/// Says that the background is at work, until it is dropped.
+struct AtWork<'a>(&'a AtomicBool);
+
+impl<'a> AtWork<'a> {
+    /// `None` if it is at work already.
+    fn begin(flag: &'a AtomicBool) -> Option<Self> {
+        (!flag.swap(true, Ordering::AcqRel)).then(|| Self(flag))
+    }
+}
+
+impl Drop for AtWork<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
     }
 }
 
@@ -158,34 +207,45 @@ struct Situation<'a> {
     /// The last place that is at rest.
     newest: u64,
     forced: bool,
-    now: Timestamp,
+    when: When,
 }
 
 impl Situation<'_> {
     /// Whether this complete CRL is still the one to serve.
     fn is_good(&self, crl: &Made) -> bool {
-        let Self { config, journal, newest, forced, now } = self;
+        let Self { config, journal, newest, forced, when: When { now, ahead } } = self;
         if config.disable || crl.disabled {
             // As the peer has it, an empty one stays as it is until CRLs are enabled.
             return config.disable == crl.disabled;
         }
-        if *forced {
+        if *forced || self.is_of_the_future(crl) {
             return false;
         }
         let left = crl.next_update.saturating_sub(now.as_second());
         if config.auto_rebuild {
             return left > i64::try_from(config.grace_period().as_secs()).unwrap_or(i64::MAX);
         }
-        left > 0 && crl.place >= *newest && !journal.is_doubtful()
+        left > *ahead && crl.place >= *newest && !journal.is_doubtful()
+    }
+
+    /// Whether it was made while the clock was wrong.
+    fn is_of_the_future(&self, crl: &Made) -> bool {
+        crl.this_update > self.when.now.as_second().saturating_add(CLOCKS_APART)
     }
 
     /// Whether this delta CRL is still the one to serve beside a complete one.
     fn is_good_delta(&self, delta: &Made, complete: &Made) -> bool {
-        let Self { config, newest, now, .. } = self;
+        let Self { config, newest, when: When { now, .. }, .. } = self;
         if delta.base != Some(complete.number) || delta.disabled != complete.disabled {
             return false;
         }
-        if delta.disabled || !config.enable_delta || delta.place >= *newest {
+        if delta.disabled {
+            return true;
+        }
+        if !delta.lasts(*now) || self.is_of_the_future(delta) {
+            return false;
+        }
+        if !config.enable_delta || delta.place >= *newest {
             return true;
         }
         let age = now.as_second().saturating_sub(delta.this_update);
@@ -204,20 +264,21 @@ impl Pki {
         self.store.adopt_pending().await?;
         let authorities = self.store.authorities().await?;
         let lists = self.lists.of(issuer.scope);
-        if let Some(good) = self.good(&lists, &authorities, which, now).await? {
+        let when = When::from(now);
+        if let Some(good) = self.good(&lists, &authorities, which, when).await? {
             return Ok(Some(good));
         }
         let builder = match lists.builder.try_lock() {
             Ok(builder) => builder,
             Err(_) => {
                 let before = lists.served().of(which).map(Arc::clone);
-                match before.filter(|_| lists.cost() > LONG) {
+                match before.filter(|before| before.made.lasts(now) && lists.cost() > LONG) {
                     Some(before) => return Ok(Some(before)),
                     None => lists.builder.lock().await,
                 }
             }
         };
-        self.make_good(&lists, builder, &authorities, which, now).await
+        self.make_good(&lists, builder, &authorities, which, when).await
     }
 
     /// Builds the complete CRL of a scope, whether the one in force is good or not.
@@ -258,7 +319,7 @@ impl Pki {
             let lists = self.lists.of(scope);
             let builder = lists.builder.lock().await;
             let mut builder =
-                self.with_complete(&lists, builder, &authorities, now).await.map_err(building)?;
+                self.with_complete(&lists, builder, &authorities, now.into()).await.map_err(building)?;
             if !authorities.crl.value.disable {
                 self.build(&lists, &mut builder, &authorities, signer, Which::Delta, now)
                     .await
@@ -272,12 +333,11 @@ impl Pki {
     pub(super) async fn tend_crls(&self, now: Timestamp) -> Result<(), Error> {
         let authorities = self.store.authorities().await?;
         let config = &authorities.crl.value;
-        if config.disable || self.lists.tending.swap(true, Ordering::AcqRel) {
+        if config.disable {
             return Ok(());
         }
-        let outcome = self.tend_some(&authorities, now).await;
-        self.lists.tending.store(false, Ordering::Release);
-        outcome
+        let Some(_at_work) = AtWork::begin(&self.lists.tending) else { return Ok(()) };
+        self.tend_some(&authorities, now).await
     }
 
     async fn tend_some(&self, authorities: &Authorities, now: Timestamp) -> Result<(), Error> {
@@ -301,9 +361,11 @@ impl Pki {
             return Ok(());
         }
         let which = if config.enable_delta { Which::Delta } else { Which::Complete };
-        if !self.is_good(&lists, authorities, which, now).await? {
+        let ahead = i64::try_from((config.expiry() / 10).min(AHEAD).as_secs()).unwrap_or(0);
+        let when = When { now, ahead };
+        if !self.is_good(&lists, authorities, which, when).await? {
             let builder = lists.builder.lock().await;
-            self.make_good(&lists, builder, authorities, which, now).await?;
+            self.make_good(&lists, builder, authorities, which, when).await?;
         }
         Ok(())
     }
@@ -326,15 +388,15 @@ impl Pki {
         lists: &ScopeLists,
         authorities: &Authorities,
         which: Which,
-        now: Timestamp,
+        when: When,
     ) -> Result<bool, Error> {
         if lists.served().complete.is_some() {
-            return Ok(self.good(lists, authorities, which, now).await?.is_some());
+            return Ok(self.good(lists, authorities, which, when).await?.is_some());
         }
         let Head { complete, delta, .. } = AtRest::load(&self.store.view, lists.scope).await?.head;
         let Some(complete) = complete else { return Ok(false) };
         let journal = self.store.journals.of(Some(lists.scope));
-        let situation = self.situation(lists, authorities, &journal, now).await?;
+        let situation = self.situation(lists, authorities, &journal, when).await?;
         let delta_is_good = || delta.is_some_and(|delta| situation.is_good_delta(&delta, &complete));
         Ok(situation.is_good(&complete) && (which == Which::Complete || delta_is_good()))
     }
@@ -344,14 +406,14 @@ impl Pki {
         lists: &ScopeLists,
         authorities: &'a Authorities,
         journal: &'a Journal,
-        now: Timestamp,
+        when: When,
     ) -> Result<Situation<'a>, Error> {
         Ok(Situation {
             config: &authorities.crl.value,
             newest: journal.newest(&self.store.view).await?,
             journal,
             forced: lists.forced.load(Ordering::Acquire),
-            now,
+            when,
         })
     }
 
@@ -361,12 +423,12 @@ impl Pki {
         lists: &ScopeLists,
         authorities: &Authorities,
         which: Which,
-        now: Timestamp,
+        when: When,
     ) -> Result<Option<Arc<Crl>>, Error> {
         let served = lists.served();
         let Some(complete) = &served.complete else { return Ok(None) };
         let journal = self.store.journals.of(Some(lists.scope));
-        let situation = self.situation(lists, authorities, &journal, now).await?;
+        let situation = self.situation(lists, authorities, &journal, when).await?;
         if !situation.is_good(&complete.made) {
             return Ok(None);
         }
@@ -383,17 +445,17 @@ impl Pki {
         builder: MutexGuard<'_, Builder>,
         authorities: &Authorities,
         which: Which,
-        now: Timestamp,
+        when: When,
     ) -> Result<Option<Arc<Crl>>, Error> {
-        let mut builder = self.with_complete(lists, builder, authorities, now).await?;
-        if let Some(good) = self.good(lists, authorities, which, now).await? {
+        let mut builder = self.with_complete(lists, builder, authorities, when).await?;
+        if let Some(good) = self.good(lists, authorities, which, when).await? {
             return Ok(Some(good));
         }
         if which == Which::Delta
             && lists.served().complete.is_some()
             && let Some(signer) = authorities.crl_signer(lists.scope)
         {
-            self.build(lists, &mut builder, authorities, signer, which, now).await?;
+            self.build(lists, &mut builder, authorities, signer, which, when.now).await?;
         }
         // Nobody may sign: the last one there was, as the peer does.
         Ok(lists.served().of(which).map(Arc::clone))
@@ -405,15 +467,19 @@ impl Pki {
         lists: &ScopeLists,
         mut builder: MutexGuard<'a, Builder>,
         authorities: &Authorities,
-        now: Timestamp,
+        when: When,
     ) -> Result<MutexGuard<'a, Builder>, Error> {
-        if lists.served().complete.is_none() {
+        if lists.served().complete.is_none() && !builder.is_in_vain(authorities) {
             self.restore(lists, &mut builder, authorities).await?;
+            let current = self.store.authorities().await?;
+            if lists.served().complete.is_none() && std::ptr::eq(&raw const *current, authorities) {
+                builder.in_vain = Some(Arc::downgrade(&current));
+            }
         }
-        if self.good(lists, authorities, Which::Complete, now).await?.is_none()
+        if self.good(lists, authorities, Which::Complete, when).await?.is_none()
             && let Some(signer) = authorities.crl_signer(lists.scope)
         {
-            self.build(lists, &mut builder, authorities, signer, Which::Complete, now).await?;
+            self.build(lists, &mut builder, authorities, signer, Which::Complete, when.now).await?;
         }
         Ok(builder)
     }
@@ -430,5 +496,21 @@ fn building(error: Error) -> Error {
             );
             Error { messages: vec![sentence], kind, ..error }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_background_is_at_work_once_until_its_work_is_dropped() {
+        let flag = AtomicBool::new(false);
+        let at_work = AtWork::begin(&flag);
+        assert!(at_work.is_some());
+        // Whoever comes in vain leaves it as it is.
+        assert!(AtWork::begin(&flag).is_none() && AtWork::begin(&flag).is_none());
+        drop(at_work);
+        assert!(AtWork::begin(&flag).is_some());
     }
 }

@@ -1,7 +1,9 @@
 //! `crl`, `issuer/{ref}/crl` and their relations: CRLs handed out, in every form.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
+use bytes::Bytes;
 use chancery_api::fields::NoFields;
 use chancery_issuance::crl_pem;
 use jiff::Timestamp;
@@ -64,7 +66,7 @@ impl Pki {
         body: IssuerReference,
     ) -> Result<Response, Error> {
         let crl = self.crl_of(&body.issuer_ref, Which::Complete, call.now).await?;
-        Response::data(&json!({ "crl": pem(&crl).await? }))
+        Response::data(&json!({ "crl": text(&pem(&crl).await?) }))
     }
 
     /// GET `issuer/{issuer_ref}/crl/delta`
@@ -74,7 +76,7 @@ impl Pki {
         body: IssuerReference,
     ) -> Result<Response, Error> {
         let crl = self.crl_of(&body.issuer_ref, Which::Delta, call.now).await?;
-        Response::data(&json!({ "crl": pem(&crl).await? }))
+        Response::data(&json!({ "crl": text(&pem(&crl).await?) }))
     }
 
     /// GET `issuer/{issuer_ref}/crl/der`
@@ -83,7 +85,7 @@ impl Pki {
         call: Call,
         body: IssuerReference,
     ) -> Result<Response, Error> {
-        Ok(der_answer(&*self.crl_of(&body.issuer_ref, Which::Complete, call.now).await?))
+        Ok(der_answer(&*self.crl_of(&body.issuer_ref, Which::Complete, call.now).await?, call.now))
     }
 
     /// GET `issuer/{issuer_ref}/crl/delta/der`
@@ -92,7 +94,7 @@ impl Pki {
         call: Call,
         body: IssuerReference,
     ) -> Result<Response, Error> {
-        Ok(der_answer(&*self.crl_of(&body.issuer_ref, Which::Delta, call.now).await?))
+        Ok(der_answer(&*self.crl_of(&body.issuer_ref, Which::Delta, call.now).await?, call.now))
     }
 
     /// GET `issuer/{issuer_ref}/crl/pem`
@@ -102,7 +104,7 @@ impl Pki {
         body: IssuerReference,
     ) -> Result<Response, Error> {
         let crl = self.crl_of(&body.issuer_ref, Which::Complete, call.now).await?;
-        Ok(dated(Response::raw(PEM, pem(&crl).await?), &crl))
+        Ok(dated(Response::raw(PEM, pem(&crl).await?), &crl, call.now))
     }
 
     /// GET `issuer/{issuer_ref}/crl/delta/pem`
@@ -112,7 +114,7 @@ impl Pki {
         body: IssuerReference,
     ) -> Result<Response, Error> {
         let crl = self.crl_of(&body.issuer_ref, Which::Delta, call.now).await?;
-        Ok(dated(Response::raw(PEM, pem(&crl).await?), &crl))
+        Ok(dated(Response::raw(PEM, pem(&crl).await?), &crl, call.now))
     }
 
     /// GET `crl/rotate`
@@ -142,14 +144,14 @@ impl Pki {
 
     async fn default_der(&self, which: Which, now: Timestamp) -> Result<Response, Error> {
         Ok(match self.default_crl(which, now).await? {
-            Some(crl) => der_answer(&crl),
+            Some(crl) => der_answer(&crl, now),
             None => Response::raw(DER, Vec::new()).status(204),
         })
     }
 
     async fn default_pem(&self, which: Which, now: Timestamp) -> Result<Response, Error> {
         Ok(match self.default_crl(which, now).await? {
-            Some(crl) => dated(Response::raw(PEM, trimmed(pem(&crl).await?)), &crl),
+            Some(crl) => dated(Response::raw(PEM, trimmed(&pem(&crl).await?)), &crl, now),
             None => Response::raw(PEM, Vec::new()).status(204),
         })
     }
@@ -157,7 +159,7 @@ impl Pki {
     async fn as_certificate(&self, which: Which, now: Timestamp) -> Result<Response, Error> {
         let crl = self.crl_of(DEFAULT, which, now).await?;
         Response::data(&json!({
-            "certificate": trimmed(pem(&crl).await?),
+            "certificate": text(&trimmed(&pem(&crl).await?)),
             "revocation_time": 0,
             "revocation_time_rfc3339": "",
         }))
@@ -181,28 +183,36 @@ impl Pki {
     }
 }
 
-fn der_answer(crl: &Crl) -> Response {
-    dated(Response::raw(DER, crl.der.clone()), crl)
+fn der_answer(crl: &Crl, now: Timestamp) -> Response {
+    dated(Response::raw(DER, crl.der.clone()), crl, now)
 }
 
-/// Says when it was made, so that it is sent to nobody who has it.
-fn dated(mut response: Response, crl: &Crl) -> Response {
-    if let Some(raw) = &mut response.raw {
+/// Says when it was made, so that it is sent to nobody who has it. Nothing is said in the very second, in which another
+/// one may follow that nobody could tell from it.
+fn dated(mut response: Response, crl: &Crl, now: Timestamp) -> Response {
+    if let Some(raw) = &mut response.raw
+        && crl.made.this_update < now.as_second()
+    {
+        crl.told.store(true, Ordering::Release);
         raw.last_modified = Some(crl.made.this_update);
     }
     response
 }
 
-/// With a final newline.
-async fn pem(crl: &Crl) -> Result<String, Error> {
-    if crl.der.len() < LARGE {
-        return Ok(crl_pem(&crl.der));
-    }
-    let der = crl.der.clone();
-    heavy::run(move || crl_pem(&der)).await
+/// With a final newline; written once for each CRL.
+async fn pem(crl: &Crl) -> Result<Bytes, Error> {
+    let written = crl.pem.get_or_try_init(|| async {
+        let der = crl.der.clone();
+        let write = move || Bytes::from(crl_pem(&der));
+        if crl.der.len() < LARGE { Ok(write()) } else { heavy::run(write).await }
+    });
+    written.await.cloned()
 }
 
-fn trimmed(mut pem: String) -> String {
-    pem.truncate(pem.trim_ascii_end().len());
-    pem
+fn trimmed(pem: &Bytes) -> Bytes {
+    pem.slice(..pem.trim_ascii_end().len())
+}
+
+fn text(pem: &Bytes) -> &str {
+    std::str::from_utf8(pem).unwrap_or_default()
 }

@@ -3,17 +3,18 @@
 //! A build that fails leaves what is served and what is at rest as they were, but for a number that nobody
 //! will see. Where it is unknown whether its last commit worked, what is at rest is served, whichever it is.
 
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use bytes::Bytes;
 use chancery_issuance::{Certificate, CrlHead, SignError, SignatureAlgorithm, SignedCrl, Time, UnsignedCrl};
 use chancery_storage::{StorageError, View};
 use jiff::Timestamp;
+use tokio::sync::OnceCell;
 
 use super::authorities::{Authorities, Authority};
-use super::crl::{Crl, ScopeLists, Served, Which};
+use super::crl::{CLOCKS_APART, Crl, ScopeLists, Served, Which};
 use super::crl_records::{AtRest, Gathered, Head, Made, gather, next_number, read_pages, write_page};
 use super::journal::Journal;
 use super::records::CrlConfig;
@@ -29,8 +30,17 @@ const MANY: u64 = 5_000;
 pub(super) struct Builder {
     /// What is at rest; `None` if it has to be read (again).
     at_rest: Option<AtRest>,
+    /// With these issuers, what is at rest could not be laid out again.
+    pub(super) in_vain: Option<Weak<Authorities>>,
     /// The entries of the last complete CRL that had any right to them.
     region: Option<Region>,
+}
+
+impl Builder {
+    /// Whether the attempt with these issuers was made already.
+    pub(super) fn is_in_vain(&self, authorities: &Authorities) -> bool {
+        self.in_vain.as_ref().is_some_and(|known| std::ptr::eq(known.as_ptr(), authorities))
+    }
 }
 
 /// Encoded entries of a journal from its beginning.
@@ -104,6 +114,7 @@ impl Pki {
         now: Timestamp,
     ) -> Result<(), Error> {
         let began = Instant::now();
+        builder.in_vain = None;
         let journal = self.store.journals.of(Some(lists.scope));
         let config = &authorities.crl.value;
         // What is asked for from here on is for the next one.
@@ -163,7 +174,7 @@ impl Build<'_> {
         let fresh = gather(view, self.journal.collection(), region.place, to, unpaged).await?;
         region.paged = write_pages(view, scope, &mut head, &region, &fresh).await?;
 
-        let mut made = self.made(to)?;
+        let mut made = self.made(to, &at_rest.head, &lists.served())?;
         made.count = region.count.saturating_add(fresh.count);
         made.freshest = self.freshest()?;
         let (crl, entries) = self.signed(scope, made, region.bytes.clone(), fresh.bytes).await?;
@@ -182,7 +193,7 @@ impl Build<'_> {
         let to = self.journal.settled(self.view).await?;
         let mut head = at_rest.head.clone();
         let base = head.complete.as_ref().ok_or_else(no_base)?;
-        let mut made = self.made(to)?;
+        let mut made = self.made(to, &at_rest.head, &lists.served())?;
         (made.base, made.from) = (Some(base.number), base.place);
         let fresh = match self.config.disable {
             true => Gathered::default(),
@@ -200,7 +211,7 @@ impl Build<'_> {
     async fn disabled(&self, lists: &ScopeLists, builder: &mut Builder) -> Result<(), Error> {
         let at_rest = self.at_rest(lists, builder).await?;
         let to = self.journal.settled(self.view).await?;
-        let mut made = self.made(to)?;
+        let mut made = self.made(to, &at_rest.head, &lists.served())?;
         made.freshest = self.freshest()?;
         let (crl, _) = self.signed(lists.scope, made, Bytes::new(), Vec::new()).await?;
         let head = Head { complete: Some(crl.made.clone()), delta: None, ..at_rest.head.clone() };
@@ -218,9 +229,18 @@ impl Build<'_> {
     }
 
     /// What does not depend on the entries.
-    fn made(&self, place: u64) -> Result<Made, Error> {
+    fn made(&self, place: u64, before: &Head, served: &Served) -> Result<Made, Error> {
         let algorithm = self.signer.crl_algorithm()?;
-        let this_update = Time::from(self.now);
+        // A request that waited comes with an older instant than the CRL before it may have; but none follows one
+        // that was made while the clock was wrong.
+        let now = self.now.as_second();
+        let latest = [&before.complete, &before.delta].into_iter().flatten().map(|made| made.this_update);
+        let latest = latest.filter(|at| *at <= now.saturating_add(CLOCKS_APART)).max();
+        let mut this_update = Time::from_second(latest.unwrap_or(now).max(now));
+        // That second is over, or nobody was told.
+        if latest.is_some() && served.told(this_update) {
+            this_update = Time::from_second(this_update.as_second().saturating_add(1));
+        }
         let mut made = Made::unsigned(self.signer.record.id, algorithm.name());
         made.this_update = this_update.as_second();
         made.next_update = this_update.plus(self.config.expiry()).as_second();
@@ -370,5 +390,5 @@ fn served(crl: SignedCrl, made: Made) -> (Crl, Bytes) {
     let SignedCrl { buffer, start, entries, signature: _ } = crl;
     let buffer = Bytes::from(buffer);
     let entries = buffer.slice(entries);
-    (Crl { der: buffer.slice(start..), made }, entries)
+    (Crl { der: buffer.slice(start..), made, pem: OnceCell::new(), told: AtomicBool::new(false) }, entries)
 }

@@ -16,6 +16,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use chancery_issuance::{CrlEntry, Time};
 use chancery_storage::{Name, Position, StorageError, Version, View, Writes};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::records::IssuerId;
@@ -162,6 +163,13 @@ impl AtRest {
     }
 }
 
+/// The last place that a CRL of this scope in force has read; 0 if none has.
+pub(super) async fn last_listed(view: &View, scope: Scope) -> Result<u64, StorageError> {
+    let head: Head =
+        view.get_json(collection::CRL_HEADS, &Name::new(scope.to_string())).await?.unwrap_or_default();
+    Ok([head.complete, head.delta].iter().flatten().map(|made| made.place).max().unwrap_or(0))
+}
+
 /// Takes the next number for a CRL of this scope: at rest when this returns.
 pub(super) async fn next_number(view: &View, scope: Scope) -> Result<u64, Error> {
     let name = Name::new(scope.to_string());
@@ -287,6 +295,12 @@ pub(super) async fn gather(
 }
 
 impl Made {
+    /// Whether it is of any use now.
+    pub(super) fn lasts(&self, now: Timestamp) -> bool {
+        // As the peer has it, an empty one stays as it is until CRLs are enabled.
+        self.disabled || self.next_update > now.as_second()
+    }
+
     /// When it was made.
     pub(super) fn made_at(&self) -> Time {
         Time::from_second(self.this_update)

@@ -13,6 +13,7 @@ use chancery_storage::{StorageError, View};
 use jiff::Timestamp;
 use tokio::sync::{OnceCell, OwnedRwLockReadGuard, RwLock};
 
+use super::crl_records::last_listed;
 use super::revocations::{Scope, journal_collection, names_from};
 
 /// Names read at a time while the end of a journal is looked for.
@@ -39,6 +40,7 @@ impl Journals {
 
 /// One journal, as far as this process has to know it.
 pub(super) struct Journal {
+    scope: Option<Scope>,
     collection: String,
     /// Held for reading while a revocation is being committed.
     gate: Arc<RwLock<()>>,
@@ -53,6 +55,7 @@ pub(super) struct Journal {
 impl Journal {
     fn new(scope: Option<Scope>) -> Self {
         Self {
+            scope,
             collection: journal_collection(scope),
             gate: Arc::new(RwLock::new(())),
             last: OnceCell::new(),
@@ -115,7 +118,12 @@ impl Journal {
             .get_or_try_init(|| async {
                 let last = end(view, &self.collection).await?;
                 self.newest.fetch_max(last, Ordering::AcqRel);
-                Ok(AtomicU64::new(last))
+                // Entries may have been removed behind the last one: what a CRL has read it does not read again.
+                let listed = match self.scope {
+                    Some(scope) => last_listed(view, scope).await?,
+                    None => 0,
+                };
+                Ok(AtomicU64::new(last.max(listed)))
             })
             .await
     }
@@ -142,14 +150,19 @@ impl UnderWay {
         // Where the outcome is unknown it may be at rest, or come to rest later.
         self.told = !matches!(outcome, Err(StorageError::UnknownOutcome { .. }));
         if outcome.is_ok() {
-            self.journal.newest.fetch_max(self.place, Ordering::AcqRel);
+            self.is_news();
         }
+    }
+
+    fn is_news(&self) {
+        self.journal.newest.fetch_max(self.place, Ordering::AcqRel);
     }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
         if !self.told {
+            self.is_news();
             self.journal.doubt();
         }
     }
@@ -248,5 +261,7 @@ mod tests {
         let unknown = journal.begin(&view, at(3)).await.unwrap();
         drop(unknown);
         assert!(journal.take_doubt() && !journal.take_doubt());
+        // It may be at rest: a list that was read up to the place before does not name it.
+        assert_eq!(journal.newest(&view).await.unwrap(), 3);
     }
 }

@@ -10,8 +10,8 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use base64::{DecodeError, Engine as _};
 use chancery_api::{Json, Strings, duration, fields};
 use chancery_issuance::{
-    CrlEntry, CrlExtension, CrlHead, ImportedCrl, ImportedEntry, RESERVED_CRL_EXTENSIONS, SerialNumber, Time,
-    UnsignedCrl, crl_pem,
+    CrlEntry, CrlExtension, CrlHead, ImportedCrl, ImportedEntry, SerialNumber, Time, UnsignedCrl, crl_pem,
+    reserved_crl_extension,
 };
 use data_encoding::HEXLOWER_PERMISSIVE;
 use jiff::Timestamp;
@@ -309,17 +309,15 @@ fn entry_extensions(entry: &Map<String, Value>) -> Result<Vec<CrlExtension>, Str
 }
 
 fn extensions(list: &[Value]) -> Result<Vec<CrlExtension>, Error> {
-    let mut extensions = Vec::new();
-    let mut seen = Vec::new();
+    let mut extensions: Vec<CrlExtension> = Vec::new();
     for (index, entry) in list.iter().enumerate() {
         let entry =
             entry.as_object().ok_or_else(|| Error::invalid(format!("extension entry {index} not a map")))?;
         let (id, extension) = extension(entry)
             .map_err(|reason| Error::invalid(format!("failed parsing extension entry {index}: {reason}")))?;
-        if seen.contains(&id) {
+        if extensions.iter().any(|before| before.is_like(&extension)) {
             return Err(Error::invalid(format!("duplicate extension id: {id}")));
         }
-        seen.push(id);
         extensions.push(extension);
     }
     Ok(extensions)
@@ -338,7 +336,7 @@ fn extension(entry: &Map<String, Value>) -> Result<(String, CrlExtension), Strin
             ));
         }
     }
-    if let Some((oid, name)) = RESERVED_CRL_EXTENSIONS.into_iter().find(|(oid, _)| *oid == id) {
+    if let Some((oid, name)) = reserved_crl_extension(&id) {
         return Err(format!("{name} ({oid}) is reserved"));
     }
     let critical = match entry.get("critical") {

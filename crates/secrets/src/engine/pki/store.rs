@@ -324,6 +324,22 @@ impl Store {
         }
     }
 
+    /// The certificate with this serial number, also if it is one of an issuer that was imported and so is not stored
+    /// among the others.
+    pub(super) async fn known_certificate(
+        &self,
+        serial: &SerialNumber,
+    ) -> Result<Option<Arc<Certificate>>, Error> {
+        if let Some(record) = self.certificate(serial).await? {
+            let certificate = Certificate::from_der(&record.der)
+                .map_err(|error| Error::internal("a stored certificate does not parse", error))?;
+            return Ok(Some(Arc::new(certificate)));
+        }
+        let authorities = self.authorities().await?;
+        let mut issuers = authorities.issuers().map(|issuer| &issuer.certificate);
+        Ok(issuers.find(|certificate| certificate.serial_number() == *serial).map(Arc::clone))
+    }
+
     /// Serial numbers in order (for our own, that of their birth), after `after` (a serial number or
     /// the beginning of one; empty for all), at most `limit`.
     pub(super) async fn serial_numbers(&self, after: &str, limit: usize) -> Result<Vec<SerialNumber>, Error> {
@@ -370,7 +386,7 @@ impl Store {
     }
 
     async fn adopt_all(&self) -> Result<(), Error> {
-        for name in self.view.list(collection::ADOPTIONS, None, usize::MAX).await? {
+        for (name, mark) in self.view.scan(collection::ADOPTIONS, Position::Start, usize::MAX).await? {
             // A change that left its mark may not have come to memory yet: it is waited for.
             let authorities = {
                 let _lock = self.changing.lock().await;
@@ -380,7 +396,14 @@ impl Store {
             if let Some(issuer) = issuer {
                 self.adopt_revocations((issuer.record.id, issuer.scope), &issuer.certificate).await?;
             }
-            self.view.delete(collection::ADOPTIONS, &name).await?;
+            let mut writes = Writes::new();
+            writes.expect_unchanged(&self.view, collection::ADOPTIONS, &name, &mark.version)?;
+            writes.delete(&self.view, collection::ADOPTIONS, &name)?;
+            match self.view.commit(writes).await {
+                // The issuer went and came again meanwhile.
+                Err(StorageError::Conflict) => self.adoptions.store(true, Ordering::Release),
+                outcome => outcome?,
+            }
         }
         Ok(())
     }

@@ -3,6 +3,7 @@
 use chancery_issuance::SerialNumber;
 
 use super::*;
+use crate::engine::pki::heavy;
 
 /// A root made elsewhere, in PEM.
 struct Stranger {
@@ -502,11 +503,15 @@ async fn a_key_that_is_deleted_while_it_signs_makes_no_authority() {
     for path in ["root/generate/existing", "intermediate/generate/existing"] {
         let bed = Bed::empty().await;
         bed.write("keys/import", json!({"pem_bundle": key.as_str(), "key_name": "k"})).await.unwrap();
-        let (made, deleted) = tokio::join!(
-            bed.write(path, json!({"common_name": "r", "key_ref": "k"})),
-            bed.ask(Operation::Delete, "key/k", json!({})),
-        );
-        deleted.unwrap();
+        let held_up = heavy::held_up().await;
+        let deletes = async {
+            // The key was found, and its signature waits.
+            heavy::begun_here().await;
+            bed.ask(Operation::Delete, "key/k", json!({})).await.unwrap();
+            drop(held_up);
+        };
+        let makes = bed.write(path, json!({"common_name": "r", "key_ref": "k"}));
+        let ((), made) = tokio::join!(deletes, makes);
         let refused = made.unwrap_err().message();
         assert!(refused.ends_with("was deleted meanwhile"), "{path}: {refused}");
         for list in ["issuers", "keys", "certs"] {

@@ -353,6 +353,116 @@ async fn the_background_lets_lie_what_is_good() {
 }
 
 #[tokio::test]
+async fn a_list_is_dated_no_earlier_than_the_one_before_unless_the_clock_was_wrong() {
+    let bed = Bed::new().await;
+    bed.later(10);
+    let first = bed.complete().await;
+    // The request was made ten seconds ago, and waited.
+    bed.later(-10);
+    let leaf = bed.leaf(json!({})).await;
+    bed.revoke(&leaf).await;
+    let second = bed.complete().await;
+    assert!(second.made.number > first.made.number);
+    assert_eq!(second.made.this_update, first.made.this_update);
+    // Whoever was told its date asks by it for the next one.
+    bed.later(11);
+    assert_eq!(bed.raw("crl").await.last_modified, Some(second.made.this_update));
+    bed.later(-11);
+    let other = bed.leaf(json!({})).await;
+    bed.revoke(&other).await;
+    let second = bed.complete().await;
+    assert_eq!(second.made.this_update, first.made.this_update + 1);
+    bed.later(-3600);
+    let third = bed.complete().await;
+    assert!(third.made.number > second.made.number);
+    assert_eq!(third.made.this_update, bed.now().as_second());
+    assert_eq!(bed.complete().await.der, third.der);
+}
+
+#[tokio::test]
+async fn a_delta_is_not_served_beyond_its_end() {
+    let bed = Bed::new().await;
+    bed.config(json!({"auto_rebuild": true, "enable_delta": true})).await;
+    let complete = bed.complete().await;
+    let short = json!({"expiry": "1h", "auto_rebuild_grace_period": "10m", "delta_rebuild_interval": "5m"});
+    bed.config(short).await;
+    let delta = bed.delta().await;
+    bed.later(3600);
+    assert_eq!(bed.complete().await.der, complete.der);
+    let next = bed.delta().await;
+    assert!(next.made.number > delta.made.number && next.made.lasts(bed.now()));
+}
+
+#[tokio::test]
+async fn the_background_builds_a_list_before_it_ends() {
+    let bed = Bed::new().await;
+    let first = bed.complete().await;
+    let scope = bed.scope("root").await;
+    bed.later(72 * 3600 - 601);
+    bed.tend().await;
+    assert_eq!(bed.at_rest(scope).await.head.complete.unwrap().number, first.made.number);
+    bed.later(1);
+    for _ in 0..200 {
+        bed.tend().await;
+        if bed.at_rest(scope).await.head.complete.unwrap().number > first.made.number {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("nothing was built");
+}
+
+#[tokio::test]
+async fn places_grow_after_a_restart_though_the_last_entries_are_gone_and_the_clock_went_back() {
+    let bed = Bed::new().await;
+    let leaf = bed.leaf(json!({})).await;
+    bed.revoke(&leaf).await;
+    let place = bed.complete().await.made.place;
+    let name = certificate_name(&leaf.number());
+    let record = bed.engine.store.view.get(collection::REVOKED, &name).await.unwrap().unwrap();
+    let stored = StoredRevocation::read(name, &record).unwrap();
+    bed.engine.store.forget_revocations(&[stored], Writes::new()).await.unwrap();
+    let scope = bed.scope("root").await;
+    let bed = bed.restarted().await;
+    let journal = bed.engine.store.journals.of(Some(scope));
+    let earlier = NOW.checked_sub(jiff::SignedDuration::from_secs(10)).unwrap();
+    let under_way = journal.begin(bed.engine.store.view(), earlier).await.unwrap();
+    assert!(under_way.place() > place);
+    under_way.ended(&Ok(()));
+}
+
+#[tokio::test]
+async fn a_certificate_without_a_number_is_revoked_listed_and_named() {
+    let bed = Bed::new().await;
+    let root = bed.engine.store.authorities().await.unwrap().find_issuer("root").unwrap().record.id;
+    let key: Arc<dyn Signer> = Arc::new(PrivateKey::generate(KeySpec::new("ec", 256).unwrap()).unwrap());
+    let mut request = CaRequest::new("old", bed.engine.limits());
+    request.ttl = Some(Duration::from_secs(3600));
+    let zero = SerialNumber::or_zero(&[0]).unwrap();
+    let old = prepare_root(&request, &key, &AiaUrls::default(), zero, NOW).unwrap().sign().unwrap();
+    let old = Certificate::from_pem(&old.pem).unwrap();
+    bed.engine.store.put_certificate(&zero, Some(root), old.der()).await.unwrap();
+    bed.write("revoke", json!({"serial_number": "00"})).await.unwrap();
+    assert_eq!(bed.keys("certs/revoked", json!({})).await, ["00"]);
+    assert_eq!(bed.keys("certs", json!({})).await, ["00"]);
+    let crl = bed.complete().await;
+    let read = ImportedCrl::from_der(&crl.der).unwrap();
+    assert!(matches!(read.entries(), [entry] if entry.serial.is_empty()));
+}
+
+#[tokio::test]
+async fn what_was_revoked_before_1970_is_listed_as_of_then() {
+    let bed = Bed::new().await;
+    let leaf = bed.leaf(json!({})).await;
+    let early = Timestamp::from_second(-1).unwrap();
+    let body = json!({"serial_number": leaf.serial});
+    bed.ask_at(early, Operation::Update, "revoke", body).await.unwrap();
+    let crl = bed.complete().await;
+    let read = ImportedCrl::from_der(&crl.der).unwrap();
+    assert!(matches!(read.entries(), [entry] if entry.at.as_second() == 0));
+}
+
+#[tokio::test]
 async fn a_list_that_nobody_may_sign_stays_as_it_was_and_says_why() {
     let bed = Bed::new().await;
     let leaf = bed.leaf(json!({})).await;
@@ -393,6 +503,9 @@ async fn lists_are_handed_out_in_the_peers_forms() {
     }
     bed.add_root("root", KeySpec::new("ec", 256).unwrap()).await;
     let (complete, delta) = (bed.complete().await, bed.delta().await);
+    // Another one may follow in the same second: whoever has this one must get that.
+    assert_eq!(bed.raw("crl").await.last_modified, None);
+    bed.later(1);
     for (crl, der_paths, pem_paths, json_paths) in [
         (
             &complete,
@@ -587,8 +700,16 @@ async fn a_list_that_the_caller_brings_is_signed_or_refused_in_the_peers_words()
             "failed parsing extension entry 0: crl number object identifier (2.5.29.20) is reserved",
         ),
         (
+            json!({"extensions": [{"id": "2.5.29.020", "value": ""}]}),
+            "failed parsing extension entry 0: crl number object identifier (2.5.29.20) is reserved",
+        ),
+        (
             json!({"extensions": [{"id": "1.2.3", "value": "BQA="}, {"id": "1.2.3", "value": "BQA="}]}),
             "duplicate extension id: 1.2.3",
+        ),
+        (
+            json!({"extensions": [{"id": "1.2.3", "value": "BQA="}, {"id": "1.2.03", "value": "BQA="}]}),
+            "duplicate extension id: 1.2.03",
         ),
         (
             json!({"extensions": [{"id": "9.9", "value": "BQA="}]}),

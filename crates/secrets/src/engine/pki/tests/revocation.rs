@@ -271,6 +271,42 @@ async fn an_intermediate_that_is_revoked_stands_in_the_journal_of_who_signed_it(
 }
 
 #[tokio::test]
+async fn an_intermediate_that_was_revoked_here_is_adopted_by_its_issuer_though_it_was_made_elsewhere() {
+    let (bed, elsewhere) = (Bed::empty().await, Bed::new().await);
+    let body = json!({"common_name": "sub", "key_type": "ec"});
+    let csr = data(&bed.write("intermediate/generate/internal", body).await.unwrap());
+    let body = json!({"csr": text(&csr, "csr"), "common_name": "sub"});
+    let signed = data(&elsewhere.write("root/sign-intermediate", body).await.unwrap());
+    let body = json!({"certificate": text(&signed, "certificate")});
+    let set = data(&bed.write("intermediate/set-signed", body).await.unwrap());
+    let sub = set["imported_issuers"][0].as_str().unwrap();
+    bed.write(&format!("issuer/{sub}/revoke"), json!({})).await.unwrap();
+    assert_eq!(bed.journaled(None).await, 1);
+    assert!(bed.keys("certs", json!({})).await.is_empty());
+
+    let root = text(&elsewhere.read("issuer/root").await.unwrap(), "certificate").to_owned();
+    bed.write("issuers/import/cert", json!({"pem_bundle": root})).await.unwrap();
+    Arc::clone(&bed.engine).tick(NOW).await.unwrap();
+    let scope = elsewhere.scope("root").await;
+    assert_eq!((bed.journaled(None).await, bed.journaled(Some(scope)).await), (0, 1));
+}
+
+#[tokio::test]
+async fn the_mark_of_an_issuer_stays_until_it_is_known_to_be_gone() {
+    let (bed, leaf, pem, scope) = orphaned().await;
+    bed.write("issuers/import/cert", json!({"pem_bundle": pem})).await.unwrap();
+    // The first commit moves the revocation, the second one takes the mark away.
+    bed.next_commits([Fault::None, Fault::Fails]);
+    bed.engine.store.adopt_pending().await.unwrap_err();
+    bed.next_commit(Fault::None);
+    bed.engine.store.adopt_pending().await.unwrap();
+    assert!(bed.revoked(&leaf.serial).await);
+    assert_eq!((bed.journaled(None).await, bed.journaled(Some(scope)).await), (0, 1));
+    let marks = bed.engine.store.view().list(collection::ADOPTIONS, Position::Start, 10).await.unwrap();
+    assert!(marks.is_empty());
+}
+
+#[tokio::test]
 async fn nothing_is_revoked_by_a_write_that_fails_and_all_of_it_by_one_that_only_seems_to() {
     let bed = Bed::new().await;
     let (leaf, other) = (bed.leaf(json!({})).await, bed.leaf(json!({"no_store": true})).await);
