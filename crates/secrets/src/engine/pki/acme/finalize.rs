@@ -220,10 +220,7 @@ fn profile(directory: &Directory, mount_max: Duration) -> Outcome<Profile> {
         config.ext_key_usage.clear();
         config.ext_key_usage_oids.clear();
     }
-    let profile = Profile::new(config);
-    Ok(profile
-        .map_err(|error| Error::invalid(error.to_string()).caused_by(error))
-        .map_err(|error| Problem::new(ProblemKind::ServerInternal, error.message()))?)
+    Profile::new(config).map_err(|error| Problem::new(ProblemKind::ServerInternal, error.to_string()).into())
 }
 
 /// Holds a CSR against its order. Answers its common name in lower case, or nothing.

@@ -179,6 +179,10 @@ impl Failure {
                 let detail = "the server experienced an internal error";
                 Ok(Problem::new(ProblemKind::ServerInternal, detail).response())
             }
+            // What other parts of the engine say of a request, such as of a role that means nothing.
+            Self::Error(error) if error.kind == Kind::InvalidRequest => {
+                Ok(Problem::malformed(error.message()).response())
+            }
             Self::Error(error) => Err(error),
         }
     }

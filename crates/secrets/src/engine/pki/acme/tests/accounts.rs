@@ -205,3 +205,45 @@ async fn a_key_for_bindings_can_be_taken_back() {
     let answer = client.new_account(json!({ "externalAccountBinding": binding })).await;
     assert_eq!(answer.refusal(), (401, "unauthorized".to_owned()));
 }
+
+#[tokio::test]
+async fn keys_for_bindings_come_and_go_once_that_is_durable() {
+    for (fault, done) in [(Fault::Fails, false), (Fault::FailsAfterPersisting, true)] {
+        let bed = Bed::new().await;
+        let listed = async || bed.ask(Operation::List, "eab", Value::Null).await.is_ok();
+        bed.next_commit(fault);
+        assert!(bed.write("acme/new-eab", json!({})).await.is_err());
+        assert_eq!(listed().await, done, "{fault:?}");
+        let bed = Bed::new().await;
+        let (id, _) = eab(&bed, "acme/").await;
+        bed.next_commit(fault);
+        assert!(bed.ask(Operation::Delete, &format!("eab/{id}"), Value::Null).await.is_err());
+        assert_eq!(bed.ask(Operation::List, "eab", Value::Null).await.is_err(), done, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_became_of_an_account_whose_fate_is_unknown_is_what_storage_says() {
+    let bed = Bed::new().await;
+    let unknown = async |client: &Client<'_>, url: &str, payload: Value| {
+        let header = client.header(url).await;
+        let envelope = client.key.sign(&header, payload.to_string().as_bytes());
+        bed.next_commit(Fault::FailsAfterPersisting);
+        assert_eq!(client.send(url, &envelope).await.refusal(), (500, "serverInternal".to_owned()));
+    };
+    let mut client = Client::new(&bed, "acme/").await;
+    let (new, url) = (Key::new("ES256"), client.url("key-change"));
+    let header = json!({ "alg": new.algorithm, "jwk": new.jwk(), "url": url });
+    let payload = json!({ "account": client.kid, "oldKey": client.key.jwk() });
+    let inner = new.sign(&header, payload.to_string().as_bytes());
+    unknown(&client, &url, json!(inner)).await;
+    assert_eq!(client.read(&client.kid).await.problem(), "malformed", "the old key is nobody's");
+    client.key = new;
+    assert_eq!(client.read(&client.kid).await.status, 200);
+    let order = client.order(&["a.example"]).await;
+    let authorization = order.json()["authorizations"][0].as_str().unwrap().to_owned();
+    unknown(&client, &authorization, json!({ "status": "deactivated" })).await;
+    assert_eq!(client.read(&authorization).await.json()["status"], "deactivated");
+    unknown(&client, &client.kid, json!({ "status": "deactivated" })).await;
+    assert_eq!(client.read(&client.kid).await.refusal(), (401, "unauthorized".to_owned()));
+}

@@ -387,6 +387,11 @@ async fn roles_say_what_may_be_certified_and_how() {
     bed.write("config/acme", json!({ "allow_role_ext_key_usage": true })).await.unwrap();
     assert_eq!(usages(&client.certificate(&["a.good.example"]).await), ["ClientAuth"]);
 
+    bed.write("roles/odd", json!({ "allow_any_name": true, "not_after": "zz" })).await.unwrap();
+    let odd = Client::new(&bed, "roles/odd/acme/").await.order(&["a.example"]).await;
+    assert_eq!(odd.refusal(), (400, "malformed".to_owned()), "a role that means nothing");
+    assert!(!odd.header(Header::ReplayNonce).is_empty());
+
     bed.write("roles/rsa", json!({ "allow_any_name": true })).await.unwrap();
     let client = Client::new(&bed, "roles/rsa/acme/").await;
     let order = client.order(&["a.example"]).await;
