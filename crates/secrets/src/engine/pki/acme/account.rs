@@ -105,6 +105,15 @@ impl Pki {
         }
     }
 
+    /// An account as it is now, if it may still do anything.
+    pub(super) async fn valid_account(&self, id: &str) -> Outcome<Stored<AccountRecord>> {
+        let account = self.account(id).await?.ok_or_else(|| no_account("account not found"))?;
+        match account.value.status {
+            AccountStatus::Valid => Ok(account),
+            status => Err(not_valid(status).into()),
+        }
+    }
+
     /// `new-account`
     pub(super) async fn new_account(
         &self,
@@ -224,11 +233,7 @@ impl Pki {
                 Err(StorageError::Conflict) => {}
                 Err(error) => return Err(error.into()),
             }
-            account =
-                self.account(&account.value.id).await?.ok_or_else(|| no_account("account not found"))?;
-            if account.value.status != AccountStatus::Valid {
-                return Err(not_valid(account.value.status).into());
-            }
+            account = self.valid_account(&account.value.id).await?;
         }
         Err(too_busy())
     }

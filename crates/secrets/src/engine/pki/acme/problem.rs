@@ -169,7 +169,7 @@ pub(super) enum Failure {
 pub(super) type Outcome<T> = Result<T, Failure>;
 
 impl Failure {
-    /// The answer. What is our own fault goes to the log; that the server is sealed or busy is said as everywhere.
+    /// The answer. What is our own fault goes to the log; that the server is sealed is said as everywhere.
     pub(super) fn response(self) -> Result<Response, Error> {
         match self {
             Self::Problem(problem) => Ok(problem.response()),
@@ -182,6 +182,11 @@ impl Failure {
             // What other parts of the engine say of a request, such as of a role that means nothing.
             Self::Error(error) if error.kind == Kind::InvalidRequest => {
                 Ok(Problem::malformed(error.message()).response())
+            }
+            Self::Error(error) if error.kind == Kind::Busy => {
+                let kind = ProblemKind::ServerInternal;
+                let problem = Problem { status: Some(503), ..Problem::new(kind, error.message()) };
+                Ok(problem.response().header(Header::RetryAfter, "1"))
             }
             Self::Error(error) => Err(error),
         }
