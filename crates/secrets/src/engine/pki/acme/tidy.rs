@@ -160,7 +160,7 @@ impl Pki {
 
     /// Removes an account without orders and what leads to it. As the peer does, in two rounds: one that still counts is
     /// ended first, so that an order which is being made in this moment is found by the next round.
-    async fn remove_account(
+    pub(super) async fn remove_account(
         &self,
         name: &Name,
         account: &Stored<AccountRecord>,

@@ -88,6 +88,12 @@ impl Validations {
         self.in_hand.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
+    /// How many jobs there are.
+    #[cfg(test)]
+    pub(super) fn jobs(&self) -> usize {
+        self.in_hand.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// Says that a record is due at this instant, or may be.
     pub(super) fn due(&self, at: Timestamp) {
         self.quiet_until.fetch_min(millis(at), Ordering::AcqRel);
@@ -194,7 +200,7 @@ impl Pki {
     }
 
     /// One look at a proof.
-    async fn validate(&self, name: &Name, now: Timestamp) -> Result<(), Error> {
+    pub(super) async fn validate(&self, name: &Name, now: Timestamp) -> Result<(), Error> {
         let Some(validation) = self.validation(name).await? else { return Ok(()) };
         let record = &validation.value;
         let authorization = self.authorization_of(record).await?;
@@ -355,5 +361,31 @@ fn apply(
                 authorization.status = AuthorizationStatus::Invalid;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_and_a_mount_have_their_shares_and_those_who_have_nothing_go_first() {
+        let validations = Validations::new();
+        let mut number = 0;
+        let mut take = |account: &str| {
+            number += 1;
+            validations.take(&Name::new(format!("{number}")), account)
+        };
+        for account in ["a", "b", "c"] {
+            let taken = (0..10).filter(|_| take(account)).count();
+            assert_eq!(taken, ACCOUNT_JOBS, "{account}");
+        }
+        let taken = (0..10).filter(|_| take("d")).count();
+        assert_eq!(taken, 1, "the rest is kept for those who have nothing");
+        assert!(take("e") && take("f") && take("g"));
+        assert!(!take("h"));
+        assert!(!validations.take(&Name::new("1"), "h"), "nothing is in two hands");
+        validations.put_back(&Name::new("1"));
+        assert!(take("h"));
     }
 }

@@ -1,5 +1,6 @@
 //! Accounts, bindings and keys.
 
+use super::super::records::collection;
 use super::client::binding;
 use super::*;
 
@@ -100,7 +101,35 @@ async fn an_account_that_was_ended_can_do_nothing_any_more() {
     for answer in [client.read(&client.kid).await, client.order(&["a.example"]).await] {
         assert_eq!(answer.refusal(), (401, "unauthorized".to_owned()));
     }
-    assert_eq!(client.new_account(json!({})).await.json()["status"], "deactivated");
+    for only in [false, true] {
+        let again = client.new_account(json!({ "onlyReturnExisting": only })).await;
+        assert_eq!(again.refusal(), (401, "unauthorized".to_owned()), "for good");
+    }
+}
+
+#[tokio::test]
+async fn strangers_make_no_more_than_so_many_accounts_an_hour() {
+    let bed = Bed::new().await;
+    let mut writes = Writes::new();
+    let view = bed.engine.store.view.clone();
+    for _ in 0..999 {
+        let name = super::super::records::name_of(&super::super::records::fresh_id(NOW).unwrap());
+        writes.put(&view, collection::ACCOUNTS, &name, b"{}").unwrap();
+    }
+    view.commit(writes).await.unwrap();
+    let first = Client::new(&bed, "acme/").await;
+    let refused = Client::without_account(&bed, "acme/").new_account(json!({})).await;
+    assert_eq!(refused.refusal(), (429, "rateLimited".to_owned()));
+    assert_eq!(first.new_account(json!({})).await.status, 200, "an account that is there is found");
+    bed.write("config/acme", json!({ "eab_policy": "new-account-required" })).await.unwrap();
+    let client = Client::without_account(&bed, "acme/");
+    let (id, secret) = eab(&bed, "acme/").await;
+    let binding = binding(&client.key.jwk(), &id, &secret, &client.url("new-account"));
+    let bound = client.new_account(json!({ "externalAccountBinding": binding })).await;
+    assert_eq!(bound.status, 201, "whom an operator let in is no stranger");
+    bed.write("config/acme", json!({ "eab_policy": "not-required" })).await.unwrap();
+    bed.later(3601);
+    Client::new(&bed, "acme/").await;
 }
 
 #[tokio::test]
