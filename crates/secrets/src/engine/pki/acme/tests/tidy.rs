@@ -101,6 +101,17 @@ async fn an_order_whose_certificate_cannot_be_read_stays_and_holds_up_nothing() 
 }
 
 #[tokio::test]
+async fn certificates_of_acme_are_counted_where_that_is_asked_for() {
+    let bed = Bed::new().await;
+    bed.write("config/auto-tidy", json!({ "maintain_stored_certificate_counts": true })).await.unwrap();
+    bed.tick().await;
+    Client::new(&bed, "acme/").await.certificate(&["a.example"]).await;
+    let status = bed.ask(Operation::Read, "tidy-status", Value::Null).await.unwrap();
+    let status: Value = serde_json::from_str(status.data.unwrap().get()).unwrap();
+    assert_eq!(status["current_cert_store_count"], 1, "{status}");
+}
+
+#[tokio::test]
 async fn what_could_not_be_removed_is_removed_by_the_next_round() {
     let bed = Bed::new().await;
     let client = Client::new(&bed, "acme/").await;
