@@ -50,7 +50,7 @@ struct Finalize {
 }
 
 /// What a certificate stands on, as it was read: whose order it is, and what proved the names.
-struct Standing {
+pub(super) struct Standing {
     account: Stored<AccountRecord>,
     order: Stored<OrderRecord>,
     proofs: Vec<(Name, Version)>,
@@ -97,7 +97,7 @@ impl Pki {
     }
 
     /// What an order's certificate stands on, if it can be made.
-    async fn standing(
+    pub(super) async fn standing(
         &self,
         account: Stored<AccountRecord>,
         order: Stored<OrderRecord>,
@@ -111,7 +111,7 @@ impl Pki {
     }
 
     /// Certificate, owner and order in one commit, while all holds on which they stand. Answers the order.
-    async fn keep(
+    pub(super) async fn keep(
         &self,
         mut standing: Standing,
         directory: &Directory,

@@ -236,6 +236,14 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_is_busy_says_so_in_a_problem() {
+        let busy = Failure::from(Error::of(Kind::Busy, "come back")).response().unwrap();
+        assert_eq!(busy.status, Some(503));
+        assert!(busy.headers.contains(&(Header::RetryAfter, "1".to_owned())));
+        assert!(Failure::from(Error::sealed()).response().is_err());
+    }
+
+    #[test]
     fn an_algorithm_that_is_not_offered_is_answered_with_those_that_are() {
         let document = Problem::new(ProblemKind::BadSignatureAlgorithm, "no").document();
         assert_eq!(document["algorithms"][0], "ES256");

@@ -111,6 +111,11 @@ impl Validations {
         true
     }
 
+    /// Whether the mount has its share.
+    fn is_full(&self) -> bool {
+        self.in_hand.lock().unwrap_or_else(PoisonError::into_inner).len() >= MOUNT_JOBS
+    }
+
     /// What was not taken because of this one is looked for again.
     fn put_back(&self, name: &Name) {
         self.in_hand.lock().unwrap_or_else(PoisonError::into_inner).remove(name.text());
@@ -179,6 +184,11 @@ impl Pki {
             for (name, record) in found {
                 if name.order() > millis(now) {
                     validations.quiet_until.fetch_min(name.order(), Ordering::AcqRel);
+                    return Ok(());
+                }
+                if validations.is_full() {
+                    // Whoever is done wakes the next one.
+                    *validations.resume() = after;
                     return Ok(());
                 }
                 match record.json::<ValidationRecord>() {

@@ -250,3 +250,27 @@ impl Pki {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::ToSpan;
+    use serde_json::json;
+
+    use super::*;
+    use crate::engine::Engine;
+    use crate::engine::pki::tests::{Bed, NOW};
+
+    #[tokio::test]
+    async fn a_walk_that_failed_is_begun_anew_after_a_while() {
+        let bed = Bed::new().await;
+        bed.write("config/auto-tidy", json!({"maintain_stored_certificate_counts": true})).await.unwrap();
+        bed.engine.clone().tick(NOW).await.unwrap();
+        let counts = &bed.engine.store.counts;
+        counts.state().walk = Walk::Failed(NOW, "the disk is gone".to_owned());
+        bed.engine.clone().tick(NOW + 59.seconds()).await.unwrap();
+        assert_eq!(counts.shown().unwrap().error.as_deref(), Some("the disk is gone"));
+        bed.engine.clone().tick(NOW + 60.seconds()).await.unwrap();
+        drop(counts.walk().await);
+        assert!(counts.shown().unwrap().complete);
+    }
+}

@@ -157,7 +157,12 @@ impl Bed {
     async fn ask(&self, operation: Operation, path: &str, body: Value) -> Result<Response, Error> {
         let routes = Pki::routes();
         let matched = routes.matching(path).ok_or_else(Error::unsupported_path)?;
-        let call = Call {
+        routes.dispatch(Arc::clone(&self.engine), &matched, self.call(operation, path, body)).await
+    }
+
+    fn call(&self, operation: Operation, path: &str, body: Value) -> Call {
+        let matched = Pki::routes().matching(path).expect("a path of ours");
+        Call {
             request_id: "request".into(),
             operation,
             path: path.into(),
@@ -169,8 +174,7 @@ impl Bed {
             authorized: None,
             presented: None,
             now: self.now(),
-        };
-        routes.dispatch(Arc::clone(&self.engine), &matched, call).await
+        }
     }
 
     async fn write(&self, path: &str, body: Value) -> Result<Response, Error> {

@@ -1,5 +1,7 @@
 //! Orders from the first name to the certificate, and what goes wrong on the way.
 
+use chancery_issuance::{IssuedCertificate, SerialNumber, Time};
+
 use super::super::records::collection;
 use super::client::alpn_certificate;
 use super::*;
@@ -374,6 +376,43 @@ async fn a_certificate_that_could_not_be_stored_was_not_given() {
 
 /// userId (RFC 4519, 2.39).
 const UID: [u8; 10] = [0x09, 0x92, 0x26, 0x89, 0x93, 0xf2, 0x2c, 0x64, 1, 1];
+
+#[tokio::test]
+async fn a_certificate_stands_on_what_was_read_and_if_that_changed_is_given_only_if_it_still_may() {
+    let bed = Bed::new().await;
+    let client = Client::new(&bed, "acme/").await;
+    let engine = &bed.engine;
+    for given_up in [false, true] {
+        let order = client.order(&["a.example"]).await;
+        client.prove(&order).await;
+        let path = text(&order.json(), "finalize").strip_prefix(BASE).unwrap().to_owned();
+        let call = bed.call(Operation::Update, &path, Value::Null);
+        let directory =
+            engine.directory(&call).await.unwrap().unwrap().unwrap_or_else(|why| panic!("{why:?}"));
+        let account = engine.account(client.kid.rsplit('/').next().unwrap()).await.unwrap().unwrap();
+        let record = engine.own_order(&call, &account.value).await.unwrap();
+        let standing = engine.standing(account, record, NOW).await.unwrap_or_else(|why| panic!("{why:?}"));
+        if given_up {
+            let url = order.json()["authorizations"][0].as_str().unwrap().to_owned();
+            assert_eq!(client.post(&url, json!({ "status": "deactivated" })).await.status, 200);
+        } else {
+            client.post(&client.kid, json!({ "contact": ["mailto:a@example.com"] })).await;
+        }
+        let serial_number = SerialNumber::generate(NOW, [7; 14]);
+        let certificate = IssuedCertificate {
+            der: b"leaf".to_vec(),
+            pem: String::new(),
+            serial_number,
+            not_before: Time::from(NOW),
+            not_after: Time::from(NOW),
+            warnings: Vec::new(),
+        };
+        let kept = engine.keep(standing, &directory, &call, certificate).await;
+        assert_eq!(kept.is_ok(), !given_up);
+        let after = client.read(&order.header(Header::Location)).await.json();
+        assert_eq!(after["status"], if given_up { "invalid" } else { "valid" });
+    }
+}
 
 #[tokio::test]
 async fn a_csr_asks_for_the_names_of_its_order_and_no_others() {
