@@ -202,7 +202,7 @@ pub(super) fn is_a_name(name: &str) -> bool {
 /// Makes the messages known.
 pub(super) fn add_types(env: &mut Env) -> Result<(), DeclarationError> {
     for (name, fields) in MESSAGES {
-        env.add_type(MessageType { made: Type::new_struct_type(*name), fields })?;
+        env.add_type(MessageType { made: Type::new_struct_type(name), fields })?;
     }
     Ok(())
 }

@@ -48,7 +48,8 @@ async fn a_certificate_says_what_the_program_wrote_and_is_stored() {
     let bed = Bed::new().await;
     role(&bed, "web", LEAF).await;
     let response = bed.write("cel/issue/web", json!({"common_name": "a.example.org"})).await.unwrap();
-    assert_eq!(response.warnings, ["as asked"]);
+    // The program's usages are not those of a workload, which the lint says besides.
+    assert!(response.warnings.iter().any(|warning| warning == "as asked"), "{:?}", response.warnings);
     let leaf = certificate(&response);
     assert_eq!(leaf.common_name(), Some("a.example.org"));
     let sans = leaf.sans().unwrap();
