@@ -294,12 +294,19 @@ async fn pauses_count_from_the_end_of_a_look() {
 async fn two_looks_at_a_time_count_as_one() {
     let bed = Bed::new().await;
     let client = Client::new(&bed, "acme/").await;
-    client.claim("a.example", false).await;
+    bed.world.patience.add_permits(1);
+    client.claim("slow.example", false).await;
     bed.settle().await;
     let view = &bed.engine.store.view;
     let names = view.list(collection::VALIDATIONS, None, 10).await.unwrap();
-    let look = || bed.engine.validate(&names[0], bed.now() + Duration::from_secs(5));
-    let (one, two) = tokio::join!(look(), look());
+    let look = |seconds| bed.engine.validate(&names[0], bed.now() + Duration::from_secs(seconds));
+    let answers = async {
+        for _ in 0..2 {
+            bed.run_on().await;
+            bed.world.patience.add_permits(1);
+        }
+    };
+    let (one, two, ()) = tokio::join!(look(5), look(6), answers);
     assert!(one.is_ok() && two.is_ok());
     assert_eq!(bed.world.asked(), 3);
     assert_eq!(view.list(collection::VALIDATIONS, None, 10).await.unwrap().len(), 1);
