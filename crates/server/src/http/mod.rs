@@ -120,7 +120,10 @@ impl Service {
         }
         let mut response = self.ask(request, &head.headers).await;
         drop(room);
-        if head.method == Method::HEAD && response.status() == StatusCode::NO_CONTENT {
+        if head.method == Method::HEAD
+            && response.status() == StatusCode::NO_CONTENT
+            && head.uri.path().ends_with("/acme/new-nonce")
+        {
             // RFC 8555, 7.2: 200, where a GET is answered 204.
             *response.status_mut() = StatusCode::OK;
         }

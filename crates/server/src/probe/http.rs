@@ -20,6 +20,12 @@ const MOST_REDIRECTS: usize = 10;
 /// A key authorization has 76 bytes or so.
 const LARGEST_BODY: usize = 4096;
 
+/// The most that is read of an answer's head.
+const LARGEST_HEAD: usize = 16 << 10;
+
+/// The longest place that a redirect leads to.
+const LONGEST_LOCATION: usize = 2048;
+
 /// The content at the place that belongs to `token`.
 pub(super) async fn proof(
     outside: &Outside,
@@ -79,8 +85,11 @@ async fn send(
     url: &Url,
 ) -> Result<Response<Incoming>, ProbeError> {
     let failed = |error: hyper::Error| ProbeError::Connection(format!("asking {url}: {error}"));
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
+    let (mut sender, connection) = hyper::client::conn::http1::Builder::new()
+        .max_buf_size(LARGEST_HEAD)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(failed)?;
     // Ends with the answer, which is dropped in time.
     tokio::spawn(connection);
     let authority = match url.port() {
@@ -103,6 +112,11 @@ fn next(answer: &Response<Incoming>, url: &Url) -> Result<Url, ProbeError> {
     let location = answer.headers().get(LOCATION).and_then(|location| location.to_str().ok());
     let location =
         location.ok_or_else(|| ProbeError::Response(format!("{url} leads elsewhere, but not where")))?;
+    if location.len() > LONGEST_LOCATION {
+        let reason =
+            format!("the redirect has {} bytes; at most {LONGEST_LOCATION} are followed", location.len());
+        return Err(ProbeError::Response(reason));
+    }
     url.join(location).map_err(|error| {
         ProbeError::Response(format!("{url} leads to {location:?}, which is no URL: {error}"))
     })

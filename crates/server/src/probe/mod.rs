@@ -67,9 +67,13 @@ impl Outside {
         match (permitted.is_empty(), all.first()) {
             (false, _) => Ok(permitted.into_iter().take(ADDRESSES).collect()),
             (true, None) => Err(ProbeError::Dns(format!("{host} has no address"))),
-            (true, Some(address)) => Err(ProbeError::Forbidden(format!(
-                "{host} leads to {address}, which is not public, and the server is not configured to ask there"
-            ))),
+            (true, Some(address)) => {
+                // Strangers do not learn what this network looks like.
+                tracing::info!(%host, %address, "not asked for a proof of ACME: the address is not public");
+                Err(ProbeError::Forbidden(format!(
+                    "{host} leads to an address that is not public, and the server is not configured to ask there"
+                )))
+            }
         }
     }
 
@@ -88,8 +92,14 @@ impl Outside {
         for address in self.addresses(host, resolver).await? {
             match tokio::time::timeout(CONNECT, TcpStream::connect((address, port))).await {
                 Ok(Ok(stream)) => return Ok(stream),
-                Ok(Err(error)) => last = format!("connecting to {host} ({address}) port {port}: {error}"),
-                Err(_) => last = format!("connecting to {host} ({address}) port {port} took too long"),
+                Ok(Err(error)) => {
+                    tracing::info!(%host, %address, port, %error, "no connection for a proof of ACME");
+                    last = format!("connecting to {host} port {port}: {error}");
+                }
+                Err(_) => {
+                    tracing::info!(%host, %address, port, "a connection for a proof of ACME took too long");
+                    last = format!("connecting to {host} port {port} took too long");
+                }
             }
         }
         Err(ProbeError::Connection(last))

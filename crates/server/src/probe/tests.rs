@@ -83,6 +83,8 @@ async fn what_leads_astray_is_not_followed() {
         "user" => to(&format!("http://a:b@127.0.0.1:{port}/x")),
         "nowhere" => "HTTP/1.1 302 Found\r\ncontent-length: 0\r\n\r\n".to_owned(),
         "large" => ok(&"x".repeat(5000)),
+        "far" => to(&format!("/{}", "x".repeat(3000))),
+        "head" => format!("HTTP/1.1 200 OK\r\nx: {}\r\ncontent-length: 0\r\n\r\n", "x".repeat(100_000)),
         _ => to("/loop"),
     })
     .await;
@@ -91,10 +93,12 @@ async fn what_leads_astray_is_not_followed() {
         let answer = outside.http(&address(), token, None).await;
         assert!(matches!(answer, Err(ProbeError::Forbidden(_))), "{token}: {answer:?}");
     }
-    for token in ["nowhere", "large"] {
+    for token in ["nowhere", "large", "far"] {
         let answer = outside.http(&address(), token, None).await;
         assert!(matches!(answer, Err(ProbeError::Response(_))), "{token}: {answer:?}");
     }
+    let answer = outside.http(&address(), "head", None).await;
+    assert!(matches!(answer, Err(ProbeError::Connection(_))), "{answer:?}");
     let before = asked.load(Ordering::SeqCst);
     let answer = outside.http(&address(), "loop", None).await;
     assert!(matches!(&answer, Err(ProbeError::Response(why)) if why.contains("more than 10")), "{answer:?}");
@@ -150,6 +154,11 @@ async fn the_resolver_that_the_mount_names_says_where_names_lead() {
     let strict = Outside::new(ProbeConfig::default());
     let refused = strict.http(&name, "x", Some(server)).await;
     assert!(matches!(refused, Err(ProbeError::Forbidden(_))), "a name that leads to loopback: {refused:?}");
+    let closed = loopback(1, 1).http(&name, "x", Some(server)).await;
+    assert!(matches!(closed, Err(ProbeError::Connection(_))), "{closed:?}");
+    for shown in [refused, closed] {
+        assert!(!shown.unwrap_err().to_string().contains("127."), "strangers learn no addresses");
+    }
 }
 
 #[tokio::test]

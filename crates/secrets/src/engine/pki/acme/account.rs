@@ -1,6 +1,9 @@
 //! Accounts (RFC 8555, 7.3): made, found, changed, given another key, ended.
 
-use chancery_storage::{StorageError, Writes};
+use std::time::Duration;
+
+use chancery_storage::{Position, StorageError, Writes};
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -11,11 +14,15 @@ use super::jws::{Envelope, Jwk, Jws, KeyReference};
 use super::problem::{Outcome, Problem, ProblemKind};
 use super::records::{
     ATTEMPTS, AccountRecord, AccountStatus, BindingRecord, KeyIndex, Stored, collection, fresh_id, key_name,
-    name_of, named, put_changed, put_new, read, too_busy,
+    name_of, named, order_at, put_changed, put_new, read, too_busy,
 };
 use super::{Request, json_answer};
 use crate::engine::Call;
 use crate::response::{Header, Response};
+
+/// The most accounts that strangers make at a mount within [`PERIOD`].
+const MOST_ACCOUNTS: usize = 1_000;
+const PERIOD: Duration = Duration::from_secs(3600);
 
 /// The most contacts that an account has, and the longest of them.
 const MOST_CONTACTS: usize = 10;
@@ -98,6 +105,15 @@ impl Pki {
         }
     }
 
+    /// An account as it is now, if it may still do anything.
+    pub(super) async fn valid_account(&self, id: &str) -> Outcome<Stored<AccountRecord>> {
+        let account = self.account(id).await?.ok_or_else(|| no_account("account not found"))?;
+        match account.value.status {
+            AccountStatus::Valid => Ok(account),
+            status => Err(not_valid(status).into()),
+        }
+    }
+
     /// `new-account`
     pub(super) async fn new_account(
         &self,
@@ -109,9 +125,17 @@ impl Pki {
         let request: NewAccount = payload_or_default(&jws.payload)?;
         let thumbprint = key.thumbprint();
         for _ in 0..ATTEMPTS {
-            if let Some(known) = self.account_of(&thumbprint, directory).await? {
-                return Ok(known.value.answer(directory, 200));
-            }
+            let known = self.account_of(&thumbprint, directory).await?;
+            let ended = match known {
+                Some(known) if known.value.status == AccountStatus::Valid => {
+                    return Ok(known.value.answer(directory, 200));
+                }
+                // RFC 8555, 7.3.6: for good.
+                Some(known) if known.value.status == AccountStatus::Deactivated => {
+                    return Err(not_valid(known.value.status).into());
+                }
+                other => other,
+            };
             if request.only_return_existing {
                 return Err(no_account("an account with this key does not exist").into());
             }
@@ -127,8 +151,21 @@ impl Pki {
                 }
                 None => None,
             };
+            let view = &self.mount.view;
+            // Whom tidying ended begins anew as who they were, with the orders that they may have.
+            let id = match &ended {
+                Some(ended) => {
+                    let name = name_of(&ended.value.id);
+                    writes.expect_unchanged(view, collection::ACCOUNTS, &name, &ended.version)?;
+                    ended.value.id.clone()
+                }
+                None => {
+                    self.check_new_accounts(directory, call.now).await?;
+                    fresh_id(call.now)?
+                }
+            };
             let account = AccountRecord {
-                id: fresh_id(call.now)?,
+                id,
                 directory: directory.path.clone(),
                 jwk: key.canonical(),
                 status: AccountStatus::Valid,
@@ -137,11 +174,14 @@ impl Pki {
                 binding,
                 created: call.now,
             };
-            let view = &self.mount.view;
-            put_new(&mut writes, view, collection::ACCOUNTS, &name_of(&account.id), &account)?;
-            let index = KeyIndex { account: account.id.clone() };
-            let name = key_name(&thumbprint, &directory.path);
-            put_new(&mut writes, view, collection::ACCOUNT_KEYS, &name, &index)?;
+            if ended.is_some() {
+                writes.put_json(view, collection::ACCOUNTS, &name_of(&account.id), &account)?;
+            } else {
+                put_new(&mut writes, view, collection::ACCOUNTS, &name_of(&account.id), &account)?;
+                let index = KeyIndex { account: account.id.clone() };
+                let name = key_name(&thumbprint, &directory.path);
+                put_new(&mut writes, view, collection::ACCOUNT_KEYS, &name, &index)?;
+            }
             match view.commit(writes).await {
                 Ok(()) => return Ok(account.answer(directory, 201)),
                 // Somebody made an account with this key, or used this binding.
@@ -150,6 +190,20 @@ impl Pki {
             }
         }
         Err(too_busy())
+    }
+
+    /// Whether one more account may be made by somebody whom no operator knows.
+    async fn check_new_accounts(&self, directory: &Directory, now: Timestamp) -> Outcome<()> {
+        if directory.config.eab_policy != EabPolicy::Never {
+            return Ok(());
+        }
+        let since = Position::Order(order_at(now - PERIOD));
+        let recent = self.mount.view.list(collection::ACCOUNTS, since, MOST_ACCOUNTS).await?;
+        if recent.len() < MOST_ACCOUNTS {
+            return Ok(());
+        }
+        let detail = format!("at most {MOST_ACCOUNTS} accounts an hour are made here without a binding");
+        Err(Problem::new(ProblemKind::RateLimited, detail).into())
     }
 
     /// `account/{kid}`: a client sees its own account, whichever it names.
@@ -179,11 +233,7 @@ impl Pki {
                 Err(StorageError::Conflict) => {}
                 Err(error) => return Err(error.into()),
             }
-            account =
-                self.account(&account.value.id).await?.ok_or_else(|| no_account("account not found"))?;
-            if account.value.status != AccountStatus::Valid {
-                return Err(deactivated().into());
-            }
+            account = self.valid_account(&account.value.id).await?;
         }
         Err(too_busy())
     }
@@ -232,8 +282,9 @@ impl Pki {
 }
 
 /// Said to accounts that were ended.
-pub(super) fn deactivated() -> Problem {
-    Problem::unauthorized("the client lacks sufficient authorization: account in status: deactivated")
+pub(super) fn not_valid(status: AccountStatus) -> Problem {
+    let status = status.name();
+    Problem::unauthorized(format!("the client lacks sufficient authorization: account in status: {status}"))
 }
 
 /// Said where nobody is known by this key or URL.

@@ -11,12 +11,13 @@ use super::super::Pki;
 use super::account::payload;
 use super::directory::Directory;
 use super::eab::seconds;
-use super::problem::{Failure, Outcome, Problem};
+use super::problem::{Failure, Outcome, Problem, ProblemKind};
 use super::records::{
     ATTEMPTS, AccountRecord, AuthorizationRecord, AuthorizationStatus, ChallengeKind, ChallengeRecord,
     ChallengeStatus, Identifier, Stored, ValidationRecord, collection, fresh_id, name_of, named, put_changed,
     random, read, too_busy,
 };
+use super::validation::MOST_PROCESSING;
 use super::{Request, json_answer};
 use crate::engine::Call;
 use crate::error::Error;
@@ -197,25 +198,47 @@ impl Pki {
                 // Said before, or decided already: the client sees how it stands.
                 return Ok(challenge_answer(&stored.value, kind, directory));
             }
+            self.check_processing(&account.value).await?;
             if let Some(challenge) = stored.value.challenge_mut(kind) {
                 challenge.status = ChallengeStatus::Processing;
             }
-            let validation = ValidationRecord { authorization: stored.value.id.clone(), kind, attempts: 0 };
+            let validation = ValidationRecord {
+                account: account.value.id.clone(),
+                authorization: stored.value.id.clone(),
+                kind,
+                attempts: 0,
+            };
             let validation_name = validation.name(call.now);
             let mut writes = Writes::new();
             let name = name_of(&stored.value.id);
             put_changed(&mut writes, view, collection::AUTHORIZATIONS, &name, &stored)?;
             writes.put_json(view, collection::VALIDATIONS, &validation_name, &validation)?;
+            writes.put(view, &collection::validations_of(&validation.account), &validation.place(), &[])?;
             match view.commit(writes).await {
                 Ok(()) => {
-                    self.validate_soon(validation_name, validation, call.now);
+                    self.validate_soon(validation_name, &validation.account, call.now);
                     return Ok(challenge_answer(&stored.value, kind, directory));
                 }
                 Err(StorageError::Conflict) => {}
-                Err(error) => return Err(error.into()),
+                Err(error) => {
+                    // Perhaps it is there all the same: the next tick looks.
+                    self.acme.validations.due(call.now);
+                    return Err(error.into());
+                }
             }
         }
         Err(too_busy())
+    }
+
+    /// Whether one more challenge of the account may be looked at.
+    async fn check_processing(&self, account: &AccountRecord) -> Outcome<()> {
+        let waiting = collection::validations_of(&account.id);
+        let waiting = self.mount.view.list(&waiting, None, MOST_PROCESSING).await?;
+        if waiting.len() < MOST_PROCESSING {
+            return Ok(());
+        }
+        let detail = format!("at most {MOST_PROCESSING} challenges of an account are looked at at a time");
+        Err(Problem::new(ProblemKind::RateLimited, detail).into())
     }
 
     /// The authorization in the path, if it is the account's.

@@ -12,9 +12,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD as BASE64, URL_SAFE_NO_PAD as BASE64URL};
 use chancery_api::Ttl;
 use chancery_issuance::{
-    KeyPolicy, LeafNotAfter, Profile, ProfileConfig, RequestedNames, SerialNumber, VerifiedCsr,
+    IssuedCertificate, KeyPolicy, LeafNotAfter, Profile, ProfileConfig, RequestedNames, SerialNumber,
+    VerifiedCsr,
 };
-use chancery_storage::{StorageError, Writes};
+use chancery_storage::{Name, StorageError, Version, Writes};
 use jiff::Timestamp;
 use serde::Deserialize;
 
@@ -29,7 +30,11 @@ use super::directory::Directory;
 use super::jws::Jwk;
 use super::order::{OrderStatus, answer, no_order};
 use super::problem::{Failure, Outcome, Problem, ProblemKind};
-use super::records::{Identifier, IssuedRecord, OrderRecord, Stored, collection, name_of, put_changed, read};
+use super::records::{
+    ATTEMPTS, AccountRecord, Identifier, IssuedRecord, OrderRecord, Stored, collection, name_of, put_changed,
+    read, too_busy,
+};
+use crate::engine::Call;
 use crate::error::{Error, Kind};
 use crate::response::Response;
 
@@ -44,11 +49,18 @@ struct Finalize {
     csr: Option<String>,
 }
 
+/// What a certificate stands on, as it was read: whose order it is, and what proved the names.
+pub(super) struct Standing {
+    account: Stored<AccountRecord>,
+    order: Stored<OrderRecord>,
+    proofs: Vec<(Name, Version)>,
+}
+
 impl Pki {
     /// `order/{order_id}/finalize`
     pub(super) async fn finalize(&self, request: Request<'_>) -> Outcome<Response> {
         let Request { directory, call, jws, account } = request;
-        let mut order = self.own_order(call, &account.value).await?;
+        let order = self.own_order(call, &account.value).await?;
         let finalize: Finalize = payload(&jws.payload)?;
         let csr = finalize
             .csr
@@ -59,10 +71,8 @@ impl Pki {
             .map_err(|error| Problem::malformed(format!("failed base64 decoding csr: {error}")))?;
         let csr = VerifiedCsr::from_der(&der, &KeyPolicy::any())
             .map_err(|refusal| bad_csr(&refusal.to_string()))?;
-        let status = self.status_of(&order.value, call.now).await?;
-        if status != OrderStatus::Ready {
-            return Err(not_ready(status, OrderStatus::Ready).into());
-        }
+        let standing = self.standing(account, order, call.now).await?;
+        let Standing { account, order, .. } = &standing;
         let key = Jwk::parse(account.value.jwk.as_bytes())
             .map_err(|problem| Error::internal("a stored account key does not parse", problem.detail))?;
         let names = checked_csr(&csr, &order.value, &key)?;
@@ -82,43 +92,70 @@ impl Pki {
             Kind::InvalidRequest => Failure::Problem(bad_csr(&error.message())),
             _ => Failure::Error(error),
         })?;
-        self.keep(&mut order, directory, made.certificate).await?;
-        Ok(answer(directory, &order.value, OrderStatus::Valid))
+        let order = self.keep(standing, directory, call, made.certificate).await?;
+        Ok(answer(directory, &order, OrderStatus::Valid))
     }
 
-    /// Certificate, owner and order in one commit.
-    async fn keep(
+    /// What an order's certificate stands on, if it can be made.
+    pub(super) async fn standing(
         &self,
-        order: &mut Stored<OrderRecord>,
+        account: Stored<AccountRecord>,
+        order: Stored<OrderRecord>,
+        now: Timestamp,
+    ) -> Outcome<Standing> {
+        let (status, proofs) = self.status_and_proofs(&order.value, now).await?;
+        if status != OrderStatus::Ready {
+            return Err(not_ready(status, OrderStatus::Ready).into());
+        }
+        Ok(Standing { account, order, proofs })
+    }
+
+    /// Certificate, owner and order in one commit, while all holds on which they stand. Answers the order.
+    pub(super) async fn keep(
+        &self,
+        mut standing: Standing,
         directory: &Directory,
-        certificate: chancery_issuance::IssuedCertificate,
-    ) -> Outcome<()> {
+        call: &Call,
+        certificate: IssuedCertificate,
+    ) -> Outcome<OrderRecord> {
         let view = &self.mount.view;
         let serial = certificate.serial_number;
-        let mut writes = Writes::new();
-        self.store.put_certificate_with(
-            &serial,
-            Some(directory.authority.record.id),
-            &certificate.der,
-            &mut writes,
-        )?;
-        let issued = IssuedRecord {
-            account: order.value.account.clone(),
-            order: order.value.id.clone(),
-            replaced_by: None,
-        };
-        writes.put_json(view, collection::CERTIFICATES, &certificate_name(&serial), &issued)?;
-        if let Some(replaced) = &order.value.replaces {
-            self.mark_replaced(replaced, &order.value, &mut writes).await?;
+        for _ in 0..ATTEMPTS {
+            let Standing { account, order, proofs } = &mut standing;
+            let mut writes = Writes::new();
+            let issuer = Some(directory.authority.record.id);
+            self.store.put_certificate_with(&serial, issuer, &certificate.der, &mut writes)?;
+            let issued = IssuedRecord {
+                account: account.value.id.clone(),
+                order: order.value.id.clone(),
+                replaced_by: None,
+            };
+            writes.put_json(view, collection::CERTIFICATES, &certificate_name(&serial), &issued)?;
+            if let Some(replaced) = &order.value.replaces {
+                self.mark_replaced(replaced, &order.value, &mut writes).await?;
+            }
+            let owner = name_of(&account.value.id);
+            writes.expect_unchanged(view, collection::ACCOUNTS, &owner, &account.version)?;
+            for (name, version) in proofs {
+                writes.expect_unchanged(view, collection::AUTHORIZATIONS, name, version)?;
+            }
+            order.value.serial = Some(serial.to_string());
+            put_changed(&mut writes, view, collection::ORDERS, &name_of(&order.value.id), order)?;
+            match view.commit(writes).await {
+                Ok(()) => {
+                    self.store.counts.stored(&serial);
+                    return Ok(standing.order.value);
+                }
+                // Something changed. If it still may be given, the same certificate is: nothing is signed anew.
+                Err(StorageError::Conflict) => {
+                    let account = self.valid_account(&account.value.id).await?;
+                    let order = self.own_order(call, &account.value).await?;
+                    standing = self.standing(account, order, call.now).await?;
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
-        order.value.serial = Some(serial.to_string());
-        put_changed(&mut writes, view, collection::ORDERS, &name_of(&order.value.id), order)?;
-        match view.commit(writes).await {
-            Ok(()) => Ok(()),
-            // Another request finalized the order; what this one signed is nobody's.
-            Err(StorageError::Conflict) => Err(not_ready(OrderStatus::Valid, OrderStatus::Ready).into()),
-            Err(error) => Err(error.into()),
-        }
+        Err(too_busy())
     }
 
     /// `order/{order_id}/cert`: the certificate and the chain of who signed it.
@@ -164,8 +201,12 @@ impl Pki {
             }
         }
         let config = profile.config();
-        let needed =
-            || dns.iter().find(|name| name.len() <= LONGEST_COMMON_NAME).cloned().unwrap_or_default();
+        // As the peer has it: a wildcard, else a name, else an address.
+        let needed = || {
+            let fitting = || dns.iter().filter(|name| name.len() <= LONGEST_COMMON_NAME);
+            let name = fitting().find(|name| name.starts_with("*.")).or_else(|| fitting().next());
+            name.or_else(|| ip.first()).cloned().unwrap_or_default()
+        };
         // Clients of ACME mostly leave the common name out.
         let common_name = if common_name.is_empty() && config.require_cn { needed() } else { common_name };
         Leaf {
@@ -211,6 +252,9 @@ fn profile(directory: &Directory, mount_max: Duration) -> Outcome<Profile> {
     };
     config.use_csr_common_name = false;
     config.use_csr_sans = false;
+    // Nobody proves those.
+    config.allowed_serial_numbers.clear();
+    config.allowed_user_ids.clear();
     if directory.role.is_none() || !directory.config.allow_role_ext_key_usage {
         // What was proved is the control of a server, and nothing else.
         config.server_flag = true;
@@ -220,10 +264,7 @@ fn profile(directory: &Directory, mount_max: Duration) -> Outcome<Profile> {
         config.ext_key_usage.clear();
         config.ext_key_usage_oids.clear();
     }
-    let profile = Profile::new(config);
-    Ok(profile
-        .map_err(|error| Error::invalid(error.to_string()).caused_by(error))
-        .map_err(|error| Problem::new(ProblemKind::ServerInternal, error.message()))?)
+    Profile::new(config).map_err(|error| Problem::new(ProblemKind::ServerInternal, error.to_string()).into())
 }
 
 /// Holds a CSR against its order. Answers its common name in lower case, or nothing.
@@ -238,7 +279,11 @@ fn checked_csr(csr: &VerifiedCsr, order: &OrderRecord, account_key: &Jwk) -> Res
     if !sans.email.is_empty() || !sans.uri.is_empty() || !sans.other.is_empty() {
         return Err(bad_csr("CSR included unsupported SAN types"));
     }
-    let common_name = csr.subject().common_name.to_ascii_lowercase();
+    let subject = csr.subject();
+    if !subject.serial_number.is_empty() || !subject.user_ids.is_empty() {
+        return Err(bad_csr("CSR included a serial number or a user ID in its subject, which nobody proved"));
+    }
+    let common_name = subject.common_name.to_ascii_lowercase();
     let mut dns: BTreeSet<String> = sans.dns.iter().map(|name| name.to_ascii_lowercase()).collect();
     let mut ip: BTreeSet<IpAddr> = sans.ip.iter().copied().collect();
     // RFC 8555, 7.4: a common name is one of the names too.

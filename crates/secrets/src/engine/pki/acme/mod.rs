@@ -34,7 +34,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use self::account::{binding_required, deactivated, no_account};
+use self::account::{binding_required, no_account, not_valid};
 use self::config::{ConfigCache, EabPolicy};
 use self::directory::Directory;
 pub use self::jws::{Algorithm, Envelope, Jwk, Jws, KeyReference};
@@ -312,7 +312,7 @@ impl Pki {
             .map_err(|problem| Error::internal("a stored account key does not parse", problem.detail))?;
         jws.verify(&key)?;
         if account.value.status != AccountStatus::Valid {
-            return Err(deactivated().into());
+            return Err(not_valid(account.value.status).into());
         }
         if directory.config.eab_policy == EabPolicy::Always && account.value.binding.is_none() {
             return Err(binding_required().into());

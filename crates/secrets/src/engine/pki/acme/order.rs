@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use chancery_storage::{Name, Position, Writes};
+use chancery_storage::{Name, Position, StorageError, Version, Writes};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -16,8 +16,8 @@ use super::directory::Directory;
 use super::eab::seconds;
 use super::problem::{Failure, Outcome, Problem, ProblemKind};
 use super::records::{
-    AccountRecord, AuthorizationRecord, AuthorizationStatus, Identifier, OrderRecord, Stored, collection,
-    fresh_id, name_of, named, order_at, put_new, read,
+    ATTEMPTS, AccountRecord, AuthorizationRecord, AuthorizationStatus, Identifier, OrderRecord, Stored,
+    collection, fresh_id, name_of, named, order_at, put_new, read, too_busy,
 };
 use super::{Request, json_answer};
 use crate::engine::Call;
@@ -87,7 +87,7 @@ struct WantedIdentifier {
 impl Pki {
     /// `new-order`
     pub(super) async fn new_order(&self, request: Request<'_>) -> Outcome<Response> {
-        let Request { directory, call, jws, account } = request;
+        let Request { directory, call, jws, mut account } = request;
         let order: NewOrder = payload(&jws.payload)?;
         if order.not_before.is_some() || order.not_after.is_some() {
             let detail = "the request message was malformed: NotBefore and NotAfter are not supported";
@@ -115,18 +115,25 @@ impl Pki {
             replaces: order.replaces,
         };
         let view = &self.mount.view;
-        let mut writes = Writes::new();
-        for authorization in &authorizations {
-            let name = name_of(&authorization.id);
-            put_new(&mut writes, view, collection::AUTHORIZATIONS, &name, authorization)?;
+        for _ in 0..ATTEMPTS {
+            let mut writes = Writes::new();
+            for authorization in &authorizations {
+                let name = name_of(&authorization.id);
+                put_new(&mut writes, view, collection::AUTHORIZATIONS, &name, authorization)?;
+            }
+            let name = name_of(&order.id);
+            put_new(&mut writes, view, collection::ORDERS, &name, &order)?;
+            writes.put(view, &collection::orders_of(&order.account), &name, &[])?;
+            // An account that was ended meanwhile makes no more orders.
+            let owner = name_of(&order.account);
+            writes.expect_unchanged(view, collection::ACCOUNTS, &owner, &account.version)?;
+            match view.commit(writes).await {
+                Ok(()) => return Ok(answer(directory, &order, OrderStatus::Pending).status(201)),
+                Err(StorageError::Conflict) => account = self.valid_account(&order.account).await?,
+                Err(error) => return Err(error.into()),
+            }
         }
-        let name = name_of(&order.id);
-        put_new(&mut writes, view, collection::ORDERS, &name, &order)?;
-        writes.put(view, &collection::orders_of(&account.value.id), &name, &[])?;
-        // An account that was ended meanwhile makes no more orders.
-        writes.expect_unchanged(view, collection::ACCOUNTS, &name_of(&account.value.id), &account.version)?;
-        view.commit(writes).await?;
-        Ok(answer(directory, &order, OrderStatus::Pending).status(201))
+        Err(too_busy())
     }
 
     /// `order/{order_id}`
@@ -173,23 +180,35 @@ impl Pki {
 
     /// How far an order has come. Reads its authorizations, of which there are few.
     pub(super) async fn status_of(&self, order: &OrderRecord, now: Timestamp) -> Outcome<OrderStatus> {
+        Ok(self.status_and_proofs(order, now).await?.0)
+    }
+
+    /// The same, and of a ready order the authorizations that make it so.
+    pub(super) async fn status_and_proofs(
+        &self,
+        order: &OrderRecord,
+        now: Timestamp,
+    ) -> Outcome<(OrderStatus, Vec<(Name, Version)>)> {
+        let mut proofs = Vec::new();
         if order.serial.is_some() {
-            return Ok(OrderStatus::Valid);
+            return Ok((OrderStatus::Valid, proofs));
         }
         if order.expires <= now {
-            return Ok(OrderStatus::Invalid);
+            return Ok((OrderStatus::Invalid, proofs));
         }
         let mut status = OrderStatus::Ready;
         for id in &order.authorizations {
+            let name = name_of(id);
             let authorization: Option<Stored<AuthorizationRecord>> =
-                read(&self.mount.view, collection::AUTHORIZATIONS, &name_of(id)).await?;
-            match authorization.map(|one| one.value.status_at(now)) {
-                Some(AuthorizationStatus::Valid) => {}
-                Some(AuthorizationStatus::Pending) => status = OrderStatus::Pending,
-                _ => return Ok(OrderStatus::Invalid),
+                read(&self.mount.view, collection::AUTHORIZATIONS, &name).await?;
+            let Some(authorization) = authorization else { return Ok((OrderStatus::Invalid, proofs)) };
+            match authorization.value.status_at(now) {
+                AuthorizationStatus::Valid => proofs.push((name, authorization.version)),
+                AuthorizationStatus::Pending => status = OrderStatus::Pending,
+                _ => return Ok((OrderStatus::Invalid, proofs)),
             }
         }
-        Ok(status)
+        Ok((status, proofs))
     }
 
     /// Whether the account may make one more order.
@@ -354,7 +373,11 @@ fn checked_name(value: &str) -> Result<String, Problem> {
         return Err(failed("a label of reserved form"));
     }
     // RFC 3696, 2: a name that ends in a number is an address of some kind.
-    if name.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit())) {
+    // So do parsers of URLs, for whom hexadecimal ones are numbers too.
+    let last = name.rsplit('.').next().unwrap_or_default();
+    let hexadecimal =
+        last.strip_prefix("0x").is_some_and(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    if hexadecimal || last.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(failed("the last label is a number"));
     }
     Ok(value.to_owned())
@@ -398,6 +421,9 @@ mod tests {
             "::1",
             "1.2.3.4.5",
             "a.b.7",
+            "0x7f000001",
+            "127.0.0.0x1",
+            "a.0x",
             "ab--c.d",
             "xn--",
             "a\0b",

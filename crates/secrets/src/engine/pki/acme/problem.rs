@@ -169,7 +169,7 @@ pub(super) enum Failure {
 pub(super) type Outcome<T> = Result<T, Failure>;
 
 impl Failure {
-    /// The answer. What is our own fault goes to the log; that the server is sealed or busy is said as everywhere.
+    /// The answer. What is our own fault goes to the log; that the server is sealed is said as everywhere.
     pub(super) fn response(self) -> Result<Response, Error> {
         match self {
             Self::Problem(problem) => Ok(problem.response()),
@@ -178,6 +178,15 @@ impl Failure {
                 tracing::error!(message = %error, cause, "ACME request failed");
                 let detail = "the server experienced an internal error";
                 Ok(Problem::new(ProblemKind::ServerInternal, detail).response())
+            }
+            // What other parts of the engine say of a request, such as of a role that means nothing.
+            Self::Error(error) if error.kind == Kind::InvalidRequest => {
+                Ok(Problem::malformed(error.message()).response())
+            }
+            Self::Error(error) if error.kind == Kind::Busy => {
+                let kind = ProblemKind::ServerInternal;
+                let problem = Problem { status: Some(503), ..Problem::new(kind, error.message()) };
+                Ok(problem.response().header(Header::RetryAfter, "1"))
             }
             Self::Error(error) => Err(error),
         }
@@ -224,6 +233,14 @@ mod tests {
             assert_eq!(kind.urn(), format!("urn:ietf:params:acme:error:{name}"));
             assert_eq!(kind.status(), status, "{name}");
         }
+    }
+
+    #[test]
+    fn a_server_that_is_busy_says_so_in_a_problem() {
+        let busy = Failure::from(Error::of(Kind::Busy, "come back")).response().unwrap();
+        assert_eq!(busy.status, Some(503));
+        assert!(busy.headers.contains(&(Header::RetryAfter, "1".to_owned())));
+        assert!(Failure::from(Error::sealed()).response().is_err());
     }
 
     #[test]

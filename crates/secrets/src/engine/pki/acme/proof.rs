@@ -75,7 +75,18 @@ impl KeyAuthorization {
 }
 
 fn incorrect(detail: String) -> Problem {
-    Problem::new(ProblemKind::IncorrectResponse, detail)
+    Problem::new(ProblemKind::IncorrectResponse, shortened(detail))
+}
+
+/// The most of a sentence that is stored: strangers' hosts have a word in it.
+const LONGEST_DETAIL: usize = 300;
+
+fn shortened(mut detail: String) -> String {
+    if detail.len() > LONGEST_DETAIL {
+        detail.truncate(detail.floor_char_boundary(LONGEST_DETAIL));
+        detail.push('…');
+    }
+    detail
 }
 
 impl From<ProbeError> for Problem {
@@ -87,7 +98,7 @@ impl From<ProbeError> for Problem {
             ProbeError::Response(_) => ProblemKind::IncorrectResponse,
             ProbeError::Forbidden(_) => ProblemKind::RejectedIdentifier,
         };
-        Self::new(kind, error.to_string())
+        Self::new(kind, shortened(error.to_string()))
     }
 }
 
@@ -108,6 +119,13 @@ mod tests {
         for bad in ["", "token", "token.thumbprintx", " token.thumbprint", "token.thumbprint\nx"] {
             assert!(authorization().check_body(bad.as_bytes()).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn what_a_stranger_says_is_cut_before_it_is_stored() {
+        let problem = Problem::from(ProbeError::Response("ü".repeat(100_000)));
+        assert!(problem.detail.len() <= LONGEST_DETAIL + '…'.len_utf8(), "{}", problem.detail.len());
+        assert_eq!(Problem::from(ProbeError::Dns("short".to_owned())).detail, "short");
     }
 
     #[test]

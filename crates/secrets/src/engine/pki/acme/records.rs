@@ -8,6 +8,7 @@
 //! | `acme-account-orders/{account}` | order id | nothing |
 //! | `acme-authorizations` | id | [`AuthorizationRecord`] |
 //! | `acme-validations` | due time, authorization and challenge | [`ValidationRecord`] |
+//! | `acme-account-validations/{account}` | authorization and challenge | nothing |
 //! | `acme-certificates` | serial number | [`IssuedRecord`] |
 //! | `acme-eab` | id | [`EabRecord`] |
 //!
@@ -43,6 +44,11 @@ pub(super) mod collection {
     /// The orders of one account.
     pub(in super::super) fn orders_of(account: &str) -> String {
         format!("acme-account-orders/{account}")
+    }
+
+    /// The challenges of one account that are being looked at.
+    pub(in super::super) fn validations_of(account: &str) -> String {
+        format!("acme-account-validations/{account}")
     }
 }
 
@@ -166,6 +172,19 @@ pub(super) enum AccountStatus {
     Valid,
     /// Its holder ended it.
     Deactivated,
+    /// Tidying ended it, since it had no orders.
+    Revoked,
+}
+
+impl AccountStatus {
+    /// The word.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Valid => "valid",
+            Self::Deactivated => "deactivated",
+            Self::Revoked => "revoked",
+        }
+    }
 }
 
 /// What an account is bound to: the key of `new-eab` that was used, and the proof.
@@ -329,6 +348,8 @@ pub(super) enum ChallengeStatus {
 /// A proof that is to be looked at.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct ValidationRecord {
+    /// Whose it is.
+    pub(super) account: String,
     /// The authorization.
     pub(super) authorization: String,
     /// Which of its challenges.
@@ -340,7 +361,16 @@ pub(super) struct ValidationRecord {
 impl ValidationRecord {
     /// Where it lies while it is due at `due`.
     pub(super) fn name(&self, due: Timestamp) -> Name {
-        Name::ordered(millis(due), format!("{}/{}", self.authorization, self.kind.name()))
+        Name::ordered(millis(due), self.text())
+    }
+
+    /// Where its account keeps it.
+    pub(super) fn place(&self) -> Name {
+        Name::new(self.text())
+    }
+
+    fn text(&self) -> String {
+        format!("{}/{}", self.authorization, self.kind.name())
     }
 }
 

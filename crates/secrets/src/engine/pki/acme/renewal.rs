@@ -21,6 +21,9 @@ use crate::engine::Call;
 use crate::error::Error;
 use crate::response::{Header, Response};
 
+/// The longest id of a certificate: more than a serial number and a hash of 64 bytes have. It is stored with an order.
+const LONGEST_ID: usize = 128;
+
 /// How often clients shall ask (RFC 9773, 4.3).
 const RETRY_AFTER: &str = "21600";
 
@@ -58,6 +61,10 @@ impl Pki {
     /// The certificate of an id: base64url of its authority key identifier, a dot, and of its serial number's content
     /// (RFC 9773, 4.1).
     async fn identified(&self, id: &str) -> Outcome<(SerialNumber, Certificate)> {
+        if id.len() > LONGEST_ID {
+            let detail = format!("the id of a certificate has at most {LONGEST_ID} bytes, not {}", id.len());
+            return Err(Problem::malformed(detail).into());
+        }
         let malformed = || Problem::malformed(format!("{id:?} does not identify a certificate"));
         let (key_id, serial) = id.split_once('.').ok_or_else(malformed)?;
         let (Ok(key_id), Ok(serial)) = (BASE64URL.decode(key_id), BASE64URL.decode(serial)) else {

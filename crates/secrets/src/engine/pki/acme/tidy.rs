@@ -9,10 +9,12 @@ use chancery_storage::{Name, StorageError, Writes};
 use jiff::Timestamp;
 
 use super::super::Pki;
-use super::super::store::certificate_name;
+use super::super::records::CertificateRecord;
+use super::super::store::{certificate_name, collection as store};
 use super::jws::Jwk;
 use super::records::{
-    AccountRecord, AccountStatus, EabRecord, OrderRecord, Stored, collection, key_name, name_of, read,
+    AccountRecord, AccountStatus, EabRecord, OrderRecord, Stored, collection, key_name, name_of, put_changed,
+    read,
 };
 use crate::error::Error;
 
@@ -147,15 +149,18 @@ impl Pki {
         let Some(serial) = order.serial.as_deref().and_then(|text| text.parse::<SerialNumber>().ok()) else {
             return Ok(true);
         };
-        let Some(record) = self.store.certificate(&serial).await? else { return Ok(true) };
-        let certificate = Certificate::from_der(&record.der)
-            .map_err(|error| Error::internal("a stored certificate does not parse", error))?;
-        Ok(is_over(certificate.not_after().to_timestamp(), buffer, now))
+        let name = certificate_name(&serial);
+        let Some(record) = self.mount.view.get(store::CERTIFICATES, &name).await? else { return Ok(true) };
+        let Some(Ok(end)) = CertificateRecord::der_within(&record.value).map(Certificate::end_within) else {
+            // Tidying certificates says so, and may remove it.
+            return Ok(false);
+        };
+        Ok(is_over(end.to_timestamp(), buffer, now))
     }
 
     /// Removes an account without orders and what leads to it. As the peer does, in two rounds: one that still counts is
     /// ended first, so that an order which is being made in this moment is found by the next round.
-    async fn remove_account(
+    pub(super) async fn remove_account(
         &self,
         name: &Name,
         account: &Stored<AccountRecord>,
@@ -172,16 +177,39 @@ impl Pki {
                 writes.delete(view, collection::ACCOUNT_KEYS, &index)?;
             }
         } else {
-            let ended = AccountRecord { status: AccountStatus::Deactivated, ..account.value.clone() };
+            let ended = AccountRecord { status: AccountStatus::Revoked, ..account.value.clone() };
             writes.put_json(view, collection::ACCOUNTS, name, &ended)?;
         }
         match view.commit(writes).await {
             Ok(()) if gone => removed.accounts += 1,
+            Ok(()) if self.revive_if_busy(name, &account.value.id).await? => {}
             Ok(()) => removed.ended += 1,
             Err(StorageError::Conflict) => {}
             Err(error) => return Err(error.into()),
         }
         Ok(())
+    }
+
+    /// Takes an account's end back if an order came before it. None comes after it: orders expect their account unchanged.
+    async fn revive_if_busy(&self, name: &Name, id: &str) -> Result<bool, Error> {
+        let view = &self.mount.view;
+        if view.list(&collection::orders_of(id), None, 1).await?.is_empty() {
+            return Ok(false);
+        }
+        let Some(mut account) = read::<AccountRecord>(view, collection::ACCOUNTS, name).await? else {
+            return Ok(false);
+        };
+        if account.value.status != AccountStatus::Revoked {
+            return Ok(true);
+        }
+        account.value.status = AccountStatus::Valid;
+        let mut writes = Writes::new();
+        put_changed(&mut writes, view, collection::ACCOUNTS, name, &account)?;
+        match view.commit(writes).await {
+            // Its holder was faster.
+            Ok(()) | Err(StorageError::Conflict) => Ok(true),
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn tidy_bindings(

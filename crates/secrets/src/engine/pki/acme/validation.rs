@@ -1,19 +1,24 @@
 //! Looking at proofs, in the background.
 //!
 //! A challenge that a client answered is a record in the collection of validations, ordered by when it is due. A job takes it
-//! up at once if one is free; else, and after a restart, the tick does. Jobs are bounded for the whole process, since the
-//! other side of each is a stranger who may take their time. What a job finds is durable before anybody is shown it.
+//! up at once if one is free; else, and after a restart, the tick does. What a job finds is durable before anybody is shown it.
 //!
-//! As the peer does: a proof that does not hold is looked at again, five times in all, with growing pauses.
+//! The other side of each job is a stranger who may take their time, so that jobs are bounded: for the process, for each
+//! mount, and for each account, so that none of them keeps the others from theirs. What waits is bounded for each account
+//! too. The tick goes on where the last one stopped: those who come first do not come first again until everybody had a turn.
+//!
+//! As the peer does: a proof that does not hold is looked at again, five times in all, with growing pauses, each counted from
+//! the end of a look.
 
-use std::collections::HashSet;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use chancery_storage::{Name, Position, StorageError, Writes};
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::Instant;
 
 use super::super::Pki;
 use super::jws::Jwk;
@@ -26,9 +31,20 @@ use super::records::{
 use crate::error::{Error, Kind};
 
 /// Jobs at a time, for the whole process.
-const JOBS: usize = 32;
+const JOBS: usize = 128;
 
 static FREE: Semaphore = Semaphore::const_new(JOBS);
+
+/// Jobs at a time for a mount, and those of them that are kept for accounts which have none.
+const MOUNT_JOBS: usize = 16;
+const RESERVED: usize = 4;
+
+/// Jobs at a time for an account.
+const ACCOUNT_JOBS: usize = 4;
+
+/// Challenges of an account that are being looked at or wait for it: those of the largest order, since clients answer all
+/// that an order has at once.
+pub(super) const MOST_PROCESSING: usize = super::order::MOST_IDENTIFIERS;
 
 /// How often a proof is looked at.
 const LOOKS: u32 = 5;
@@ -39,21 +55,31 @@ const PAUSE: Duration = Duration::from_secs(5);
 /// How long a proof counts.
 const PROOF_LIFETIME: Duration = Duration::from_secs(15 * 24 * 3600);
 
-/// Records that a tick looks at.
-const PAGE: usize = 2 * JOBS;
+/// Records that a tick reads at a time, and how often it reads.
+const PAGE: usize = 64;
+const PAGES: usize = 4;
 
 /// What is known of validations in memory: nothing that storage does not know better.
 pub(super) struct Validations {
-    /// Those that a job has in hand, by the text of their names.
-    in_hand: Mutex<HashSet<String>>,
+    /// Those that a job has in hand, by the text of their names, and whose they are.
+    in_hand: Mutex<HashMap<String, String>>,
     /// No record is due before this instant (milliseconds), so that a tick need not look.
     quiet_until: AtomicU64,
+    /// Where the next tick goes on; at the beginning, if nowhere.
+    resume: Mutex<Option<Name>>,
+    /// Whether the log knows of a record that cannot be read.
+    told: AtomicBool,
 }
 
 impl Validations {
     /// Storage may hold some from before a restart: the first tick looks.
     pub(super) fn new() -> Self {
-        Self { in_hand: Mutex::default(), quiet_until: AtomicU64::new(0) }
+        Self {
+            in_hand: Mutex::default(),
+            quiet_until: AtomicU64::new(0),
+            resume: Mutex::default(),
+            told: AtomicBool::new(false),
+        }
     }
 
     /// Whether no job has anything in hand.
@@ -62,16 +88,42 @@ impl Validations {
         self.in_hand.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
-    fn due(&self, at: Timestamp) {
+    /// How many jobs there are.
+    #[cfg(test)]
+    pub(super) fn jobs(&self) -> usize {
+        self.in_hand.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Says that a record is due at this instant, or may be.
+    pub(super) fn due(&self, at: Timestamp) {
         self.quiet_until.fetch_min(millis(at), Ordering::AcqRel);
     }
 
-    fn take(&self, name: &Name) -> bool {
-        self.in_hand.lock().unwrap_or_else(PoisonError::into_inner).insert(name.text().to_owned())
+    /// Takes a validation in hand, unless a job has it or the account or the mount has its share.
+    fn take(&self, name: &Name, account: &str) -> bool {
+        let mut in_hand = self.in_hand.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = in_hand.values().filter(|other| *other == account).count();
+        let share = if own == 0 { MOUNT_JOBS } else { MOUNT_JOBS - RESERVED };
+        if own >= ACCOUNT_JOBS || in_hand.len() >= share || in_hand.contains_key(name.text()) {
+            return false;
+        }
+        in_hand.insert(name.text().to_owned(), account.to_owned());
+        true
     }
 
+    /// Whether the mount has its share.
+    fn is_full(&self) -> bool {
+        self.in_hand.lock().unwrap_or_else(PoisonError::into_inner).len() >= MOUNT_JOBS
+    }
+
+    /// What was not taken because of this one is looked for again.
     fn put_back(&self, name: &Name) {
         self.in_hand.lock().unwrap_or_else(PoisonError::into_inner).remove(name.text());
+        self.quiet_until.store(0, Ordering::Release);
+    }
+
+    fn resume(&self) -> MutexGuard<'_, Option<Name>> {
+        self.resume.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -79,6 +131,7 @@ impl Validations {
 struct InHand {
     pki: Arc<Pki>,
     name: Name,
+    _permit: SemaphorePermit<'static>,
 }
 
 impl Drop for InHand {
@@ -89,25 +142,24 @@ impl Drop for InHand {
 
 impl Pki {
     /// Looks at a proof now if a job is free; else the next tick does.
-    pub(super) fn validate_soon(self: &Arc<Self>, name: Name, record: ValidationRecord, now: Timestamp) {
+    pub(super) fn validate_soon(self: &Arc<Self>, name: Name, account: &str, now: Timestamp) {
         let Ok(permit) = FREE.try_acquire() else {
             self.acme.validations.due(now);
             return;
         };
-        if !self.acme.validations.take(&name) {
+        if !self.acme.validations.take(&name, account) {
+            // Whoever is in the way says so when it goes.
             return;
         }
-        let in_hand = InHand { pki: Arc::clone(self), name };
+        let in_hand = InHand { pki: Arc::clone(self), name, _permit: permit };
         tokio::spawn(async move {
-            let InHand { pki, name } = &in_hand;
-            if let Err(error) = pki.validate(name, record, now).await {
+            let InHand { pki, name, .. } = &in_hand;
+            if let Err(error) = pki.validate(name, now).await {
                 // It stays where it is, and is looked at again.
-                pki.acme.validations.due(now);
                 if error.kind != Kind::Sealed {
                     tracing::warn!(%error, "an ACME challenge could not be validated");
                 }
             }
-            drop(permit);
         });
     }
 
@@ -119,33 +171,80 @@ impl Pki {
         }
         // Before reading: what comes later says so itself.
         validations.quiet_until.store(u64::MAX, Ordering::Release);
-        let soon = now + Duration::from_secs(1);
-        let found = self.mount.view.scan(collection::VALIDATIONS, Position::Start, PAGE).await;
-        let found = found.inspect_err(|_| validations.due(now))?;
-        if found.len() == PAGE {
-            validations.due(soon);
+        let mut after = validations.resume().take();
+        if after.is_some() {
+            // What lies before is looked at by the next one.
+            validations.due(now);
         }
-        for (name, record) in found {
-            if name.order() > millis(now) {
-                validations.quiet_until.fetch_min(name.order(), Ordering::AcqRel);
-                break;
+        for _ in 0..PAGES {
+            let from = after.as_ref().map_or(Position::Start, Position::After);
+            let found = self.mount.view.scan(collection::VALIDATIONS, from, PAGE).await;
+            let found = found.inspect_err(|_| validations.due(now))?;
+            let full = found.len() == PAGE;
+            for (name, record) in found {
+                if name.order() > millis(now) {
+                    validations.quiet_until.fetch_min(name.order(), Ordering::AcqRel);
+                    return Ok(());
+                }
+                if validations.is_full() {
+                    // Whoever is done wakes the next one.
+                    *validations.resume() = after;
+                    return Ok(());
+                }
+                match record.json::<ValidationRecord>() {
+                    Ok(record) => self.validate_soon(name.clone(), &record.account, now),
+                    Err(error) if !validations.told.swap(true, Ordering::AcqRel) => {
+                        tracing::warn!(name = name.text(), %error, "a stored ACME validation cannot be read");
+                    }
+                    Err(_) => {}
+                }
+                after = Some(name);
             }
-            self.validate_soon(name, record.json()?, now);
+            if !full {
+                return Ok(());
+            }
         }
+        validations.due(now);
+        *validations.resume() = after;
         Ok(())
     }
 
     /// One look at a proof.
-    async fn validate(&self, name: &Name, record: ValidationRecord, now: Timestamp) -> Result<(), Error> {
-        let view = &self.mount.view;
-        let authorization = self.authorization_of(&record).await?;
+    pub(super) async fn validate(&self, name: &Name, now: Timestamp) -> Result<(), Error> {
+        let Some(validation) = self.validation(name).await? else { return Ok(()) };
+        let record = &validation.value;
+        let authorization = self.authorization_of(record).await?;
         let token = authorization.as_ref().and_then(|stored| open_token(&stored.value, record.kind, now));
         let (Some(authorization), Some(token)) = (authorization, token) else {
             // Given up, expired or decided meanwhile.
-            return Ok(view.delete(collection::VALIDATIONS, name).await?);
+            let mut writes = Writes::new();
+            self.end_validation(name, &validation, &mut writes)?;
+            return Ok(self.mount.view.commit(writes).await?);
         };
+        let clock = Instant::now();
         let outcome = self.look(&authorization.value, record.kind, &token).await?;
-        self.conclude(name, &record, outcome, now).await
+        // In whole seconds, as the pauses are.
+        let ended = now + Duration::from_secs(clock.elapsed().as_secs());
+        self.conclude(name, validation, outcome, ended).await
+    }
+
+    async fn validation(&self, name: &Name) -> Result<Option<Stored<ValidationRecord>>, Error> {
+        read(&self.mount.view, collection::VALIDATIONS, name).await
+    }
+
+    /// Puts a validation's end into the batch, which fails if somebody else ended it.
+    fn end_validation(
+        &self,
+        name: &Name,
+        validation: &Stored<ValidationRecord>,
+        writes: &mut Writes,
+    ) -> Result<(), Error> {
+        let view = &self.mount.view;
+        writes.expect_unchanged(view, collection::VALIDATIONS, name, &validation.version)?;
+        writes.delete(view, collection::VALIDATIONS, name)?;
+        let record = &validation.value;
+        writes.delete(view, &collection::validations_of(&record.account), &record.place())?;
+        Ok(())
     }
 
     /// Asks the outside world, and judges what comes back.
@@ -185,14 +284,15 @@ impl Pki {
     async fn conclude(
         &self,
         name: &Name,
-        record: &ValidationRecord,
+        validation: Stored<ValidationRecord>,
         outcome: Result<(), Problem>,
         now: Timestamp,
     ) -> Result<(), Error> {
         let view = &self.mount.view;
+        let record = &validation.value;
         for _ in 0..ATTEMPTS {
             let mut writes = Writes::new();
-            writes.delete(view, collection::VALIDATIONS, name)?;
+            self.end_validation(name, &validation, &mut writes)?;
             let mut next = None;
             if let Some(mut stored) = self.authorization_of(record).await?
                 && open_token(&stored.value, record.kind, now).is_some()
@@ -204,6 +304,7 @@ impl Pki {
                 apply(&mut stored.value, record.kind, &outcome, retries, now);
                 if retries {
                     writes.put_json(view, collection::VALIDATIONS, &again.name(due), &again)?;
+                    writes.put(view, &collection::validations_of(&again.account), &again.place(), &[])?;
                     next = Some(due);
                 }
                 let place = name_of(&stored.value.id);
@@ -216,7 +317,13 @@ impl Pki {
                     }
                     return Ok(());
                 }
-                Err(StorageError::Conflict) => {}
+                Err(StorageError::Conflict) => {
+                    let present = self.validation(name).await?;
+                    if present.is_none_or(|present| present.version != validation.version) {
+                        // It was concluded by another look, of whose outcome this one is a copy.
+                        return Ok(());
+                    }
+                }
                 Err(error) => return Err(error.into()),
             }
         }
@@ -264,5 +371,31 @@ fn apply(
                 authorization.status = AuthorizationStatus::Invalid;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_and_a_mount_have_their_shares_and_those_who_have_nothing_go_first() {
+        let validations = Validations::new();
+        let mut number = 0;
+        let mut take = |account: &str| {
+            number += 1;
+            validations.take(&Name::new(format!("{number}")), account)
+        };
+        for account in ["a", "b", "c"] {
+            let taken = (0..10).filter(|_| take(account)).count();
+            assert_eq!(taken, ACCOUNT_JOBS, "{account}");
+        }
+        let taken = (0..10).filter(|_| take("d")).count();
+        assert_eq!(taken, 1, "the rest is kept for those who have nothing");
+        assert!(take("e") && take("f") && take("g"));
+        assert!(!take("h"));
+        assert!(!validations.take(&Name::new("1"), "h"), "nothing is in two hands");
+        validations.put_back(&Name::new("1"));
+        assert!(take("h"));
     }
 }

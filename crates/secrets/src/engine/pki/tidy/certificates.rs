@@ -53,8 +53,7 @@ impl Pki {
             let mut batch = Vec::new();
             for (index, (name, record)) in page.into_iter().enumerate() {
                 run.progress(Progress::Certificates { index, earlier: seen });
-                run.go_on()?;
-                run.pause().await;
+                run.pause().await?;
                 if let Some(why) = self.fate(run, &name, &record, &mut told).await? {
                     batch.push(Removal { name, record, why });
                 }
@@ -114,7 +113,8 @@ impl Pki {
             None => over(plain.0).then_some(Why::Expired),
             Some(_) if !over(revoked.0) => None,
             Some(record) if settings.tidy_revoked_certs => {
-                Some(Why::Revoked(Some(StoredRevocation::read(name.clone(), &record)?)))
+                let revocation = run.readable(StoredRevocation::read(name.clone(), &record), name);
+                revocation.map(|revocation| Why::Revoked(Some(revocation)))
             }
             Some(_) => Some(Why::Revoked(None)),
         })
@@ -157,7 +157,7 @@ impl Pki {
             writes.delete(view, collection::CERTIFICATES, name)?;
         }
         self.store.forget_revocations(&forgotten, writes).await?;
-        self.store.counts.removed(batch.len());
+        self.store.counts.removed(batch.iter().map(|one| &one.name));
         self.store.counts.forgotten(forgotten.len());
         run.tally(|tally| {
             tally.certificates += batch.len();

@@ -23,6 +23,9 @@ use crate::measures::precise;
 /// Names read at a time.
 const PAGE: usize = 1_000;
 
+/// When a walk that failed is begun anew.
+const RETRY: Duration = Duration::from_secs(60);
+
 /// By now every request is over that was under way when the counting began.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -52,7 +55,8 @@ enum Walk {
     Due,
     UnderWay,
     Over,
-    Failed(String),
+    /// At this time, for this reason; it is tried again after [`RETRY`].
+    Failed(Timestamp, String),
 }
 
 /// What `tidy-status` shows of it.
@@ -117,7 +121,7 @@ impl Counts {
             revoked: self.revoked.load(Ordering::Acquire),
             complete: walk == Walk::Over,
             error: match walk {
-                Walk::Failed(error) => Some(error),
+                Walk::Failed(_, error) => Some(error),
                 _ => None,
             },
         })
@@ -130,10 +134,11 @@ impl Counts {
         }
     }
 
-    /// Certificates were removed.
-    pub(super) fn removed(&self, count: usize) {
+    /// Certificates were removed: these. Those that the walk would have counted are not there to be counted.
+    pub(super) fn removed<'a>(&self, names: impl IntoIterator<Item = &'a Name>) {
         if self.on.load(Ordering::Acquire) {
-            take_off(&self.certificates, count);
+            let counted = names.into_iter().filter(|name| self.counts_itself(name.order())).count();
+            take_off(&self.certificates, counted);
         }
     }
 
@@ -146,7 +151,7 @@ impl Counts {
 
     /// Revocations were forgotten.
     pub(super) fn forgotten(&self, count: usize) {
-        if self.on.load(Ordering::Acquire) {
+        if self.on.load(Ordering::Acquire) && self.state().walk == Walk::Over {
             take_off(&self.revoked, count);
         }
     }
@@ -174,8 +179,13 @@ impl Pki {
         let Ok(walking) = Arc::clone(&counts.walking).try_lock_owned() else { return };
         let mut state = counts.state();
         let Some(since) = state.since else { return };
-        let ready = since.checked_add(PATIENCE).is_ok_and(|ready| now >= ready);
-        if state.walk != Walk::Due || !ready {
+        let over = |begin: Timestamp, pause: Duration| begin.checked_add(pause).is_ok_and(|end| now >= end);
+        let ready = match &state.walk {
+            Walk::Due => over(since, PATIENCE),
+            Walk::Failed(at, _) => over(*at, RETRY),
+            Walk::UnderWay | Walk::Over => false,
+        };
+        if !ready {
             return;
         }
         state.walk = Walk::UnderWay;
@@ -188,7 +198,7 @@ impl Pki {
             if state.since == Some(since) {
                 state.walk = match outcome {
                     Ok(()) => Walk::Over,
-                    Err(error) => Walk::Failed(error.to_string()),
+                    Err(error) => Walk::Failed(now, error.to_string()),
                 };
             }
             drop(walking);
@@ -202,19 +212,65 @@ impl Pki {
             (collection::CERTIFICATES, &counts.certificates, end),
             (collection::REVOKED, &counts.revoked, u64::MAX),
         ];
-        for (kind, count, end) in kinds {
-            let mut after = None::<Name>;
-            loop {
-                let from = after.as_ref().map_or(Position::Start, Position::After);
-                let names = self.store.view().list(kind, from, PAGE).await?;
-                let before = names.iter().filter(|name| name.order() < end).count();
-                count.fetch_add(before as u64, Ordering::AcqRel);
-                match names.into_iter().nth(PAGE - 1) {
-                    Some(last) => after = Some(last),
-                    None => break,
-                }
+        let mut added = [0, 0];
+        let mut outcome = Ok(());
+        for ((kind, count, end), added) in kinds.into_iter().zip(&mut added) {
+            if outcome.is_ok() {
+                outcome = self.count_collection(kind, count, end, added).await;
             }
         }
-        Ok(())
+        if outcome.is_err() {
+            // The next walk begins anew.
+            let [certificates, revoked] = added;
+            take_off(&counts.certificates, certificates);
+            take_off(&counts.revoked, revoked);
+        }
+        outcome
+    }
+
+    /// Counts the records of a collection that lie before `end`, page by page.
+    async fn count_collection(
+        &self,
+        kind: &str,
+        count: &AtomicU64,
+        end: u64,
+        added: &mut usize,
+    ) -> Result<(), Error> {
+        let mut after = None::<Name>;
+        loop {
+            let from = after.as_ref().map_or(Position::Start, Position::After);
+            let names = self.store.view().list(kind, from, PAGE).await?;
+            let before = names.iter().filter(|name| name.order() < end).count();
+            count.fetch_add(before as u64, Ordering::AcqRel);
+            *added += before;
+            match names.into_iter().nth(PAGE - 1) {
+                Some(last) => after = Some(last),
+                None => return Ok(()),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::ToSpan;
+    use serde_json::json;
+
+    use super::*;
+    use crate::engine::Engine;
+    use crate::engine::pki::tests::{Bed, NOW};
+
+    #[tokio::test]
+    async fn a_walk_that_failed_is_begun_anew_after_a_while() {
+        let bed = Bed::new().await;
+        bed.write("config/auto-tidy", json!({"maintain_stored_certificate_counts": true})).await.unwrap();
+        bed.engine.clone().tick(NOW).await.unwrap();
+        let counts = &bed.engine.store.counts;
+        counts.state().walk = Walk::Failed(NOW, "the disk is gone".to_owned());
+        bed.engine.clone().tick(NOW + 59.seconds()).await.unwrap();
+        assert_eq!(counts.shown().unwrap().error.as_deref(), Some("the disk is gone"));
+        bed.engine.clone().tick(NOW + 60.seconds()).await.unwrap();
+        drop(counts.walk().await);
+        assert!(counts.shown().unwrap().complete);
     }
 }

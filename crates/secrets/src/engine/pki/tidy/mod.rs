@@ -271,8 +271,7 @@ impl Pki {
             if after.is_none() {
                 return Ok(());
             }
-            run.go_on()?;
-            run.pause().await;
+            run.pause().await?;
         }
     }
 }

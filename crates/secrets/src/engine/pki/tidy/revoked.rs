@@ -42,9 +42,9 @@ impl Pki {
             let mut batch = Vec::new();
             for (index, (name, record)) in page.into_iter().enumerate() {
                 run.progress(Progress::Revoked { index, length, earlier: seen.all });
-                run.go_on()?;
-                run.pause().await;
-                let stored = StoredRevocation::read(name, &record)?;
+                run.pause().await?;
+                let stored = StoredRevocation::read(name.clone(), &record);
+                let Some(stored) = run.readable(stored, &name) else { continue };
                 if self.is_to_be_forgotten(run, &stored) {
                     batch.push(stored);
                 } else if run.settings().tidy_revoked_cert_issuer_associations {
@@ -99,10 +99,10 @@ impl Pki {
     async fn commit_forgetting(&self, run: &Run, batch: &[StoredRevocation]) -> Result<(), StorageError> {
         let view = self.store.view();
         let mut writes = Writes::new();
-        let mut stored = 0;
+        let mut stored = Vec::new();
         for StoredRevocation { name, .. } in batch {
             if view.get(collection::CERTIFICATES, name).await?.is_some() {
-                stored += 1;
+                stored.push(name);
                 writes.delete(view, collection::CERTIFICATES, name)?;
             }
         }

@@ -5,9 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use chancery_api::Ttl;
+use chancery_storage::Name;
 use jiff::Timestamp;
 use metrics::{Counter, Gauge, Histogram};
 use serde::Serialize;
+use tokio::sync::Notify;
 
 use super::count::Count;
 use super::settings::{Settings, go_text};
@@ -43,6 +45,8 @@ pub(super) struct Board(Arc<Shared>);
 struct Shared {
     /// Whether the run that is under way shall end.
     cancelled: AtomicBool,
+    /// Wakes the run from its pause.
+    wake: Notify,
     written: Mutex<Written>,
 }
 
@@ -129,7 +133,15 @@ impl Board {
         let measures = Measures::new();
         measures.start.set(now.as_second() as f64);
         let shared = Arc::clone(&self.0);
-        Some(Run { shared, settings, started: now, clock: Instant::now(), measures, ended: false })
+        Some(Run {
+            shared,
+            settings,
+            started: now,
+            clock: Instant::now(),
+            measures,
+            told: AtomicBool::new(false),
+            ended: false,
+        })
     }
 
     /// Asks the run that is under way to end; `false` if there is none.
@@ -139,6 +151,7 @@ impl Board {
         if report.state == State::Running {
             report.state = State::Cancelling;
             self.0.cancelled.store(true, Ordering::Release);
+            self.0.wake.notify_waiters();
         }
         report.state == State::Cancelling
     }
@@ -173,6 +186,8 @@ pub(super) struct Run {
     started: Timestamp,
     clock: Instant,
     measures: Measures,
+    /// Whether the log knows of a revocation that cannot be read.
+    told: AtomicBool,
     ended: bool,
 }
 
@@ -209,10 +224,31 @@ impl Run {
         }
     }
 
-    /// Takes the pause that was asked for.
-    pub(super) async fn pause(&self) {
+    /// Takes the pause that was asked for. An error if the run shall end, at once if somebody wishes it meanwhile.
+    pub(super) async fn pause(&self) -> Result<(), Stop> {
         if !self.settings.pause_duration.is_zero() {
-            tokio::time::sleep(self.settings.pause_duration).await;
+            // Whoever cancels from now on wakes this.
+            let cancelled = self.shared.wake.notified();
+            self.go_on()?;
+            tokio::select! {
+                () = cancelled => {}
+                () = tokio::time::sleep(self.settings.pause_duration) => {}
+            }
+        }
+        self.go_on()
+    }
+
+    /// A revocation, if it could be read. The log hears of the first one of a run that could not.
+    pub(super) fn readable<T>(&self, read: Result<T, Error>, name: &Name) -> Option<T> {
+        match read {
+            Ok(value) => Some(value),
+            Err(error) => {
+                if !self.told.swap(true, Ordering::AcqRel) {
+                    let serial = name.text();
+                    tracing::warn!(serial, %error, "a stored revocation cannot be read and is left alone");
+                }
+                None
+            }
         }
     }
 

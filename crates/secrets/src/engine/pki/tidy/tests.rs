@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::engine::Engine;
 use crate::engine::pki::records::{CertificateRecord, IssuerId};
-use crate::engine::pki::store::{collection, config};
+use crate::engine::pki::store::{certificate_name, collection, config};
 use crate::engine::pki::tests::{Bed, NOW};
 use crate::error::Error;
 use crate::request::Operation;
@@ -27,6 +27,7 @@ async fn bed(short: usize) -> Bed {
     for _ in 0..short {
         issue(&bed, NOW, "1h").await;
     }
+    // Behind the others in the order of birth.
     issue(&bed, NOW + 1.second(), "168h").await;
     bed
 }
@@ -395,6 +396,51 @@ async fn certificates_are_counted_where_that_is_asked_for() {
     configure(&bed, json!({"maintain_stored_certificate_counts": false})).await.unwrap();
     tick(&bed, later()).await;
     assert_eq!(status(&bed).await["current_cert_store_count"], Value::Null);
+}
+
+#[tokio::test]
+async fn what_is_removed_before_it_was_counted_is_not_taken_off() {
+    let bed = bed(3).await;
+    configure(&bed, json!({"maintain_stored_certificate_counts": true})).await.unwrap();
+    tick(&bed, later()).await;
+    issue(&bed, later(), "1h").await;
+    tidied(&bed, later(), json!({"tidy_cert_store": true, "safety_buffer": "1s"})).await;
+    assert_eq!(status(&bed).await["current_cert_store_count"], 1);
+    tick(&bed, later() + 10.seconds()).await;
+    while !bed.ask(Operation::Read, "tidy-status", json!({})).await.unwrap().warnings.is_empty() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(status(&bed).await["current_cert_store_count"], 2);
+    assert_eq!(stored(&bed).await, 2);
+}
+
+#[tokio::test]
+async fn a_run_is_cancelled_in_the_middle_of_its_pause() {
+    let bed = bed(2).await;
+    start(&bed, later(), json!({"tidy_cert_store": true, "safety_buffer": "1s", "pause_duration": "1h"}))
+        .await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    bed.write("tidy-cancel", json!({})).await.unwrap();
+    assert_eq!(ended(&bed).await["state"], "Cancelled");
+    assert_eq!(stored(&bed).await, 3);
+}
+
+#[tokio::test]
+async fn a_revocation_that_cannot_be_read_is_left_alone_and_ends_no_run() {
+    for with_the_store in [false, true] {
+        let (bed, serials) = bed_with_revoked().await;
+        let view = bed.engine.store.view();
+        let unreadable = certificate_name(&serials[0].parse().unwrap());
+        view.put(collection::REVOKED, &unreadable, b"nonsense").await.unwrap();
+        let body = json!({
+            "tidy_revoked_certs": true, "tidy_cert_store": with_the_store, "safety_buffer": "1h",
+        });
+        let status = tidied(&bed, later() + 168.hours(), body).await;
+        assert_eq!(status["state"], "Finished", "{status}");
+        assert_eq!(status["revoked_cert_deleted_count"], 1, "{status}");
+        let left = view.list(collection::REVOKED, Position::Start, 10).await.unwrap();
+        assert_eq!(left, [unreadable]);
+    }
 }
 
 /// A mount with a revoked certificate of an hour, a revoked one of a week, and one that was not revoked.

@@ -1,5 +1,6 @@
 //! Accounts, bindings and keys.
 
+use super::super::records::collection;
 use super::client::binding;
 use super::*;
 
@@ -100,7 +101,35 @@ async fn an_account_that_was_ended_can_do_nothing_any_more() {
     for answer in [client.read(&client.kid).await, client.order(&["a.example"]).await] {
         assert_eq!(answer.refusal(), (401, "unauthorized".to_owned()));
     }
-    assert_eq!(client.new_account(json!({})).await.json()["status"], "deactivated");
+    for only in [false, true] {
+        let again = client.new_account(json!({ "onlyReturnExisting": only })).await;
+        assert_eq!(again.refusal(), (401, "unauthorized".to_owned()), "for good");
+    }
+}
+
+#[tokio::test]
+async fn strangers_make_no_more_than_so_many_accounts_an_hour() {
+    let bed = Bed::new().await;
+    let mut writes = Writes::new();
+    let view = bed.engine.store.view.clone();
+    for _ in 0..999 {
+        let name = super::super::records::name_of(&super::super::records::fresh_id(NOW).unwrap());
+        writes.put(&view, collection::ACCOUNTS, &name, b"{}").unwrap();
+    }
+    view.commit(writes).await.unwrap();
+    let first = Client::new(&bed, "acme/").await;
+    let refused = Client::without_account(&bed, "acme/").new_account(json!({})).await;
+    assert_eq!(refused.refusal(), (429, "rateLimited".to_owned()));
+    assert_eq!(first.new_account(json!({})).await.status, 200, "an account that is there is found");
+    bed.write("config/acme", json!({ "eab_policy": "new-account-required" })).await.unwrap();
+    let client = Client::without_account(&bed, "acme/");
+    let (id, secret) = eab(&bed, "acme/").await;
+    let binding = binding(&client.key.jwk(), &id, &secret, &client.url("new-account"));
+    let bound = client.new_account(json!({ "externalAccountBinding": binding })).await;
+    assert_eq!(bound.status, 201, "whom an operator let in is no stranger");
+    bed.write("config/acme", json!({ "eab_policy": "not-required" })).await.unwrap();
+    bed.later(3601);
+    Client::new(&bed, "acme/").await;
 }
 
 #[tokio::test]
@@ -204,4 +233,46 @@ async fn a_key_for_bindings_can_be_taken_back() {
     let binding = binding(&client.key.jwk(), &id, &key, &client.url("new-account"));
     let answer = client.new_account(json!({ "externalAccountBinding": binding })).await;
     assert_eq!(answer.refusal(), (401, "unauthorized".to_owned()));
+}
+
+#[tokio::test]
+async fn keys_for_bindings_come_and_go_once_that_is_durable() {
+    for (fault, done) in [(Fault::Fails, false), (Fault::FailsAfterPersisting, true)] {
+        let bed = Bed::new().await;
+        let listed = async || bed.ask(Operation::List, "eab", Value::Null).await.is_ok();
+        bed.next_commit(fault);
+        assert!(bed.write("acme/new-eab", json!({})).await.is_err());
+        assert_eq!(listed().await, done, "{fault:?}");
+        let bed = Bed::new().await;
+        let (id, _) = eab(&bed, "acme/").await;
+        bed.next_commit(fault);
+        assert!(bed.ask(Operation::Delete, &format!("eab/{id}"), Value::Null).await.is_err());
+        assert_eq!(bed.ask(Operation::List, "eab", Value::Null).await.is_err(), done, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_became_of_an_account_whose_fate_is_unknown_is_what_storage_says() {
+    let bed = Bed::new().await;
+    let unknown = async |client: &Client<'_>, url: &str, payload: Value| {
+        let header = client.header(url).await;
+        let envelope = client.key.sign(&header, payload.to_string().as_bytes());
+        bed.next_commit(Fault::FailsAfterPersisting);
+        assert_eq!(client.send(url, &envelope).await.refusal(), (500, "serverInternal".to_owned()));
+    };
+    let mut client = Client::new(&bed, "acme/").await;
+    let (new, url) = (Key::new("ES256"), client.url("key-change"));
+    let header = json!({ "alg": new.algorithm, "jwk": new.jwk(), "url": url });
+    let payload = json!({ "account": client.kid, "oldKey": client.key.jwk() });
+    let inner = new.sign(&header, payload.to_string().as_bytes());
+    unknown(&client, &url, json!(inner)).await;
+    assert_eq!(client.read(&client.kid).await.problem(), "malformed", "the old key is nobody's");
+    client.key = new;
+    assert_eq!(client.read(&client.kid).await.status, 200);
+    let order = client.order(&["a.example"]).await;
+    let authorization = order.json()["authorizations"][0].as_str().unwrap().to_owned();
+    unknown(&client, &authorization, json!({ "status": "deactivated" })).await;
+    assert_eq!(client.read(&authorization).await.json()["status"], "deactivated");
+    unknown(&client, &client.kid, json!({ "status": "deactivated" })).await;
+    assert_eq!(client.read(&client.kid).await.refusal(), (401, "unauthorized".to_owned()));
 }

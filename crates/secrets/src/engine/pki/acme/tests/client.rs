@@ -78,6 +78,16 @@ impl Key {
 
     /// A CSR for these names, in DER. For P-256 keys.
     pub(crate) fn csr(&self, names: &[&str]) -> Vec<u8> {
+        self.csr_with(&element(0x30, &[]), names)
+    }
+
+    /// The same with one attribute in its subject.
+    pub(crate) fn csr_of(&self, attribute: &[u8], names: &[&str]) -> Vec<u8> {
+        let pair = element(0x30, &[&element(6, &[attribute]), &element(0x13, &[b"president"])]);
+        self.csr_with(&element(0x30, &[&element(0x31, &[&pair])]), names)
+    }
+
+    fn csr_with(&self, subject: &[u8], names: &[&str]) -> Vec<u8> {
         let Pair::Ec(pair) = &self.pair else { panic!("a P-256 key") };
         let names: Vec<u8> = names.iter().flat_map(|name| element(0x82, &[name.as_bytes()])).collect();
         let value = element(4, &[&element(0x30, &[&names])]);
@@ -85,8 +95,7 @@ impl Key {
         let request = element(6, &[&[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 14]]);
         let attribute = element(0x30, &[&request, &element(0x31, &[&element(0x30, &[&sans])])]);
         let spki = self.public.spki_der();
-        let info =
-            element(0x30, &[&element(2, &[&[0]]), &element(0x30, &[]), spki, &element(0xa0, &[&attribute])]);
+        let info = element(0x30, &[&element(2, &[&[0]]), subject, spki, &element(0xa0, &[&attribute])]);
         let fixed = pair.sign(&SystemRandom::new(), &info).unwrap();
         let (r, s) = fixed.as_ref().split_at(32);
         let signature = element(0x30, &[&integer(r), &integer(s)]);

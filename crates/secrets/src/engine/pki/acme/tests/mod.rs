@@ -22,6 +22,7 @@ use chancery_storage::memory::Fault;
 use chancery_storage::{Barrier, Memory, ShareScheme, Writes};
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use self::client::Key;
 use super::super::Pki;
@@ -36,7 +37,7 @@ const NOW: Timestamp = Timestamp::constant(1_800_000_000, 0);
 const BASE: &str = "https://ca.example/v1/pki/";
 
 /// The world outside.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct World {
     /// What is at `host/token`.
     files: Mutex<HashMap<String, Vec<u8>>>,
@@ -46,6 +47,20 @@ struct World {
     presented: Mutex<HashMap<String, Presented>>,
     /// What was asked for.
     asked: Mutex<Vec<String>>,
+    /// Hosts whose names begin with `slow` answer one question for each permit.
+    patience: Semaphore,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self {
+            files: Mutex::default(),
+            texts: Mutex::default(),
+            presented: Mutex::default(),
+            asked: Mutex::default(),
+            patience: Semaphore::new(0),
+        }
+    }
 }
 
 impl World {
@@ -63,6 +78,9 @@ impl World {
 impl Prober for World {
     async fn http(&self, host: &Host, token: &str, _: Option<SocketAddr>) -> Result<Vec<u8>, ProbeError> {
         tokio::task::yield_now().await;
+        if host.to_string().starts_with("slow") {
+            self.patience.acquire().await.unwrap().forget();
+        }
         let nothing = || ProbeError::Connection(format!("{host} does not answer"));
         self.ask(format!("{host}/{token}"), &self.files).ok_or_else(nothing)
     }
@@ -139,7 +157,12 @@ impl Bed {
     async fn ask(&self, operation: Operation, path: &str, body: Value) -> Result<Response, Error> {
         let routes = Pki::routes();
         let matched = routes.matching(path).ok_or_else(Error::unsupported_path)?;
-        let call = Call {
+        routes.dispatch(Arc::clone(&self.engine), &matched, self.call(operation, path, body)).await
+    }
+
+    fn call(&self, operation: Operation, path: &str, body: Value) -> Call {
+        let matched = Pki::routes().matching(path).expect("a path of ours");
+        Call {
             request_id: "request".into(),
             operation,
             path: path.into(),
@@ -151,8 +174,7 @@ impl Bed {
             authorized: None,
             presented: None,
             now: self.now(),
-        };
-        routes.dispatch(Arc::clone(&self.engine), &matched, call).await
+        }
     }
 
     async fn write(&self, path: &str, body: Value) -> Result<Response, Error> {
@@ -165,6 +187,13 @@ impl Bed {
 
     async fn nonce(&self) -> String {
         self.get("acme/new-nonce").await.header(Header::ReplayNonce)
+    }
+
+    /// Lets jobs in the background go as far as they can.
+    async fn run_on(&self) {
+        for _ in 0..1_000 {
+            tokio::task::yield_now().await;
+        }
     }
 
     /// Lets jobs in the background end.
@@ -317,6 +346,19 @@ impl<'a> Client<'a> {
             self.bed.settle().await;
             assert_eq!(self.read(url).await.json()["status"], "valid");
         }
+    }
+
+    /// Says of the first name of a fresh order that its proof over HTTP is there; answers the authorization's URL.
+    async fn claim(&self, name: &str, proved: bool) -> String {
+        let order = self.order(&[name]).await;
+        let url = order.json()["authorizations"][0].as_str().unwrap().to_owned();
+        let challenge = self.challenge(&url, "http-01").await;
+        if proved {
+            self.publish(name, challenge["token"].as_str().unwrap());
+        }
+        let answer = self.post(challenge["url"].as_str().unwrap(), json!({})).await;
+        assert_eq!(answer.json()["status"], "processing", "{}", answer.text());
+        url
     }
 
     async fn finalize(&self, order: &Answer, csr: &[u8]) -> Answer {

@@ -1,5 +1,7 @@
 //! Orders from the first name to the certificate, and what goes wrong on the way.
 
+use chancery_issuance::{IssuedCertificate, SerialNumber, Time};
+
 use super::super::records::collection;
 use super::client::alpn_certificate;
 use super::*;
@@ -99,6 +101,16 @@ async fn addresses_are_proved_over_http() {
     client.prove(&order).await;
     let done = client.finalize(&order, &csr("", &["192.0.2.7"])).await;
     assert_eq!(done.status, 200, "{}", done.text());
+
+    bed.write("roles/any", json!({ "allow_any_name": true, "key_type": "any" })).await.unwrap();
+    let client = Client::new(&bed, "roles/any/acme/").await;
+    let identifiers = json!({ "identifiers": [{ "type": "ip", "value": "192.0.2.7" }] });
+    let order = client.post(&client.url("new-order"), identifiers).await;
+    client.prove(&order).await;
+    let done = client.finalize(&order, &csr("", &["192.0.2.7"])).await;
+    assert_eq!(done.status, 200, "a role that wants a common name: {}", done.text());
+    let leaf = client.read(text(&done.json(), "certificate")).await.text();
+    assert_eq!(Certificate::from_pem(&leaf).unwrap().common_name(), Some("192.0.2.7"));
 }
 
 #[tokio::test]
@@ -204,37 +216,129 @@ async fn the_word_that_a_proof_is_there_counts_once_it_is_durable() {
         client.publish("a.example", text(&challenge, "token"));
         let header = client.header(text(&challenge, "url")).await;
         let envelope = client.key.sign(&header, b"{}");
+        // Nothing is due as far as the mount knows.
+        bed.tick().await;
         bed.next_commit(fault);
         assert_eq!(client.send(text(&challenge, "url"), &envelope).await.status, 500);
         assert_eq!(text(&client.challenge(&url, "http-01").await, "status"), status);
         client.post(text(&challenge, "url"), json!({})).await;
-        let again = bed.restarted().await;
-        again.tick().await;
-        let client = Client::same(&again, &client);
+        bed.tick().await;
         assert_eq!(client.read(&url).await.json()["status"], "valid", "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_account_with_slow_hosts_holds_up_nobody_else() {
+    let bed = Bed::new().await;
+    let (slow, other) = (Client::new(&bed, "acme/").await, Client::new(&bed, "acme/").await);
+    for number in 0..20 {
+        slow.claim(&format!("slow{number}.example"), false).await;
+    }
+    bed.run_on().await;
+    assert_eq!(bed.engine.acme.validations.jobs(), 4);
+    let url = other.claim("a.example", true).await;
+    bed.run_on().await;
+    assert_eq!(other.read(&url).await.json()["status"], "valid");
+    bed.world.patience.add_permits(20);
+    for _ in 0..5 {
         bed.settle().await;
+        bed.tick().await;
     }
+    assert_eq!(bed.world.asked(), 21, "what waited had its turn");
 }
 
-impl<'a> Client<'a> {
-    /// The same client at another server.
-    fn same(bed: &'a Bed, other: &'a Client<'_>) -> ClientRef<'a> {
-        ClientRef { bed, other }
+#[tokio::test]
+async fn an_account_has_so_many_challenges_looked_at_and_no_more() {
+    let bed = Bed::new().await;
+    let client = Client::new(&bed, "acme/").await;
+    let account = client.kid.rsplit('/').next().unwrap().to_owned();
+    let view = bed.engine.store.view.clone();
+    let waiting = collection::validations_of(&account);
+    let url = client.claim("a.example", false).await;
+    bed.settle().await;
+    assert_eq!(view.list(&waiting, None, 10).await.unwrap().len(), 1, "it is looked at again");
+    for number in 0..99 {
+        view.put(&waiting, &chancery_storage::Name::new(format!("{number}")), b"").await.unwrap();
     }
+    let order = client.order(&["b.example"]).await;
+    let another = order.json()["authorizations"][0].as_str().unwrap().to_owned();
+    let another = client.challenge(&another, "http-01").await;
+    let refused = client.post(text(&another, "url"), json!({})).await;
+    assert_eq!(refused.refusal(), (429, "rateLimited".to_owned()));
+    let token = client.challenge(&url, "http-01").await;
+    client.publish("a.example", text(&token, "token"));
+    bed.later(5);
+    bed.tick().await;
+    assert_eq!(view.list(&waiting, None, 1_000).await.unwrap().len(), 99, "one is over");
+    assert_eq!(client.post(text(&another, "url"), json!({})).await.status, 200);
 }
 
-/// Another client's key and account at another server.
-struct ClientRef<'a> {
-    bed: &'a Bed,
-    other: &'a Client<'a>,
+#[tokio::test]
+async fn pauses_count_from_the_end_of_a_look() {
+    let bed = Bed::new().await;
+    let client = Client::new(&bed, "acme/").await;
+    client.claim("slow.example", false).await;
+    bed.run_on().await;
+    tokio::time::sleep(Duration::from_millis(1_100)).await;
+    bed.world.patience.add_permits(10);
+    bed.settle().await;
+    bed.later(5);
+    bed.tick().await;
+    assert_eq!(bed.world.asked(), 1, "a second has gone by");
+    bed.later(600);
+    bed.tick().await;
+    assert_eq!(bed.world.asked(), 2);
 }
 
-impl ClientRef<'_> {
-    async fn read(&self, url: &str) -> Answer {
-        let key = &self.other.key;
-        let header = json!({ "alg": key.algorithm, "kid": self.other.kid, "nonce": self.bed.nonce().await, "url": url });
-        let path = url.strip_prefix(BASE).expect("a URL of ours");
-        Answer::of(self.bed.write(path, json!(key.sign(&header, b""))).await.unwrap())
+#[tokio::test]
+async fn two_looks_at_a_time_count_as_one() {
+    let bed = Bed::new().await;
+    let client = Client::new(&bed, "acme/").await;
+    bed.world.patience.add_permits(1);
+    client.claim("slow.example", false).await;
+    bed.settle().await;
+    let view = &bed.engine.store.view;
+    let names = view.list(collection::VALIDATIONS, None, 10).await.unwrap();
+    let look = |seconds| bed.engine.validate(&names[0], bed.now() + Duration::from_secs(seconds));
+    let answers = async {
+        for _ in 0..2 {
+            bed.run_on().await;
+            bed.world.patience.add_permits(1);
+        }
+    };
+    let (one, two, ()) = tokio::join!(look(5), look(6), answers);
+    assert!(one.is_ok() && two.is_ok());
+    assert_eq!(bed.world.asked(), 3);
+    assert_eq!(view.list(collection::VALIDATIONS, None, 10).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_validation_that_cannot_be_read_is_passed_over() {
+    let bed = Bed::new().await;
+    let client = Client::new(&bed, "acme/").await;
+    let bad = chancery_storage::Name::ordered(0, "bad");
+    bed.engine.store.view.put(collection::VALIDATIONS, &bad, b"nonsense").await.unwrap();
+    let url = client.claim("a.example", false).await;
+    bed.settle().await;
+    let challenge = client.challenge(&url, "http-01").await;
+    client.publish("a.example", text(&challenge, "token"));
+    bed.later(5);
+    bed.tick().await;
+    assert_eq!(client.read(&url).await.json()["status"], "valid");
+}
+
+#[tokio::test]
+async fn orders_and_certificates_are_made_while_their_account_changes() {
+    let bed = Bed::new().await;
+    let client = Client::new(&bed, "acme/").await;
+    let contact = || client.post(&client.kid, json!({ "contact": ["mailto:b@example.com"] }));
+    for _ in 0..5 {
+        let (order, changed) = tokio::join!(client.order(&["a.example"]), contact());
+        assert_eq!((order.status, changed.status), (201, 200), "{}", order.text());
+        client.prove(&order).await;
+        let request = csr("", &["a.example"]);
+        let (done, changed) = tokio::join!(client.finalize(&order, &request), contact());
+        assert_eq!((done.status, changed.status), (200, 200), "{}", done.text());
     }
 }
 
@@ -277,6 +381,46 @@ async fn a_certificate_that_could_not_be_stored_was_not_given() {
     }
 }
 
+/// userId (RFC 4519, 2.39).
+const UID: [u8; 10] = [0x09, 0x92, 0x26, 0x89, 0x93, 0xf2, 0x2c, 0x64, 1, 1];
+
+#[tokio::test]
+async fn a_certificate_stands_on_what_was_read_and_if_that_changed_is_given_only_if_it_still_may() {
+    let bed = Bed::new().await;
+    let client = Client::new(&bed, "acme/").await;
+    let engine = &bed.engine;
+    for given_up in [false, true] {
+        let order = client.order(&["a.example"]).await;
+        client.prove(&order).await;
+        let path = text(&order.json(), "finalize").strip_prefix(BASE).unwrap().to_owned();
+        let call = bed.call(Operation::Update, &path, Value::Null);
+        let directory =
+            engine.directory(&call).await.unwrap().unwrap().unwrap_or_else(|why| panic!("{why:?}"));
+        let account = engine.account(client.kid.rsplit('/').next().unwrap()).await.unwrap().unwrap();
+        let record = engine.own_order(&call, &account.value).await.unwrap();
+        let standing = engine.standing(account, record, NOW).await.unwrap_or_else(|why| panic!("{why:?}"));
+        if given_up {
+            let url = order.json()["authorizations"][0].as_str().unwrap().to_owned();
+            assert_eq!(client.post(&url, json!({ "status": "deactivated" })).await.status, 200);
+        } else {
+            client.post(&client.kid, json!({ "contact": ["mailto:a@example.com"] })).await;
+        }
+        let serial_number = SerialNumber::generate(NOW, [7; 14]);
+        let certificate = IssuedCertificate {
+            der: b"leaf".to_vec(),
+            pem: String::new(),
+            serial_number,
+            not_before: Time::from(NOW),
+            not_after: Time::from(NOW),
+            warnings: Vec::new(),
+        };
+        let kept = engine.keep(standing, &directory, &call, certificate).await;
+        assert_eq!(kept.is_ok(), !given_up);
+        let after = client.read(&order.header(Header::Location)).await.json();
+        assert_eq!(after["status"], if given_up { "invalid" } else { "valid" });
+    }
+}
+
 #[tokio::test]
 async fn a_csr_asks_for_the_names_of_its_order_and_no_others() {
     let bed = Bed::new().await;
@@ -284,6 +428,7 @@ async fn a_csr_asks_for_the_names_of_its_order_and_no_others() {
     let order = client.order(&["a.example"]).await;
     client.prove(&order).await;
     let key = PrivateKey::generate(KeySpec::new("ec", 256).unwrap()).unwrap();
+    let other = Key::new("ES256");
     for (request, why) in [
         (csr("", &["b.example"]), "missing order DNS identifier a.example"),
         (csr("", &["a.example", "b.example"]), "mismatch on number of DNS identifiers"),
@@ -292,6 +437,8 @@ async fn a_csr_asks_for_the_names_of_its_order_and_no_others() {
         (csr("", &["a.example", "192.0.2.1"]), "mismatch on number of IP identifiers"),
         (csr("x", &[]), "missing order DNS identifier"),
         (csr_of(&key, "", &["a.example"], true), "CA set to true"),
+        (other.csr_of(&[0x55, 4, 5], &["a.example"]), "which nobody proved"),
+        (other.csr_of(&UID, &["a.example"]), "which nobody proved"),
         (b"nonsense".to_vec(), "parsed"),
     ] {
         let answer = client.finalize(&order, &request).await;
@@ -386,6 +533,11 @@ async fn roles_say_what_may_be_certified_and_how() {
     assert_eq!(leaf.not_after().as_second() - NOW.as_second(), 3600);
     bed.write("config/acme", json!({ "allow_role_ext_key_usage": true })).await.unwrap();
     assert_eq!(usages(&client.certificate(&["a.good.example"]).await), ["ClientAuth"]);
+
+    bed.write("roles/odd", json!({ "allow_any_name": true, "not_after": "zz" })).await.unwrap();
+    let odd = Client::new(&bed, "roles/odd/acme/").await.order(&["a.example"]).await;
+    assert_eq!(odd.refusal(), (400, "malformed".to_owned()), "a role that means nothing");
+    assert!(!odd.header(Header::ReplayNonce).is_empty());
 
     bed.write("roles/rsa", json!({ "allow_any_name": true })).await.unwrap();
     let client = Client::new(&bed, "roles/rsa/acme/").await;
