@@ -185,7 +185,7 @@ async fn a_wrapped_answer_is_unwrapped_with_its_fields_in_data_alone() {
 }
 
 #[tokio::test]
-async fn a_raw_answer_that_needs_no_token_is_not_wrapped() {
+async fn a_large_raw_answer_that_needs_no_token_is_not_wrapped() {
     let server = Server::start().await;
     server.write("sys/mounts/pki", json!({"type": "pki"})).await;
     let root = json!({"common_name": "r", "key_type": "ec"});
@@ -195,11 +195,15 @@ async fn a_raw_answer_that_needs_no_token_is_not_wrapped() {
         request.wrap_ttl = Some(Ttl::seconds(60));
         server.core.handle(request).await.unwrap()
     };
-    for path in ["pki/ca", "pki/crl/pem"] {
-        let answer = asked(path).await;
-        assert!(answer.wrap_info.is_none() && answer.response.raw.is_some(), "{path}");
+    assert!(asked("pki/crl").await.wrap_info.is_some());
+    server.write("pki/roles/any", json!({"allow_any_name": true, "key_type": "ec"})).await;
+    for _ in 0..500 {
+        let leaf = server.write("pki/issue/any", json!({"common_name": "a.example"})).await;
+        server.write("pki/revoke", json!({"serial_number": leaf["data"]["serial_number"]})).await;
     }
-    assert!(asked("pki/cert/ca").await.wrap_info.is_some());
+    let answer = asked("pki/crl").await;
+    assert!(answer.wrap_info.is_none() && answer.response.raw.is_some_and(|raw| raw.body.len() > 16 * 1024));
+    assert!(asked("pki/ca").await.wrap_info.is_some());
 }
 
 #[tokio::test]
