@@ -67,7 +67,6 @@ pub(super) enum Revoked {
     /// It has expired, and `config/crl` does not want such on a CRL.
     Expired,
     /// No certificate with this serial number is stored here.
-    #[allow(dead_code, reason = "only `revoke_serial` makes it")]
     NotFound,
 }
 
@@ -165,7 +164,6 @@ impl Pki {
 
     /// Revokes the certificate with this serial number, if it is stored here. `reason` is a CRLReason
     /// (RFC 5280, 5.3.1), 0 for none.
-    #[allow(dead_code, reason = "ACME calls it")]
     pub(super) async fn revoke_serial(
         &self,
         serial: &SerialNumber,

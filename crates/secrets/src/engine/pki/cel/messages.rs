@@ -10,6 +10,7 @@ use std::sync::Arc;
 use cel::common::types::{CelStruct, Kind, Type};
 use cel::common::value::{CowVal, Val};
 use cel::{DeclarationError, Env, ExecutionError, StructType, Value};
+use chancery_issuance::KeyUsage;
 
 /// The types of fields.
 #[derive(Debug, Clone, Copy)]
@@ -120,19 +121,6 @@ const MESSAGES: &[(&str, &[(&str, Of)])] = &[
     ("openbao.pki.Userinfo", &[("username", Text), ("password", Text), ("password_set", Bool)]),
 ];
 
-/// Key usages by name, as the bits of `KeyUsage`.
-const KEY_USAGES: &[&str] = &[
-    "DigitalSignature",
-    "ContentCommitment",
-    "KeyEncipherment",
-    "DataEncipherment",
-    "KeyAgreement",
-    "CertSign",
-    "CRLSign",
-    "EncipherOnly",
-    "DecipherOnly",
-];
-
 /// Extended key usages by name, in the order of their numbers.
 const EXT_KEY_USAGES: &[&str] = &[
     "Any",
@@ -153,9 +141,9 @@ const EXT_KEY_USAGES: &[&str] = &[
 
 /// The names of the usages whose bits are set; `None` if there are others.
 pub(super) fn key_usages(bits: i64) -> Option<Vec<String>> {
-    let known = (0..).zip(KEY_USAGES).filter(|(bit, _)| bits & (1 << bit) != 0);
+    let known = (0..).zip(KeyUsage::NAMES).filter(|(bit, _)| bits & (1 << bit) != 0);
     let names: Vec<String> = known.map(|(_, name)| (*name).to_owned()).collect();
-    (bits >= 0 && bits < 1 << KEY_USAGES.len()).then_some(names)
+    (bits >= 0 && bits < 1 << KeyUsage::NAMES.len()).then_some(names)
 }
 
 /// The name of an extended key usage.
@@ -169,7 +157,7 @@ pub(super) fn constants() -> [(&'static str, Value); 2] {
         let numbers = (0..).zip(names).map(|(index, name)| (format!("{prefix}{name}"), value(index)));
         Value::from(numbers.collect::<HashMap<String, i64>>())
     };
-    let mut usages = named("KeyUsage", KEY_USAGES, |bit| 1 << bit);
+    let mut usages = named("KeyUsage", &KeyUsage::NAMES, |bit| 1 << bit);
     if let Value::Map(map) = &mut usages
         && let Some(map) = Arc::get_mut(&mut map.map)
     {
