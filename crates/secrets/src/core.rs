@@ -25,7 +25,7 @@ use crate::token::{Authorized, Outside, Spend, TokenEngine, TokenEntry, TokenSto
 use crate::under_way::UnderWay;
 use crate::wrapping;
 
-/// Bytes of an answer that is not JSON beyond which it is not wrapped for those who need no token.
+/// Bytes of an answer beyond which it is not wrapped for those who need no token.
 const LARGEST_WRAPPED_FOR_ANYONE: usize = 16 * 1024;
 
 /// What the operator configured of the server itself.
@@ -605,8 +605,8 @@ impl Active {
         }
         let wraps = target.matched().is_none_or(|matched| !matched.flags.wrapping);
         // Whoever needs no token is not given room in storage for what may be a list of megabytes.
-        let raw = answer.response.raw.as_ref().map_or(0, |raw| raw.body.len());
-        let wraps = wraps && !(matches!(caller, Caller::Anyone) && raw > LARGEST_WRAPPED_FOR_ANYONE);
+        let large = answer.response.size() > LARGEST_WRAPPED_FOR_ANYONE;
+        let wraps = wraps && !(large && matches!(caller, Caller::Anyone));
         if let Some(ttl) = request.wrap_ttl.filter(|ttl| wraps && !ttl.is_zero())
             && answer.has_body()
         {

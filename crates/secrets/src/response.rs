@@ -160,6 +160,12 @@ impl Response {
         self
     }
 
+    /// How many bytes its content has, without the frame around it.
+    pub(crate) fn size(&self) -> usize {
+        let data = self.data.as_ref().map_or(0, |data| data.get().len());
+        data + self.raw.as_ref().map_or(0, |raw| raw.body.len())
+    }
+
     /// Whether this is an envelope with something in it, so that a warning can stand beside it.
     pub(crate) fn takes_warnings(&self) -> bool {
         let Self {

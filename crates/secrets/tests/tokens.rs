@@ -185,7 +185,7 @@ async fn a_wrapped_answer_is_unwrapped_with_its_fields_in_data_alone() {
 }
 
 #[tokio::test]
-async fn a_large_raw_answer_that_needs_no_token_is_not_wrapped() {
+async fn a_large_answer_that_needs_no_token_is_not_wrapped() {
     let server = Server::start().await;
     server.write("sys/mounts/pki", json!({"type": "pki"})).await;
     let root = json!({"common_name": "r", "key_type": "ec"});
@@ -203,6 +203,7 @@ async fn a_large_raw_answer_that_needs_no_token_is_not_wrapped() {
     }
     let answer = asked("pki/crl").await;
     assert!(answer.wrap_info.is_none() && answer.response.raw.is_some_and(|raw| raw.body.len() > 16 * 1024));
+    assert!(asked("pki/cert/crl").await.wrap_info.is_none(), "the same as JSON");
     assert!(asked("pki/ca").await.wrap_info.is_some());
 }
 
