@@ -44,6 +44,9 @@ def masked(text, own):
         text = re.sub(r"\bchancery-(root|int|empty)\b", r"bao-\1", text)
     for pattern, name in MASKS:
         text = pattern.sub(name, text)
+    # The peer prints the headers of a request in any order.
+    headers = lambda found: " ".join(sorted(re.findall(r'-H "[^"]*"', found[0]))) + " "
+    text = re.sub(r'(?:-H "[^"]*" ){2,}', headers, text)
     return text
 
 
