@@ -54,6 +54,14 @@ pub(crate) fn generate() -> Result<Tally> {
     counted("cargo test (writing)", &mut command)
 }
 
+/// Writes the Rust of the `.proto` files anew. The program that does so is no part of the workspace: no build waits for it.
+pub(crate) fn generate_proto() -> Result<Tally> {
+    heading("code of .proto files");
+    let manifest = root().join("crates/mesh/proto/generate/Cargo.toml");
+    let mut command = cargo(&["run", "--quiet", "--manifest-path"]);
+    counted("generate", command.arg(manifest))
+}
+
 /// Runs fuzz targets, each for a while: all, or those that are named. Says so where there is no nightly compiler.
 pub(crate) fn fuzz(arguments: &[String]) -> Result<Tally> {
     let is_number = |argument: &&String| argument.starts_with(|c: char| c.is_ascii_digit());

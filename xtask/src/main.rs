@@ -68,9 +68,12 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "gen",
-        arguments: "",
-        purpose: "write golden files, snapshots and transcripts anew from the code",
-        run: |_| cargo::generate(),
+        arguments: "[proto]",
+        purpose: "write golden files, snapshots and transcripts anew from the code; with proto, the code of .proto files",
+        run: |arguments| match arguments {
+            [only] if only == "proto" => cargo::generate_proto(),
+            _ => cargo::generate(),
+        },
     },
     Task {
         name: "fuzz",

@@ -14,6 +14,7 @@ mod commands;
 mod demo;
 pub mod flags;
 pub mod kv;
+mod mesh;
 pub mod output;
 mod pki;
 mod token_file;

@@ -1,6 +1,10 @@
 //! The request pipeline.
 
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::task::{Context, Poll};
 use std::time::Instant;
 
 use chancery_api::Clock;
@@ -152,12 +156,19 @@ impl Core {
     /// What is refused, and what fails.
     pub async fn handle(self: &Arc<Self>, request: Request) -> Result<Answer, Error> {
         let (core, begun) = (Arc::clone(self), self.under_way.begin());
-        let answering = tokio::spawn(async move {
+        let mut answering = Box::pin(async move {
             let answer = core.answer(request).await;
             drop(begun);
             answer
         });
-        answering.await.unwrap_or_else(|panicked| Err(Error::internal("internal error", panicked)))
+        // Many requests wait for nothing: their answer is there at once. What does wait goes on in a task of its own,
+        // before the caller could go away.
+        match poll_fn(|context| Poll::Ready(poll_catching(answering.as_mut(), context))).await {
+            Poll::Ready(answer) => answer,
+            Poll::Pending => tokio::spawn(answering)
+                .await
+                .unwrap_or_else(|panicked| Err(Error::internal("internal error", panicked))),
+        }
     }
 
     /// Returns once no request is under way.
@@ -478,7 +489,7 @@ impl Active {
             Ok(caller) => Ok((request, caller, receipt?)),
             Err(refused) => {
                 if let (Some(token), true) = (&refused.token, refused.last_use) {
-                    self.revoke_spent(token, now).await;
+                    Box::pin(self.revoke_spent(token, now)).await;
                 }
                 // A refusal stays a refusal even if it could not be recorded: it gives nothing away.
                 if let Ok(receipt) = receipt
@@ -552,7 +563,7 @@ impl Active {
             Err(error) => Err(error),
         };
         if let Caller::Token { authorized, last_use: true, .. } = caller {
-            self.revoke_spent(authorized.token(), now).await;
+            Box::pin(self.revoke_spent(authorized.token(), now)).await;
         }
         outcome
     }
@@ -581,8 +592,9 @@ impl Active {
             if point.entry.class != Class::Auth {
                 return Err(Error::internal("internal error", "a secrets engine answered a login"));
             }
-            let created =
-                self.tokens.login(*login, &point.mount, &point.entry.path, &request.path, now).await?;
+            // Boxed, here and below: what few requests do must not make the room that each one needs.
+            let login = self.tokens.login(*login, &point.mount, &point.entry.path, &request.path, now);
+            let created = Box::pin(login).await?;
             answer.auth = Some(created.auth());
             answer.response.warnings.extend(created.warnings);
             point.measures.token_made(created.entry.kind.name());
@@ -593,9 +605,9 @@ impl Active {
         }
         if let (Some(terms), Some(point), Caller::Token { authorized, .. }) = (lease, target.point(), caller)
         {
-            let registered =
-                self.leases.register(*terms, &point.mount, &request.path, authorized.token(), now).await?;
-            answer.lease = registered;
+            let token = authorized.token();
+            let registered = self.leases.register(*terms, &point.mount, &request.path, token, now);
+            answer.lease = Box::pin(registered).await?;
             if let Caller::Token { last_use: true, .. } = caller {
                 // The lease ends with the token, before the caller could use what it was given.
                 return Err(Error::invalid(
@@ -612,7 +624,7 @@ impl Active {
         {
             // What stands at the top level too is for those who ask directly.
             answer.response.flatten = false;
-            let info = wrapping::wrap(&self.tokens, &answer, ttl, &request.path, now).await?;
+            let info = Box::pin(wrapping::wrap(&self.tokens, &answer, ttl, &request.path, now)).await?;
             answer = Answer { wrap_info: Some(info), ..Answer::default() };
         }
         if answer.wrap_info.is_some() {
@@ -672,6 +684,19 @@ impl Active {
             tracing::warn!(%error, "a token without uses left could not be revoked yet");
         }
     }
+}
+
+/// Polls, and makes of a panic the answer that a task's panic becomes.
+fn poll_catching(
+    answering: Pin<&mut impl Future<Output = Result<Answer, Error>>>,
+    context: &mut Context<'_>,
+) -> Poll<Result<Answer, Error>> {
+    // After a panic the future is not polled again.
+    catch_unwind(AssertUnwindSafe(|| answering.poll(context))).unwrap_or_else(|panicked| {
+        let message = panicked.downcast_ref::<&str>().copied().map(str::to_owned);
+        let message = message.or_else(|| panicked.downcast_ref::<String>().cloned()).unwrap_or_default();
+        Poll::Ready(Err(Error::internal("internal error", format!("panicked: {message}"))))
+    })
 }
 
 /// What the token mount may ask of mounts and policies. Weakly: the mount table holds the token mount.

@@ -51,8 +51,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<Tally> {
     let ours = number("certificates", 1_000_000)?;
     let peers = number("peer-certificates", 100_000)?;
     let only = arguments.iter().find_map(|argument| argument.strip_prefix("--only="));
+    let profile =
+        arguments.iter().find_map(|argument| argument.strip_prefix("--profile=")).unwrap_or("release");
     if only != Some("peer") && !arguments.iter().any(|argument| argument == "--no-build") {
-        build_binary("release")?;
+        build_binary(profile)?;
     }
     let tools = Tools::install()?;
     let folder = tempfile::Builder::new().prefix("bench-scale-").tempdir()?;
@@ -61,7 +63,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<Tally> {
     let sizes = [
         (
             Kind::Chancery,
-            binary("release"),
+            binary(profile),
             "ours",
             Size { certificates: ours, revoked: ours / 10, listed: ours },
         ),

@@ -32,7 +32,7 @@ pub(crate) fn commands() -> impl Iterator<Item = &'static Command> + Clone {
         crate::pki::COMMANDS,
         crate::demo::COMMANDS,
     ];
-    tables.into_iter().flatten().chain(operator::commands())
+    tables.into_iter().flatten().chain(operator::commands()).chain(crate::mesh::commands())
 }
 
 /// All groups of commands.
@@ -47,6 +47,7 @@ pub(crate) fn groups() -> impl Iterator<Item = &'static Group> + Clone {
         &audit::GROUP,
         &misc::PRINT,
         &crate::pki::GROUP,
+        &crate::mesh::GROUP,
     ]
     .into_iter()
 }

@@ -194,7 +194,7 @@ impl TokenStore {
     /// or revoked, or if one of its ancestors is.
     pub async fn lookup(&self, text: &Secret, now: Timestamp) -> Result<Option<Arc<TokenEntry>>, Error> {
         if text.expose().starts_with(BATCH_PREFIX) {
-            return self.lookup_batch(text.expose(), now).await;
+            return Box::pin(self.lookup_batch(text.expose(), now)).await;
         }
         self.find(self.keys.key(text.expose()), now).await
     }

@@ -43,8 +43,8 @@ use self::problem::{Outcome, Problem as Refusal, ProblemKind as Kind};
 pub use self::problem::{Problem, ProblemKind};
 use self::records::{AccountRecord, AccountStatus, Stored};
 use self::requests::{
-    Account, Asked, Authorization, Challenge, Named, Nothing, OfIssuer, OfIssuerAndRole, OfMount, OfRole,
-    Order, Orders, Scope, Signed,
+    Account, Asked, Authorization, Challenge, Nothing, OfIssuer, OfIssuerAndRole, OfMount, OfRole, Order,
+    Orders, Scope, Signed, SignedContent,
 };
 use self::revoke::Revoker;
 use self::validation::Validations;
@@ -179,7 +179,8 @@ mod signed {
                     call: Call,
                     body: Signed<S, $named>,
                 ) -> Result<Response, Error> {
-                    pki.acme_signed(call, body, Action::$action).await
+                    // Boxed, so that the program has it once and not for every path.
+                    Box::pin(pki.acme_signed(call, body.content, Action::$action)).await
                 }
             )*
         };
@@ -236,10 +237,10 @@ impl Pki {
     }
 
     /// Whatever is signed.
-    async fn acme_signed<S: Scope, N: Named>(
+    async fn acme_signed(
         self: Arc<Self>,
         call: Call,
-        body: Signed<S, N>,
+        body: SignedContent,
         action: Action,
     ) -> Result<Response, Error> {
         let Some(directory) = self.directory(&call).await? else { return Ok(not_served()) };
@@ -251,11 +252,11 @@ impl Pki {
     }
 
     /// The checks that all signed requests share (RFC 8555, 6.2 to 6.5), then what this one asks for.
-    async fn acme_act<S: Scope, N: Named>(
+    async fn acme_act(
         self: &Arc<Self>,
         directory: &Directory,
         call: &Call,
-        body: Signed<S, N>,
+        body: SignedContent,
         action: Action,
     ) -> Outcome<Response> {
         if body.unsigned_parts {

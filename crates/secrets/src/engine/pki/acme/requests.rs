@@ -87,11 +87,16 @@ pub(in super::super) struct Asked<S, N>(PhantomData<fn() -> (S, N)>);
 
 /// A request that is signed.
 pub(in super::super) struct Signed<S, N> {
+    pub(super) content: SignedContent,
+    paths: PhantomData<fn() -> (S, N)>,
+}
+
+/// What is signed, wherever it was sent.
+pub(in super::super) struct SignedContent {
     /// The three parts.
     pub(super) envelope: Envelope,
     /// Whether there were parts that nobody signed.
     pub(super) unsigned_parts: bool,
-    paths: PhantomData<fn() -> (S, N)>,
 }
 
 fn captures<S: Scope, N: Named>() -> impl Iterator<Item = &'static Capture> {
@@ -155,6 +160,6 @@ impl<S: Scope, N: Named> Fields for Signed<S, N> {
         };
         // RFC 8555, 6.2: nothing unprotected, and one signature.
         let unsigned_parts = input.has("header") || input.has("signatures");
-        Ok(Self { envelope, unsigned_parts, paths: PhantomData })
+        Ok(Self { content: SignedContent { envelope, unsigned_parts }, paths: PhantomData })
     }
 }

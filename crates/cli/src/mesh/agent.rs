@@ -1,0 +1,5 @@
+//! `mesh agent`: The workload agent.
+
+use crate::command::Command;
+
+pub(super) const COMMANDS: &[Command] = &[];

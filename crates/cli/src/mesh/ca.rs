@@ -1,0 +1,5 @@
+//! `mesh ca`: The certificate service.
+
+use crate::command::Command;
+
+pub(super) const COMMANDS: &[Command] = &[];

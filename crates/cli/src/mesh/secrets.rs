@@ -1,0 +1,5 @@
+//! `mesh secrets`: What an Envoy holds.
+
+use crate::command::Command;
+
+pub(super) const COMMANDS: &[Command] = &[];

@@ -1,0 +1,1 @@
+//! What the mesh side needs of a Kubernetes API.
