@@ -1,10 +1,6 @@
 //! The request pipeline.
 
-use std::future::poll_fn;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
-use std::task::{Context, Poll};
 use std::time::Instant;
 
 use chancery_api::Clock;
@@ -156,19 +152,12 @@ impl Core {
     /// What is refused, and what fails.
     pub async fn handle(self: &Arc<Self>, request: Request) -> Result<Answer, Error> {
         let (core, begun) = (Arc::clone(self), self.under_way.begin());
-        let mut answering = Box::pin(async move {
+        let answering = tokio::spawn(async move {
             let answer = core.answer(request).await;
             drop(begun);
             answer
         });
-        // Many requests wait for nothing: their answer is there at once. What does wait goes on in a task of its own,
-        // before the caller could go away.
-        match poll_fn(|context| Poll::Ready(poll_catching(answering.as_mut(), context))).await {
-            Poll::Ready(answer) => answer,
-            Poll::Pending => tokio::spawn(answering)
-                .await
-                .unwrap_or_else(|panicked| Err(Error::internal("internal error", panicked))),
-        }
+        answering.await.unwrap_or_else(|panicked| Err(Error::internal("internal error", panicked)))
     }
 
     /// Returns once no request is under way.
@@ -684,19 +673,6 @@ impl Active {
             tracing::warn!(%error, "a token without uses left could not be revoked yet");
         }
     }
-}
-
-/// Polls, and makes of a panic the answer that a task's panic becomes.
-fn poll_catching(
-    answering: Pin<&mut impl Future<Output = Result<Answer, Error>>>,
-    context: &mut Context<'_>,
-) -> Poll<Result<Answer, Error>> {
-    // After a panic the future is not polled again.
-    catch_unwind(AssertUnwindSafe(|| answering.poll(context))).unwrap_or_else(|panicked| {
-        let message = panicked.downcast_ref::<&str>().copied().map(str::to_owned);
-        let message = message.or_else(|| panicked.downcast_ref::<String>().cloned()).unwrap_or_default();
-        Poll::Ready(Err(Error::internal("internal error", format!("panicked: {message}"))))
-    })
 }
 
 /// What the token mount may ask of mounts and policies. Weakly: the mount table holds the token mount.

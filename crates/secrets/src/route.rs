@@ -25,9 +25,18 @@ use crate::response::Response;
 /// A boxed future that may move between threads.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// The last argument names the fields that the path has for any of its operations.
-type Handler<E> =
-    Box<dyn Fn(Arc<E>, Call, Arc<[&'static str]>) -> BoxFuture<Result<Response, Error>> + Send + Sync>;
+/// Reads the request and begins to answer it. The last argument names the fields that the path has for any of its
+/// operations.
+///
+/// What all handlers share is done by who calls this: the program has a copy of this code for each of them.
+type Handler<E> = Box<dyn Fn(Arc<E>, Call, &[&'static str]) -> Result<Begun, Error> + Send + Sync>;
+
+/// An answer on its way, and what to warn about.
+struct Begun {
+    answering: BoxFuture<Result<Response, Error>>,
+    warnings: Vec<String>,
+}
+
 type Existence<E> = Box<dyn Fn(Arc<E>, Call) -> BoxFuture<Result<bool, Error>> + Send + Sync>;
 
 /// What one operation of a route looks like from outside.
@@ -117,15 +126,8 @@ impl<E: Send + Sync + 'static> Route<E> {
         F: Future<Output = Result<Response, Error>> + Send + 'static,
     {
         let handler: Handler<E> = Box::new(move |engine, call, known| {
-            Box::pin(async move {
-                let (body, warnings) = decode::<B>(&call, &known)?;
-                let mut response = handler(engine, call, body).await?;
-                // As the peer has it: an answer that says nothing is not made to say something.
-                if response.takes_warnings() {
-                    response.warnings.extend(warnings);
-                }
-                Ok(response)
-            })
+            let (body, warnings) = decode::<B>(&call, known)?;
+            Ok(Begun { answering: Box::pin(handler(engine, call, body)), warnings })
         });
         self.verbs.push((operation, Verb { handler, schema: B::schema, summary }));
         self
@@ -160,7 +162,9 @@ impl<E: Send + Sync + 'static> Route<E> {
         H: Fn(Arc<E>, Call) -> F + Send + Sync + Copy + 'static,
         F: Future<Output = Result<Response, Error>> + Send + 'static,
     {
-        let handler: Handler<E> = Box::new(move |engine, call, _| Box::pin(handler(engine, call)));
+        let handler: Handler<E> = Box::new(move |engine, call, _| {
+            Ok(Begun { answering: Box::pin(handler(engine, call)), warnings: Vec::new() })
+        });
         self.verbs.push((Operation::Update, Verb { handler, schema: Vec::new, summary }));
         self
     }
@@ -338,11 +342,25 @@ fn is_name(text: &str) -> bool {
     word(*first) && word(*last) && bytes.iter().all(|byte| word(*byte) || matches!(byte, b'.' | b'-'))
 }
 
+/// Awaits the answer and adds the warnings.
+async fn warned(begun: Result<Begun, Error>) -> Result<Response, Error> {
+    let Begun { answering, warnings } = begun?;
+    let mut response = answering.await?;
+    // As the peer has it: an answer that says nothing is not made to say something.
+    if response.takes_warnings() {
+        response.warnings.extend(warnings);
+    }
+    Ok(response)
+}
+
 /// The body, the query and the captures of `call` as a `B`, and what to warn about.
-///
-/// As on the peer, a path has one set of fields: one that only another operation reads is passed over
-/// without a word.
 fn decode<B: Fields>(call: &Call, known: &[&'static str]) -> Result<(B, Vec<String>), Error> {
+    let mut input = input(call)?;
+    let body = B::decode(&mut input)?;
+    Ok((body, unread(&input, known)))
+}
+
+fn input(call: &Call) -> Result<Input<'_>, Error> {
     let mut input = Input::from_body(&call.body)?;
     for (name, value) in &call.query {
         input.query(name, value);
@@ -350,7 +368,14 @@ fn decode<B: Fields>(call: &Call, known: &[&'static str]) -> Result<(B, Vec<Stri
     for (name, value) in &call.captures {
         input.capture(name, value);
     }
-    let body = B::decode(&mut input)?;
+    Ok(input)
+}
+
+/// What to say of fields that were not read.
+///
+/// As on the peer, a path has one set of fields: one that only another operation reads is passed over
+/// without a word.
+fn unread(input: &Input<'_>, known: &[&'static str]) -> Vec<String> {
     let mut warnings = Vec::new();
     let mut unknown = input.unknown();
     unknown.retain(|name| !known.contains(&name.as_str()));
@@ -363,7 +388,7 @@ fn decode<B: Fields>(call: &Call, known: &[&'static str]) -> Result<(B, Vec<Stri
             input.replaced().join(" ")
         ));
     }
-    Ok((body, warnings))
+    warnings
 }
 
 /// All paths of an engine.
@@ -464,12 +489,19 @@ impl<E: Send + Sync + 'static> Routes<E> {
         let Some((fields, verb)) = verb else {
             return Box::pin(async { Err(Error::unsupported_operation()) });
         };
-        let answer = (verb.handler)(engine, call, fields);
-        if !matched.has_existence || operation != Operation::Update {
-            return answer;
+        let decoded_early = matched.has_existence && operation == Operation::Update;
+        let begun = (verb.handler)(engine, call, &fields);
+        match begun {
+            Ok(Begun { answering, warnings }) if warnings.is_empty() && !decoded_early => answering,
+            begun => Box::pin(async move {
+                let answer = warned(begun).await;
+                // The peer decodes such a body earlier, to tell `create` from `update`, and says less there.
+                if decoded_early {
+                    return answer.map_err(|error| error.without_prefix("Field validation failed: "));
+                }
+                answer
+            }),
         }
-        // The peer decodes such a body earlier, to tell `create` from `update`, and says less there.
-        Box::pin(async { answer.await.map_err(|error| error.without_prefix("Field validation failed: ")) })
     }
 
     /// Every route for help and OpenAPI.
