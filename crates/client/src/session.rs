@@ -19,8 +19,8 @@ use crate::{Answer, Auth, Client, Error, Request};
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause between two failing attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-/// A token younger than this is not the reason of a refusal: who is refused with it lacks the right.
-const FRESH: Duration = Duration::from_secs(10);
+/// The shortest time between two logins after refusals: who is refused with a new token too lacks the right.
+const REFUSED_PAUSE: Duration = Duration::from_secs(10);
 
 /// A login that did not work.
 #[derive(Debug, thiserror::Error)]
@@ -54,8 +54,8 @@ pub struct Session {
 #[derive(Debug)]
 struct State {
     life: Life,
-    /// When the current token was had.
-    since: Option<Instant>,
+    /// The last login that followed a refusal.
+    refused: Option<Instant>,
     /// The last login, if it failed.
     failure: Option<(Instant, String)>,
 }
@@ -72,7 +72,7 @@ impl Session {
     /// A session that is not logged in yet: [`Self::keep`] or [`Self::refresh`] will do that.
     pub fn new(client: Client, login: Login) -> Self {
         let life = Life { ttl: Duration::ZERO, renewable: false };
-        let state = Mutex::new(State { life, since: None, failure: None });
+        let state = Mutex::new(State { life, refused: None, failure: None });
         Self { client, login, state, generation: watch::Sender::new(0) }
     }
 
@@ -97,8 +97,8 @@ impl Session {
     }
 
     /// Sees to it that there is another token than the one of generation `seen`, which the server refused; with
-    /// 0, that there is one at all. Says whether there is: a token of a few seconds is not replaced, for its
-    /// refusal means something else.
+    /// 0, that there is one at all. Says whether there is: within ten seconds of such a login there is no second
+    /// one, for the refusal then means something else.
     ///
     /// # Errors
     /// The login is refused, or there is no answer.
@@ -112,8 +112,11 @@ impl Session {
         {
             return Err(SessionError::JustFailed(reason.clone()));
         }
-        if state.since.is_some_and(|since| since.elapsed() < FRESH) {
-            return Ok(false);
+        if seen > 0 {
+            if state.refused.is_some_and(|refused| refused.elapsed() < REFUSED_PAUSE) {
+                return Ok(false);
+            }
+            state.refused = Some(Instant::now());
         }
         self.log_in(&mut state).await?;
         Ok(true)
@@ -186,7 +189,7 @@ impl Session {
     async fn log_in(&self, state: &mut State) -> Result<(), SessionError> {
         match self.request_token().await {
             Ok(life) => {
-                *state = State { life, since: Some(Instant::now()), failure: None };
+                (state.life, state.failure) = (life, None);
                 self.generation.send_modify(|generation| *generation += 1);
                 Ok(())
             }

@@ -47,11 +47,14 @@ async fn of_many_that_were_refused_one_logs_in_for_all() {
 }
 
 #[tokio::test]
-async fn a_fresh_token_that_is_refused_brings_no_further_login() {
+async fn a_token_that_is_refused_is_replaced_once_and_not_again_at_once() {
     let server = server(Arc::new(AtomicBool::new(true)));
     let session = Session::open(client(&server), login()).await.unwrap();
-    assert!(!session.refresh(session.generation()).await.unwrap());
-    assert_eq!(server.seen().len(), 1);
+    assert!(session.refresh(session.generation()).await.unwrap());
+    for _ in 0..5 {
+        assert!(!session.refresh(session.generation()).await.unwrap());
+    }
+    assert_eq!(server.seen().len(), 2);
 }
 
 #[tokio::test]

@@ -363,7 +363,9 @@ mod tests {
         ] {
             assert_eq!(refusal, sentence);
         }
-        assert!(refused(|settings| settings.trust_domain = "a/b".into()).starts_with("the trust domain \"a/b\""));
+        assert!(
+            refused(|settings| settings.trust_domain = "a/b".into()).starts_with("the trust domain \"a/b\"")
+        );
         for path in ["", "sign/x", "pki/issue/x", "pki/sign/", "pki/../sign/x", "pki//sign/x"] {
             let refusal = refused(|settings| {
                 if let SignerChoice::Direct(direct) = &mut settings.signer {

@@ -20,7 +20,7 @@ use tokio_rustls::server::TlsStream;
 use tower_service::Service;
 
 use super::measure::Handling;
-use super::roots::RootsWatch;
+use super::roots::{Roots, RootsWatch};
 use super::serving::{PeerCertificates, Serving, jitter};
 use crate::proto::istio::istio_certificate_service_server::{
     IstioCertificateService, IstioCertificateServiceServer,
@@ -104,8 +104,8 @@ impl Listener {
     ) {
         let Self { socket, settings } = self;
         let room = Arc::new(Semaphore::new(settings.max_connections));
-        let service = IstioCertificateServiceServer::new(service)
-            .max_decoding_message_size(settings.max_message_bytes);
+        let service =
+            IstioCertificateServiceServer::new(service).max_decoding_message_size(settings.max_message_bytes);
         let settings = Arc::new(settings);
         let mut connections = JoinSet::new();
         loop {
@@ -170,16 +170,14 @@ struct Connection<S> {
 }
 
 impl<S: IstioCertificateService> Connection<S> {
-    async fn run(mut self, stream: TcpStream) {
-        // What comes later than this look is a change that the client must be held against anew.
-        self.roots.mark_unchanged();
+    async fn run(self, stream: TcpStream) {
         // The listener opens only once there is a certificate.
-        let Some(config) = self.serving.config() else { return };
-        let acceptor = TlsAcceptor::from(config);
+        let Some(taken) = self.serving.handshake() else { return };
+        let acceptor = TlsAcceptor::from(Arc::clone(&taken.config));
         let handshake = tokio::time::timeout(self.settings.handshake_timeout, acceptor.accept(stream));
         let reason = match handshake.await {
             Ok(Ok(stream)) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => {
-                return self.serve(stream).await;
+                return self.serve(stream, &taken.roots).await;
             }
             Ok(Ok(_)) => "the client does not speak HTTP/2".to_owned(),
             Ok(Err(error)) => error.to_string(),
@@ -190,7 +188,7 @@ impl<S: IstioCertificateService> Connection<S> {
     }
 
     /// Answers calls until the connection ends, or has to.
-    async fn serve(self, stream: TlsStream<TcpStream>) {
+    async fn serve(self, stream: TlsStream<TcpStream>, verified_by: &Arc<Roots>) {
         let Self { service, mut roots, mut stop, settings, peer, .. } = self;
         let chain = stream.get_ref().1.peer_certificates();
         let chain: Option<PeerCertificates> = chain.map(|chain| PeerCertificates(chain.into()));
@@ -227,7 +225,7 @@ impl<S: IstioCertificateService> Connection<S> {
             () = tokio::time::sleep(age) => "it is old",
             () = silence(&asked, settings.first_call_timeout) => "nothing was asked",
             // Whoever is known by a certificate of the roots of before must show it again.
-            Ok(()) = roots.changed(), if certified => "the roots have changed",
+            Ok(_) = roots.wait_for(|now| !Arc::ptr_eq(now, verified_by)), if certified => "the roots have changed",
         };
         tracing::debug!(reason, %peer, "the connection is asked to end");
         connection.as_mut().graceful_shutdown();

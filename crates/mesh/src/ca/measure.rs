@@ -26,7 +26,8 @@ pub fn install() -> PrometheusHandle {
         let mut builder = PrometheusBuilder::new();
         for suffix in suffixes {
             // Only an empty list of bounds is refused.
-            builder = builder.set_buckets_for_metric(suffix, BUCKETS).unwrap_or_else(|_| PrometheusBuilder::new());
+            builder =
+                builder.set_buckets_for_metric(suffix, BUCKETS).unwrap_or_else(|_| PrometheusBuilder::new());
         }
         let recorder = builder.build_recorder();
         let handle = recorder.handle();
@@ -50,7 +51,10 @@ fn describe() {
     metrics::describe_histogram!("chancery_mesh_ca_signing_seconds", "How long the signer took, by outcome");
     metrics::describe_gauge!("chancery_mesh_ca_roots", "How many roots the mesh has");
     metrics::describe_gauge!("chancery_mesh_ca_root_expiry_timestamp_seconds", "When the first root expires");
-    metrics::describe_counter!("chancery_mesh_ca_root_reload_failures_total", "Root bundles that were not taken");
+    metrics::describe_counter!(
+        "chancery_mesh_ca_root_reload_failures_total",
+        "Root bundles that were not taken"
+    );
     metrics::describe_gauge!(
         "chancery_mesh_ca_serving_certificate_expiry_timestamp_seconds",
         "When the service's own certificate expires"
@@ -135,5 +139,38 @@ fn name(code: i32) -> &'static str {
         15 => "DataLoss",
         16 => "Unauthenticated",
         _ => "Unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_measured_carries_upstreams_names_and_labels() {
+        let recorded = install();
+        serving_certificate(true);
+        serving_certificate(false);
+        Handling::begin().end(0, Duration::from_millis(3));
+        Handling::begin().end(16, Duration::from_millis(3));
+        drop(Handling::begin());
+        let text = recorded.render();
+        let labels = "grpc_type=\"unary\",grpc_service=\"istio.v1.auth.IstioCertificateService\",\
+                      grpc_method=\"CreateCertificate\"";
+        for line in [
+            "cert_manager_istio_csr_tls_provider_certificate_requests{success=\"0\"} 1".to_owned(),
+            "cert_manager_istio_csr_tls_provider_certificate_requests{success=\"1\"} 1".to_owned(),
+            format!("cert_manager_istio_csr_grpc_server_started_total{{{labels}}} 3"),
+            format!("cert_manager_istio_csr_grpc_server_msg_sent_total{{{labels}}} 1"),
+            format!("cert_manager_istio_csr_grpc_server_handled_total{{{labels},grpc_code=\"OK\"}} 1"),
+            format!(
+                "cert_manager_istio_csr_grpc_server_handled_total{{{labels},grpc_code=\"Unauthenticated\"}} 1"
+            ),
+            format!("cert_manager_istio_csr_grpc_server_handled_total{{{labels},grpc_code=\"Canceled\"}} 1"),
+            format!("cert_manager_istio_csr_grpc_server_handling_seconds_bucket{{{labels},le=\"0.005\"}} 2"),
+            "chancery_mesh_ca_in_flight_requests 0".to_owned(),
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
+        }
     }
 }

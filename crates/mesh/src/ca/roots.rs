@@ -128,9 +128,8 @@ impl Roots {
                 continue;
             }
             if !certificate.is_self_signed() {
-                let is_issuer = |other: &Certificate| {
-                    other.der() != certificate.der() && certificate.is_signed_by(other)
-                };
+                let is_issuer =
+                    |other: &Certificate| other.der() != certificate.der() && certificate.is_signed_by(other);
                 if all.iter().any(|other| is_issuer(other) && other.not_after() >= now) {
                     warnings.push(RootsWarning::LeftOut(name()));
                     continue;
@@ -188,11 +187,7 @@ impl RootStore {
     ///
     /// # Errors
     /// The file cannot be used.
-    pub fn open(
-        file: Option<PathBuf>,
-        allow_intermediate: bool,
-        now: Timestamp,
-    ) -> Result<Self, RootsError> {
+    pub fn open(file: Option<PathBuf>, allow_intermediate: bool, now: Timestamp) -> Result<Self, RootsError> {
         let roots = match &file {
             Some(path) => Some(load(path, allow_intermediate, now)?),
             None => {
@@ -284,7 +279,8 @@ impl RootStore {
 
     fn measure(&self) {
         let roots = self.current();
-        metrics::gauge!("chancery_mesh_ca_roots").set(u32::try_from(roots.certificates.len()).unwrap_or(u32::MAX));
+        metrics::gauge!("chancery_mesh_ca_roots")
+            .set(u32::try_from(roots.certificates.len()).unwrap_or(u32::MAX));
         // The soonest end: the one to act upon.
         if let Some(end) = roots.certificates.iter().map(Certificate::not_after).min() {
             metrics::gauge!("chancery_mesh_ca_root_expiry_timestamp_seconds")
@@ -297,7 +293,9 @@ fn load(path: &Path, allow_intermediate: bool, now: Timestamp) -> Result<Roots, 
     let wrong = |reason: String| RootsError::File { path: path.to_owned(), reason };
     let size = std::fs::metadata(path).map_err(|error| wrong(error.to_string()))?.len();
     if size > MAX_BUNDLE {
-        return Err(wrong(format!("{size} bytes are more than the {MAX_BUNDLE} that a root bundle may have")));
+        return Err(wrong(format!(
+            "{size} bytes are more than the {MAX_BUNDLE} that a root bundle may have"
+        )));
     }
     let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
     let (roots, warnings) = Roots::parse(&text, allow_intermediate, now)?;

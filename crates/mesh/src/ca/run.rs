@@ -96,6 +96,8 @@ pub struct Running {
     health: Health,
     serving: Arc<Serving>,
     stop: watch::Sender<bool>,
+    /// Probes are answered to the end.
+    stop_probes: watch::Sender<bool>,
     listener: JoinSet<()>,
     probes: JoinSet<()>,
     beside: JoinSet<RunError>,
@@ -161,9 +163,8 @@ where
         Some(address) => Some(bind(address).await?),
         None => None,
     };
-    let local = |found: io::Result<SocketAddr>, address| {
-        found.map_err(|source| RunError::Bind { address, source })
-    };
+    let local =
+        |found: io::Result<SocketAddr>, address| found.map_err(|source| RunError::Bind { address, source });
     let addresses = Addresses {
         serving: local(listener.local_addr(), address)?,
         readiness: local(readiness.local_addr(), settings.readiness_address)?,
@@ -189,11 +190,12 @@ where
         clock: Arc::clone(&clock),
     };
     let (stop, stopped) = watch::channel(false);
+    let (stop_probes, probes_stopped) = watch::channel(false);
     let mut probes = JoinSet::new();
     let page = Page::Probes { ready_path: settings.readiness_path.clone(), health: health.clone() };
-    probes.spawn(readiness.serve(page, stopped.clone()));
+    probes.spawn(readiness.serve(page, probes_stopped.clone()));
     if let Some(metrics) = metrics {
-        probes.spawn(metrics.serve(Page::Metrics(MetricsPage(recorded.clone())), stopped.clone()));
+        probes.spawn(metrics.serve(Page::Metrics(MetricsPage(recorded.clone())), probes_stopped));
     }
 
     let mut beside = JoinSet::new();
@@ -232,7 +234,7 @@ where
         tracing::info!(address = %addresses.serving, "certificates are given out");
         listener.serve(service, tls, current, stopped).await;
     });
-    Ok(Running { addresses, health, serving, stop, listener: tasks, probes, beside })
+    Ok(Running { addresses, health, serving, stop, stop_probes, listener: tasks, probes, beside })
 }
 
 async fn bind(address: SocketAddr) -> Result<HealthListener, RunError> {
@@ -270,6 +272,7 @@ impl Running {
         self.stop.send_replace(true);
         while self.listener.join_next().await.is_some() {}
         self.beside.shutdown().await;
+        self.stop_probes.send_replace(true);
         while self.probes.join_next().await.is_some() {}
     }
 }

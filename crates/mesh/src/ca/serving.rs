@@ -4,15 +4,15 @@
 //! Each handshake takes the [`ServerConfig`] of its moment: a new certificate or new roots are one exchanged pointer, and
 //! open connections go on.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use aws_lc_rs::rand;
 use chancery_api::Clock;
 use chancery_issuance::{
-    Certificate, CsrRequest, KeyForm, KeySpec, PrivateKey, RequestedNames, Signer as _, TrustDomain, build_chains,
-    create_csr, renewal_time,
+    Certificate, CsrRequest, KeyForm, KeySpec, PrivateKey, RequestedNames, Signer as _, TrustDomain,
+    build_chains, create_csr, renewal_time,
 };
 use jiff::Timestamp;
 use rustls::ServerConfig;
@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use super::measure;
 use super::roots::{RootStore, Roots};
 use super::signer::{Purpose, Signer, SigningRequest};
-use crate::ca::tls::{TlsSettings, server_config};
+use super::tls::{TlsSettings, server_config};
 
 /// How long one attempt may take.
 const ATTEMPT: Duration = Duration::from_secs(10);
@@ -70,13 +70,24 @@ pub struct ServingCertificate {
 #[error("{0}")]
 pub struct ServingError(String);
 
+/// What a handshake takes.
+#[derive(Debug)]
+pub struct Handshake {
+    /// The configuration.
+    pub config: Arc<ServerConfig>,
+    /// The roots that a client's certificate is held against.
+    pub roots: Arc<Roots>,
+}
+
 /// The service's TLS.
 pub struct Serving {
     settings: ServingSettings,
     signer: Arc<dyn Signer>,
     roots: Arc<RootStore>,
     clock: Arc<dyn Clock>,
-    config: ArcSwapOption<ServerConfig>,
+    handshake: ArcSwapOption<Handshake>,
+    /// Held while `handshake` is made, so that the last one made has the newest of both its parts.
+    making: Mutex<()>,
     current: watch::Sender<Option<Arc<ServingCertificate>>>,
 }
 
@@ -95,7 +106,8 @@ impl Serving {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let current = watch::Sender::new(None);
-        Self { settings, signer, roots, clock, config: ArcSwapOption::empty(), current }
+        let (handshake, making) = (ArcSwapOption::empty(), Mutex::new(()));
+        Self { settings, signer, roots, clock, handshake, making, current }
     }
 
     /// The certificate; its changes are seen at once.
@@ -104,8 +116,8 @@ impl Serving {
     }
 
     /// What the next handshake takes; `None` while there is no certificate.
-    pub fn config(&self) -> Option<Arc<ServerConfig>> {
-        self.config.load_full()
+    pub fn handshake(&self) -> Option<Arc<Handshake>> {
+        self.handshake.load_full()
     }
 
     /// Gets a certificate, has it renewed, and follows the roots. Never ends; dropping it ends it.
@@ -192,8 +204,7 @@ impl Serving {
             ));
         }
         let certificate = Arc::new(self.accept(&key, &signed.chain, &roots, now)?);
-        self.install(&certificate, &roots)?;
-        self.current.send_replace(Some(Arc::clone(&certificate)));
+        self.install(Some(&certificate))?;
         metrics::gauge!("chancery_mesh_ca_serving_certificate_expiry_timestamp_seconds")
             .set(measure::seconds(certificate.not_after.as_second()));
         // From now, not from its beginning: issuers date certificates back.
@@ -238,11 +249,21 @@ impl Serving {
         Ok(ServingCertificate { key: Arc::new(CertifiedKey::new(chain, loaded)), not_before, not_after })
     }
 
-    fn install(&self, certificate: &ServingCertificate, roots: &Roots) -> Result<(), ServingError> {
+    /// Makes the next handshakes take this certificate, or the one of before, and the roots of now.
+    fn install(&self, fresh: Option<&Arc<ServingCertificate>>) -> Result<(), ServingError> {
+        let making = self.making.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(certificate) = fresh.cloned().or_else(|| self.current.borrow().clone()) else {
+            return Ok(());
+        };
+        let roots = self.roots.current();
         let ServingSettings { tls, trust_domain, .. } = &self.settings;
-        let config = server_config(tls, trust_domain, Arc::clone(&certificate.key), roots);
-        let config = config.map_err(|error| ServingError(error.to_string()))?;
-        self.config.store(Some(Arc::new(config)));
+        let config = server_config(tls, trust_domain, Arc::clone(&certificate.key), &roots);
+        let config = Arc::new(config.map_err(|error| ServingError(error.to_string()))?);
+        self.handshake.store(Some(Arc::new(Handshake { config, roots })));
+        if fresh.is_some() {
+            self.current.send_replace(Some(certificate));
+        }
+        drop(making);
         Ok(())
     }
 
@@ -250,9 +271,7 @@ impl Serving {
     async fn follow_roots(&self) {
         let mut roots = self.roots.subscribe();
         while roots.changed().await.is_ok() {
-            let now = Arc::clone(&roots.borrow_and_update());
-            let Some(certificate) = self.current.borrow().clone() else { continue };
-            if let Err(error) = self.install(&certificate, &now) {
+            if let Err(error) = self.install(None) {
                 tracing::error!(%error, "clients are still held against the previous roots");
             }
         }

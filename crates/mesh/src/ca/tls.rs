@@ -11,8 +11,8 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{
-    CertificateError, DigitallySignedStruct, DistinguishedName, Error, NamedGroup, OtherError, RootCertStore, ServerConfig,
-    SignatureScheme, SupportedCipherSuite, SupportedProtocolVersion,
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, NamedGroup, OtherError, RootCertStore,
+    ServerConfig, SignatureScheme, SupportedCipherSuite, SupportedProtocolVersion,
 };
 
 use super::roots::Roots;
@@ -57,7 +57,11 @@ impl TlsSettings {
     ///
     /// # Errors
     /// A name that is unknown or not offered.
-    pub fn new(min_version: &str, cipher_suites: &[String], curves: &[String]) -> Result<Self, TlsSettingsError> {
+    pub fn new(
+        min_version: &str,
+        cipher_suites: &[String],
+        curves: &[String],
+    ) -> Result<Self, TlsSettingsError> {
         let versions: &'static [_] = match min_version {
             "" | "VersionTLS12" => &BOTH,
             "VersionTLS13" => &NEWEST,
@@ -99,7 +103,8 @@ impl Default for TlsSettings {
 /// Go knows the suites with ChaCha20 also without the hash at their end.
 fn is_named(suite: &SupportedCipherSuite, name: &str) -> bool {
     let own = format!("{:?}", suite.suite());
-    own == name || own.strip_suffix("_SHA256").is_some_and(|short| short.ends_with("POLY1305") && short == name)
+    own == name
+        || own.strip_suffix("_SHA256").is_some_and(|short| short.ends_with("POLY1305") && short == name)
 }
 
 fn named_group(name: &str) -> Result<NamedGroup, TlsSettingsError> {
@@ -109,9 +114,9 @@ fn named_group(name: &str) -> Result<NamedGroup, TlsSettingsError> {
         "CurveP256" | "P-256" | "P256" => NamedGroup::secp256r1,
         "CurveP384" | "P-384" | "P384" => NamedGroup::secp384r1,
         "CurveP521" | "P-521" | "P521" => NamedGroup::secp521r1,
-        number => NamedGroup::from(
-            number.parse::<u16>().map_err(|_| TlsSettingsError::Curve(number.to_owned()))?,
-        ),
+        number => {
+            NamedGroup::from(number.parse::<u16>().map_err(|_| TlsSettingsError::Curve(number.to_owned()))?)
+        }
     })
 }
 
@@ -128,10 +133,11 @@ pub(super) fn server_config(
     for root in &roots.certificates {
         store.add(CertificateDer::from(root.der().to_vec()))?;
     }
-    let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(store), Arc::clone(&settings.provider))
-        .allow_unauthenticated()
-        .build()
-        .map_err(|error| Error::General(error.to_string()))?;
+    let verifier =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(store), Arc::clone(&settings.provider))
+            .allow_unauthenticated()
+            .build()
+            .map_err(|error| Error::General(error.to_string()))?;
     let verifier = Arc::new(MeshClients { inner: verifier, trust_domain: trust_domain.clone() });
     let resolver = Arc::new(SingleCertAndKey::from(key));
     let mut config = builder.with_client_cert_verifier(verifier).with_cert_resolver(resolver);
@@ -238,7 +244,8 @@ mod tests {
     fn versions_suites_and_curves_are_those_that_are_named() {
         let plain = TlsSettings::new("", &[], &[]).unwrap();
         assert_eq!(plain.versions.len(), 2);
-        let suites = list(&["TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305"]);
+        let suites =
+            list(&["TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305"]);
         let chosen = TlsSettings::new("VersionTLS13", &suites, &list(&["P-384", "CurveP256", "29"])).unwrap();
         assert_eq!(chosen.versions.len(), 1);
         let older = chosen.provider.cipher_suites.iter().filter(|suite| suite.tls13().is_none()).count();
@@ -252,9 +259,15 @@ mod tests {
         let refused = |version: &str, suites: &[&str], curves: &[&str]| {
             TlsSettings::new(version, &list(suites), &list(curves)).unwrap_err().to_string()
         };
-        assert_eq!(refused("VersionTLS11", &[], &[]), "serving tls min version must be VersionTLS12 or higher");
+        assert_eq!(
+            refused("VersionTLS11", &[], &[]),
+            "serving tls min version must be VersionTLS12 or higher"
+        );
         assert!(refused("1.2", &[], &[]).starts_with("unknown tls version \"1.2\""));
-        assert!(refused("", &["TLS_RSA_WITH_AES_128_CBC_SHA"], &[]).contains("TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384"));
+        assert!(
+            refused("", &["TLS_RSA_WITH_AES_128_CBC_SHA"], &[])
+                .contains("TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384")
+        );
         assert!(refused("", &[], &["P-521"]).starts_with("the curve \"P-521\" is not offered"));
         assert_eq!(refused("", &[], &["X25519", ""]), "an empty curve name");
     }

@@ -226,7 +226,10 @@ mod tests {
             serving_sign_path: None,
         };
         let signer = DirectSigner::new(settings).unwrap();
-        assert_eq!((signer.sign_path.as_str(), signer.serving_sign_path.as_str()), ("pki/sign/web", "pki/sign/web"));
+        assert_eq!(
+            (signer.sign_path.as_str(), signer.serving_sign_path.as_str()),
+            ("pki/sign/web", "pki/sign/web")
+        );
         let signed = |chain: Option<&[&str]>| Signed {
             certificate: "leaf".into(),
             issuing_ca: "ca".into(),
