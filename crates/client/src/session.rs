@@ -40,6 +40,16 @@ pub enum SessionError {
     JustFailed(String),
 }
 
+impl SessionError {
+    /// As [`Error::line`].
+    pub fn line(&self) -> String {
+        match self {
+            Self::Request(error) => error.line(),
+            other => other.to_string(),
+        }
+    }
+}
+
 /// A client that is logged in, and how it came to be.
 #[derive(Debug)]
 pub struct Session {
@@ -151,7 +161,7 @@ impl Session {
                 Ok(()) => failures = 0,
                 Err(error) => {
                     failures += 1;
-                    tracing::warn!(error = %error, failures, "the token could not be had or renewed");
+                    tracing::warn!(error = error.line(), failures, "the token could not be had or renewed");
                     if self.login.is_given() && is_final(&error) {
                         return error;
                     }
@@ -180,7 +190,7 @@ impl Session {
                 }
                 Ok(_) => return Err(SessionError::NoToken),
                 Err(error) if self.login.is_given() => return Err(error.into()),
-                Err(error) => tracing::info!(error = %error, "renewing failed, logging in again"),
+                Err(error) => tracing::info!(error = error.line(), "renewing failed, logging in again"),
             }
         }
         self.log_in(&mut state).await
@@ -194,7 +204,7 @@ impl Session {
                 Ok(())
             }
             Err(error) => {
-                state.failure = Some((Instant::now(), error.to_string()));
+                state.failure = Some((Instant::now(), error.line()));
                 Err(error)
             }
         }

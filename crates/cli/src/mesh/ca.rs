@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chancery_api::Secret;
-use chancery_client::{Config, ConfigError, Credential, Login};
+use chancery_client::{Config, ConfigError, Credential, Environment, Login};
 use chancery_mesh::Workload;
 use chancery_mesh::ca::config::{
     Authentication, CertificateRequestSettings, ServingNames, Settings, SignerChoice,
@@ -212,7 +212,7 @@ fn settings(call: &Call<'_>) -> Result<Settings, Failure> {
     let listener = ListenerSettings::default();
     let max_connections = match number(flags, "max-connections")? {
         0 => listener.max_connections,
-        number => number as usize,
+        number => usize::try_from(number).unwrap_or(usize::MAX),
     };
     Ok(Settings {
         trust_domain: text("trust-domain"),
@@ -235,7 +235,7 @@ fn settings(call: &Call<'_>) -> Result<Settings, Failure> {
             key_size: number(flags, "serving-certificate-key-size")?,
             tls_min_version: text("serving-tls-min-version"),
             tls_cipher_suites: list(flags, "serving-tls-cipher-suites", &[]),
-            tls_curve_preferences: list(flags, "serving-tls-curve-preferences", &[]),
+            tls_curve_preferences: split(flags, "serving-tls-curve-preferences").collect(),
         },
         signer: signer(call)?,
         max_client_certificate_duration: duration("max-client-certificate-duration"),
@@ -277,6 +277,7 @@ fn server(call: &Call<'_>) -> Result<Config, Failure> {
     let failed = |error: ConfigError| Failure::Local(format!("failed to create client: {error}"));
     let address = flags.non_empty("vault-addr").map(str::to_owned);
     let overlay = |name: &str| match (name, &address) {
+        ("BAO_AGENT_ADDR" | "VAULT_AGENT_ADDR", _) => None,
         ("BAO_ADDR", Some(address)) => Some(address.clone()),
         _ => call.ui.variable(name),
     };
@@ -330,13 +331,16 @@ fn login(call: &Call<'_>) -> Result<Login, Failure> {
 }
 
 /// All values of a flag, each of which may hold several with commas between.
+fn split<'a>(flags: &'a Flags, name: &str) -> impl Iterator<Item = String> + 'a {
+    flags.texts(name).iter().flat_map(|value| value.split(',')).map(|value| value.trim().to_owned())
+}
+
+/// The same without the empty ones, or else the default.
 fn list(flags: &Flags, name: &str, default: &[&str]) -> Vec<String> {
-    let given = flags.texts(name);
-    if given.is_empty() {
+    if flags.texts(name).is_empty() {
         return default.iter().map(|&value| value.to_owned()).collect();
     }
-    let split = given.iter().flat_map(|value| value.split(','));
-    split.map(|value| value.trim().to_owned()).filter(|value| !value.is_empty()).collect()
+    split(flags, name).filter(|value| !value.is_empty()).collect()
 }
 
 fn node_accounts(flags: &Flags) -> Result<Vec<Workload>, Failure> {
@@ -384,4 +388,49 @@ fn log(flags: &Flags) -> Result<(), Failure> {
 
 fn wrong(flag: &str, value: &str, expected: &str) -> Failure {
     Failure::Local(format!("invalid value {value:?} for flag -{flag}: expected {expected}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flags::{Parsed, parse};
+
+    fn read(args: &[&str]) -> Flags {
+        let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
+        let command = COMMANDS.first().expect("the command");
+        let table = command.flags.iter().flat_map(|(_, flags)| flags.iter());
+        match parse(table, &args, |_| None).expect("flags") {
+            Parsed::Command(flags, _) => flags,
+            Parsed::Help => panic!("help"),
+        }
+    }
+
+    fn said(refused: Result<impl std::fmt::Debug, Failure>) -> String {
+        match refused.expect_err("refused") {
+            Failure::Local(sentence) => sentence,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn lists_are_repeated_or_separated_by_commas() {
+        let flags = read(&["-cluster-id=one,two", "--cluster-id", "three", "-cluster-id=,"]);
+        assert_eq!(list(&flags, "cluster-id", &["Kubernetes"]), ["one", "two", "three"]);
+        assert_eq!(list(&read(&[]), "cluster-id", &["Kubernetes"]), ["Kubernetes"]);
+        let accounts = node_accounts(&read(&["-ca-trusted-node-accounts=istio-system/ztunnel"]));
+        assert_eq!(accounts.expect("accounts").first().expect("one").to_string(), "istio-system/ztunnel");
+        for account in ["ztunnel", "/ztunnel", "a/b/c"] {
+            let flags = read(&[&format!("-ca-trusted-node-accounts={account}")]);
+            assert!(said(node_accounts(&flags)).ends_with("expected NAMESPACE/SERVICE_ACCOUNT"));
+        }
+    }
+
+    #[test]
+    fn ports_and_log_settings_that_are_none_are_refused() {
+        assert_eq!(port(&read(&[]), "readiness-probe-port").expect("a port").port(), 6060);
+        assert!(said(port(&read(&["-metrics-port=70000"]), "metrics-port")).ends_with("expected a port"));
+        let sentence = "invalid log-format; must be either \"text\" or \"json\"";
+        assert_eq!(said(log(&read(&["-log-format=xml"]))), sentence);
+        assert!(said(log(&read(&["-v=9"]))).starts_with("invalid value \"9\" for flag -log-level"));
+    }
 }

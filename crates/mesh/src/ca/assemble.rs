@@ -22,7 +22,7 @@ pub async fn signer(checked: &Checked) -> Result<(Arc<dyn Signer>, Vec<Task>), R
         SignerChoice::Direct(settings) => {
             let signer = Arc::new(DirectSigner::new((**settings).clone())?);
             let kept = Arc::clone(&signer);
-            let task: Task = Box::pin(async move { RunError::Signer(kept.keep().await.to_string()) });
+            let task: Task = Box::pin(async move { RunError::Signer(kept.keep().await.line()) });
             Ok((signer, vec![task]))
         }
         SignerChoice::CertificateRequest(_) => Err(RunError::NotLinked("signing by CertificateRequests")),

@@ -61,7 +61,7 @@ async fn what_the_role_does_not_allow_is_refused_with_the_servers_sentence() {
     let signer = vault.signer(vault.address());
     let reason = refused(sign(&signer, "spiffe://elsewhere/ns/a/sa/b").await);
     assert!(
-        reason.starts_with("the signer refused with 400: ")
+        reason.contains("/v1/istioca/sign/cluster-local: 400: ")
             && reason.contains("URI Subject Alternative Names"),
         "{reason}"
     );

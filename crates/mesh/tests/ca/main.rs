@@ -8,6 +8,7 @@
     reason = "a test fails by panicking"
 )]
 
+mod bao;
 mod direct;
 mod roots;
 mod serving;

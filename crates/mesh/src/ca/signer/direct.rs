@@ -164,14 +164,8 @@ fn end_line(pem: &mut String) {
 
 /// What a failed request means for the certificate.
 fn classify(error: &Error) -> SigningError {
-    match error {
-        Error::Api { status, errors, raw, .. } if is_final(*status) => {
-            let said = match (errors.as_slice(), raw) {
-                ([], Some(raw)) => raw.chars().take(300).collect(),
-                (errors, _) => errors.join("; "),
-            };
-            SigningError::Refused(format!("the signer refused with {status}: {said}"))
-        }
+    match error.status() {
+        Some(status) if is_final(status) => SigningError::Refused(error.line()),
         _ => unavailable(error),
     }
 }
@@ -183,16 +177,11 @@ fn is_final(status: u16) -> bool {
 }
 
 fn unavailable(error: &Error) -> SigningError {
-    SigningError::Unavailable(one_line(error))
+    SigningError::Unavailable(error.line())
 }
 
 fn no_login(error: &SessionError) -> SigningError {
-    SigningError::Unavailable(format!("cannot log in to the signer: {}", one_line(error)))
-}
-
-/// The client's errors are written for terminals, over several lines.
-fn one_line(error: &impl std::fmt::Display) -> String {
-    error.to_string().split('\n').map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+    SigningError::Unavailable(format!("cannot log in to the signer: {}", error.line()))
 }
 
 #[cfg(test)]
@@ -207,7 +196,7 @@ mod tests {
     #[test]
     fn refusals_of_the_request_are_told_from_those_of_the_moment() {
         for status in [400, 403, 404, 405] {
-            let expected = SigningError::Refused(format!("the signer refused with {status}: one; two"));
+            let expected = SigningError::Refused(format!("POST http://h: {status}: one; two"));
             assert_eq!(classify(&api(status)), expected);
         }
         for status in [412, 429, 472, 473, 500, 502, 503] {
