@@ -61,6 +61,17 @@ impl Error {
         }
     }
 
+    /// The same as one line, for logs; [`fmt::Display`] is for terminals.
+    pub fn line(&self) -> String {
+        let Self::Api { method, url, status, errors, raw } = self else { return self.to_string() };
+        let said = match raw {
+            // The page of a proxy, perhaps.
+            Some(raw) => raw.chars().take(300).map(|c| if c.is_control() { ' ' } else { c }).collect(),
+            None => errors.join("; ").replace(['\n', '\t'], " "),
+        };
+        format!("{method} {url}: {status}: {said}")
+    }
+
     /// Whether the server said that there is nothing there.
     pub fn is_not_found(&self) -> bool {
         self.status() == Some(404)
@@ -125,6 +136,23 @@ mod tests {
             error.to_string(),
             "Error making API request.\n\nURL: PUT http://127.0.0.1:8200/v1/a\nCode: 403. Errors:\n\n* permission denied"
         );
+    }
+
+    #[test]
+    fn a_refusal_fits_into_one_line() {
+        let error = |errors: &[&str], raw: Option<&str>| Error::Api {
+            method: "PUT".into(),
+            url: "http://h/v1/a".into(),
+            status: 503,
+            errors: errors.iter().map(|&error| error.to_owned()).collect(),
+            raw: raw.map(str::to_owned),
+        };
+        assert_eq!(
+            error(&["one:\n\t* two", "three"], None).line(),
+            "PUT http://h/v1/a: 503: one:  * two; three"
+        );
+        assert_eq!(error(&[], Some("<p>\nbusy")).line(), "PUT http://h/v1/a: 503: <p> busy");
+        assert!(error(&[], Some(&"x".repeat(1000))).line().len() < 400);
     }
 
     #[test]

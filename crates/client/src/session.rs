@@ -2,86 +2,51 @@
 //!
 //! [`Session::open`] logs in and puts the token into the client; [`Session::keep`] then runs for as long
 //! as the program wants to be logged in. It sleeps to two thirds of the token's life, renews, and logs in
-//! again when the token cannot be renewed or has come near its maximum. Who uses the client never sees
-//! any of this: the client's clones share the token.
+//! again when the token cannot be renewed or has come near its maximum. Whoever is refused although the token
+//! should be good calls [`Session::refresh`]: of all who do so at once, one logs in and all have the new token.
+//! Who only uses the client never sees any of this: the client's clones share the token.
 
 use std::time::Duration;
 
 use aws_lc_rs::rand;
-use chancery_api::Secret;
-use serde::Serialize;
+use tokio::sync::{Mutex, watch};
+use tokio::time::Instant;
 
+use crate::login::{CredentialError, Login};
 use crate::{Answer, Auth, Client, Error, Request};
 
 /// The shortest pause between two attempts, however short the token's life.
 const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause between two failing attempts.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
-
-/// How to get a token.
-#[derive(Debug, Clone)]
-pub enum Login {
-    /// There is one already.
-    Token(Secret),
-    /// A role and its secret.
-    AppRole {
-        /// Where the method is mounted, below `auth/`; usually `approle`.
-        mount: String,
-        /// The role's id.
-        role_id: String,
-        /// The secret id; empty for a role that needs none.
-        secret_id: Secret,
-    },
-    /// A name and a password.
-    UserPass {
-        /// Where the method is mounted, below `auth/`; usually `userpass`.
-        mount: String,
-        /// The name.
-        username: String,
-        /// The password.
-        password: Secret,
-    },
-}
+/// The shortest time between two logins after refusals: who is refused with a new token too lacks the right.
+const REFUSED_PAUSE: Duration = Duration::from_secs(10);
 
 /// A login that did not work.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum SessionError {
     /// The server refused, or was not there.
     #[error(transparent)]
     Request(#[from] Error),
+    /// A file that should hold a credential.
+    #[error(transparent)]
+    Credential(#[from] CredentialError),
     /// The server answered without a token.
     #[error("the login's answer carries no token")]
     NoToken,
+    /// Another login failed less than a second ago, for this reason.
+    #[error("{0}")]
+    JustFailed(String),
 }
 
-impl Login {
-    /// The request that logs in; `None` if there is a token already.
-    ///
-    /// # Errors
-    /// The body cannot be written.
-    pub fn request(&self) -> Result<Option<Request>, Error> {
-        #[derive(Serialize)]
-        struct AppRole<'a> {
-            role_id: &'a str,
-            #[serde(skip_serializing_if = "str::is_empty")]
-            secret_id: &'a str,
+impl SessionError {
+    /// As [`Error::line`].
+    pub fn line(&self) -> String {
+        match self {
+            Self::Request(error) => error.line(),
+            other => other.to_string(),
         }
-        #[derive(Serialize)]
-        struct Password<'a> {
-            password: &'a str,
-        }
-        let request = match self {
-            Self::Token(_) => return Ok(None),
-            Self::AppRole { mount, role_id, secret_id } => {
-                let path = format!("auth/{}/login", mount.trim_matches('/'));
-                Request::write(path, &AppRole { role_id, secret_id: secret_id.expose() })?
-            }
-            Self::UserPass { mount, username, password } => {
-                let path = format!("auth/{}/login/{username}", mount.trim_matches('/'));
-                Request::write(path, &Password { password: password.expose() })?
-            }
-        };
-        Ok(Some(request.anonymous()))
     }
 }
 
@@ -90,7 +55,19 @@ impl Login {
 pub struct Session {
     client: Client,
     login: Login,
+    state: Mutex<State>,
+    /// Counts the tokens so far; 0 before the first login.
+    generation: watch::Sender<u64>,
+}
+
+/// Held while logging in, so that one does it for all.
+#[derive(Debug)]
+struct State {
     life: Life,
+    /// The last login that followed a refusal.
+    refused: Option<Instant>,
+    /// The last login, if it failed.
+    failure: Option<(Instant, String)>,
 }
 
 /// What is known of the current token's life.
@@ -102,13 +79,20 @@ struct Life {
 }
 
 impl Session {
+    /// A session that is not logged in yet: [`Self::keep`] or [`Self::refresh`] will do that.
+    pub fn new(client: Client, login: Login) -> Self {
+        let life = Life { ttl: Duration::ZERO, renewable: false };
+        let state = Mutex::new(State { life, refused: None, failure: None });
+        Self { client, login, state, generation: watch::Sender::new(0) }
+    }
+
     /// Logs in and gives the client its token.
     ///
     /// # Errors
     /// The login is refused, or there is no answer.
     pub async fn open(client: Client, login: Login) -> Result<Self, SessionError> {
-        let mut session = Self { client, login, life: Life { ttl: Duration::ZERO, renewable: false } };
-        session.log_in().await?;
+        let session = Self::new(client, login);
+        session.refresh(0).await?;
         Ok(session)
     }
 
@@ -117,69 +101,130 @@ impl Session {
         &self.client
     }
 
-    /// Keeps the token alive. Returns only if the token has no end or cannot be had anew.
+    /// Which token the client holds: 0 before the first login, one more with each.
+    pub fn generation(&self) -> u64 {
+        *self.generation.borrow()
+    }
+
+    /// Sees to it that there is another token than the one of generation `seen`, which the server refused; with
+    /// 0, that there is one at all. Says whether there is: within ten seconds of such a login there is no second
+    /// one, for the refusal then means something else.
     ///
     /// # Errors
-    /// A token that was given, not logged in for, has come to its end.
-    pub async fn keep(&mut self) -> Result<(), SessionError> {
-        let mut failures = 0;
-        loop {
-            if self.life.ttl.is_zero() {
-                return Ok(());
+    /// The login is refused, or there is no answer.
+    pub async fn refresh(&self, seen: u64) -> Result<bool, SessionError> {
+        let mut state = self.state.lock().await;
+        if self.generation() > seen {
+            return Ok(true);
+        }
+        if let Some((at, reason)) = &state.failure
+            && at.elapsed() < SHORTEST_PAUSE
+        {
+            return Err(SessionError::JustFailed(reason.clone()));
+        }
+        if seen > 0 {
+            if state.refused.is_some_and(|refused| refused.elapsed() < REFUSED_PAUSE) {
+                return Ok(false);
             }
-            let pause = if failures == 0 { self.life.next_renewal(jitter()) } else { retry_pause(failures) };
-            tokio::time::sleep(pause).await;
-            match self.renew().await {
+            state.refused = Some(Instant::now());
+        }
+        self.log_in(&mut state).await?;
+        Ok(true)
+    }
+
+    /// Logs in if nobody has yet, and keeps the token alive. Goes on for ever, but for a token that was given and
+    /// has come to its end; the reason is what it returns.
+    pub async fn keep(&self) -> SessionError {
+        let mut failures = 0;
+        let mut generation = self.generation.subscribe();
+        loop {
+            let seen = *generation.borrow_and_update();
+            let life = self.state.lock().await.life;
+            let pause = match (failures, seen) {
+                (0, 0) => Some(Duration::ZERO),
+                (0, _) if life.ttl.is_zero() => None,
+                (0, _) => Some(life.next_renewal(jitter())),
+                (failures, _) => Some(retry_pause(failures)),
+            };
+            let due = async {
+                match pause {
+                    Some(pause) => tokio::time::sleep(pause).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = due => {}
+                // Somebody was refused and has logged in.
+                Ok(()) = generation.changed() => { failures = 0; continue; }
+            }
+            match self.renew(seen).await {
                 Ok(()) => failures = 0,
                 Err(error) => {
                     failures += 1;
-                    tracing::warn!(error = %error, failures, "the token could not be renewed");
-                    if matches!(self.login, Login::Token(_)) && is_final(&error) {
-                        return Err(error);
+                    tracing::warn!(error = error.line(), failures, "the token could not be had or renewed");
+                    if self.login.is_given() && is_final(&error) {
+                        return error;
                     }
                 }
             }
         }
     }
 
-    /// Renews the token, or logs in again where that no longer helps.
-    async fn renew(&mut self) -> Result<(), SessionError> {
-        if self.life.renewable {
+    /// Renews the token of a generation, or logs in again where that no longer helps.
+    async fn renew(&self, seen: u64) -> Result<(), SessionError> {
+        let mut state = self.state.lock().await;
+        if self.generation() > seen {
+            return Ok(());
+        }
+        if seen > 0 && state.life.renewable {
             let request = Request::write("auth/token/renew-self", &serde_json::json!({ "increment": 0 }))?;
-            let asked = self.life.ttl;
+            let asked = state.life.ttl;
             match self.client.answer(&request.plain()).await {
                 Ok(Some(Answer { auth: Some(auth), .. })) => {
                     let life = Life::of(&auth);
                     // A shrinking life means that the maximum is near: a new login gives a full one.
-                    if life.ttl > asked / 2 || matches!(self.login, Login::Token(_)) {
-                        self.life = life;
+                    if life.ttl > asked / 2 || self.login.is_given() {
+                        state.life = life;
                         return Ok(());
                     }
                 }
                 Ok(_) => return Err(SessionError::NoToken),
-                Err(error) if matches!(self.login, Login::Token(_)) => return Err(error.into()),
-                Err(error) => tracing::info!(error = %error, "renewing failed, logging in again"),
+                Err(error) if self.login.is_given() => return Err(error.into()),
+                Err(error) => tracing::info!(error = error.line(), "renewing failed, logging in again"),
             }
         }
-        self.log_in().await
+        self.log_in(&mut state).await
     }
 
-    async fn log_in(&mut self) -> Result<(), SessionError> {
+    async fn log_in(&self, state: &mut State) -> Result<(), SessionError> {
+        match self.request_token().await {
+            Ok(life) => {
+                (state.life, state.failure) = (life, None);
+                self.generation.send_modify(|generation| *generation += 1);
+                Ok(())
+            }
+            Err(error) => {
+                state.failure = Some((Instant::now(), error.line()));
+                Err(error)
+            }
+        }
+    }
+
+    async fn request_token(&self) -> Result<Life, SessionError> {
         let Some(request) = self.login.request()? else {
-            let Login::Token(token) = &self.login else { return Err(SessionError::NoToken) };
-            self.client.set_token(Some(token.clone()));
-            let request = Request::read("auth/token/lookup-self").plain();
+            let token = self.login.token()?.ok_or(SessionError::NoToken)?;
+            let request = Request::read("auth/token/lookup-self").token(token.clone()).plain();
             let answer = self.client.answer(&request).await?.ok_or(SessionError::NoToken)?;
+            self.client.set_token(Some(token));
             let ttl = answer.field("ttl").and_then(crate::Value::as_i64).unwrap_or_default();
             let renewable = answer.field("renewable").and_then(crate::Value::as_bool).unwrap_or_default();
-            self.life = Life { ttl: seconds(ttl), renewable };
-            return Ok(());
+            return Ok(Life { ttl: seconds(ttl), renewable });
         };
         let answer = self.client.answer(&request.plain()).await?;
         let auth = answer.and_then(|answer| answer.auth).ok_or(SessionError::NoToken)?;
-        self.life = Life::of(&auth);
+        let life = Life::of(&auth);
         self.client.set_token(Some(auth.client_token));
-        Ok(())
+        Ok(life)
     }
 }
 
@@ -235,21 +280,5 @@ mod tests {
     fn pauses_between_failures_grow_to_a_minute() {
         let pauses: Vec<u64> = (1..8).map(|failures| retry_pause(failures).as_secs()).collect();
         assert_eq!(pauses, [2, 4, 8, 16, 32, 60, 60]);
-    }
-
-    #[test]
-    fn an_approle_login_goes_to_its_mount_without_a_token() {
-        let login = Login::AppRole {
-            mount: "k8s/approle/".into(),
-            role_id: "r".into(),
-            secret_id: Secret::from("s"),
-        };
-        let request = login.request().expect("serialises").expect("a request");
-        assert_eq!(request.path(), "auth/k8s/approle/login");
-        let config = crate::Config::new("http://h".parse().expect("an address"));
-        let prepared = request.prepare(&config, Some(&Secret::from("t")));
-        assert!(prepared.headers.token.is_none());
-        assert_eq!(prepared.body.expect("a body"), r#"{"role_id":"r","secret_id":"s"}"#);
-        assert!(!format!("{login:?}").contains("\"s\""));
     }
 }

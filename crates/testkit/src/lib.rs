@@ -10,3 +10,4 @@
 pub mod mutate;
 pub mod parsers;
 mod pipeline;
+pub mod server;

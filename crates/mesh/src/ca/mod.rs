@@ -13,6 +13,14 @@
 //!
 //! Around it: [`roots`] (what the mesh trusts), `serving.rs` (the service's own certificate), `health.rs`, `run.rs`.
 
+pub mod assemble;
 pub mod authenticate;
+pub mod config;
+pub mod health;
+pub mod listener;
+pub mod measure;
 pub mod roots;
+pub mod run;
+pub mod serving;
 pub mod signer;
+pub mod tls;

@@ -1,8 +1,14 @@
 //! Who signs.
 
+pub mod direct;
+mod observed;
+
 use std::time::Duration;
 
 use async_trait::async_trait;
+
+pub use direct::{DirectSettings, DirectSigner};
+pub use observed::{ObservedSigner, SignerState};
 
 /// What shall be signed.
 #[derive(Debug, Clone)]
