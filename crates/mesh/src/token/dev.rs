@@ -93,7 +93,7 @@ impl DevIssuer {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let key = PrivateKey::generate(KeySpec::Ec(Curve::P256))?;
                 let text = key.to_pem(KeyForm::Pkcs8);
-                write(&key_path, text.as_bytes()).map_err(at(&key_path))?;
+                write(&key_path, text.as_bytes(), false).map_err(at(&key_path))?;
                 // Another process may have been faster: then its key is the folder's.
                 PrivateKey::from_pem(&read(&key_path).map_err(at(&key_path))?)?
             }
@@ -102,10 +102,7 @@ impl DevIssuer {
         let this = Self::new(issuer.into(), &key)?;
         let jwks_path = folder.join(JWKS_FILE);
         if fs::read(&jwks_path).ok().as_deref() != Some(this.jwks.as_bytes()) {
-            let new = folder.join(format!(".{JWKS_FILE}.{}", std::process::id()));
-            let _ = fs::remove_file(&new);
-            write(&new, this.jwks.as_bytes()).map_err(at(&new))?;
-            fs::rename(&new, &jwks_path).map_err(at(&jwks_path))?;
+            write(&jwks_path, this.jwks.as_bytes(), true).map_err(at(&jwks_path))?;
         }
         Ok(this)
     }
@@ -215,15 +212,109 @@ fn read(path: &Path) -> io::Result<Zeroizing<String>> {
     Ok(text)
 }
 
-/// Writes a new file that only its owner can read. One that is there is left alone.
-fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    let mut file = match options.write(true).create_new(true).mode(0o600).open(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Ok(()),
-        opened => opened?,
-    };
+/// Puts a file there that only its owner can read, whole or not at all. One that is there is replaced if `replace`, else
+/// left alone.
+fn write(path: &Path, bytes: &[u8], replace: bool) -> io::Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let new = path.with_file_name(format!(".{name}.{}", std::process::id()));
+    // Left by one that was killed.
+    let _ = fs::remove_file(&new);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
     // Whatever the umask says.
     file.set_permissions(fs::Permissions::from_mode(0o600))?;
     file.write_all(bytes)?;
-    file.sync_all()
+    file.sync_all()?;
+    if replace {
+        return fs::rename(&new, path);
+    }
+    let linked = fs::hard_link(&new, path);
+    fs::remove_file(&new)?;
+    match linked {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::verify::Jwks;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).expect("a file").permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_folder_keeps_its_key_and_only_its_owner_reads_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let inside = folder.path().join("deep/er");
+        let first = DevIssuer::open(&inside, ISSUER).expect("made");
+        let second = DevIssuer::open(&inside, "https://other.example").expect("reused");
+        assert_eq!(first.jwks(), second.jwks());
+        assert_eq!(second.issuer(), "https://other.example");
+        assert_eq!(fs::read_to_string(inside.join(JWKS_FILE)).expect("a file"), first.jwks());
+        assert_eq!((mode(&inside.join(KEY_FILE)), mode(&inside.join(JWKS_FILE))), (0o600, 0o600));
+        assert_eq!(fs::read_dir(&inside).expect("a folder").count(), 2);
+        // Public keys that went missing or astray come back.
+        fs::write(inside.join(JWKS_FILE), "{}").expect("written");
+        DevIssuer::open(&inside, ISSUER).expect("reused");
+        assert_eq!(fs::read_to_string(inside.join(JWKS_FILE)).expect("a file"), first.jwks());
+        assert_eq!(Jwks::parse(first.jwks().as_bytes()).expect("keys").len(), 1);
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_used_is_not_replaced() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join(KEY_FILE);
+        let other = PrivateKey::generate(KeySpec::Ed25519).expect("a key").to_pem(KeyForm::Pkcs8);
+        for text in ["nonsense", other.as_str()] {
+            fs::write(&path, text).expect("written");
+            assert!(DevIssuer::open(folder.path(), ISSUER).is_err());
+            assert_eq!(fs::read_to_string(&path).expect("a file"), text);
+        }
+        assert!(matches!(DevIssuer::open(folder.path(), ISSUER), Err(DevError::OtherKey)));
+    }
+
+    #[test]
+    fn tokens_have_the_claims_of_projected_ones() {
+        let issuer = DevIssuer::generate(ISSUER).expect("an issuer");
+        let workload = Workload { namespace: "a".to_owned(), service_account: "b".to_owned() };
+        let request = TokenRequest {
+            workload,
+            audiences: vec!["x".to_owned(), "y".to_owned()],
+            ttl: Duration::from_secs(60),
+            pod: Some(("p".to_owned(), "u".to_owned())),
+            node: Some("n".to_owned()),
+        };
+        let now = Timestamp::from_second(1_795_000_000).expect("a time");
+        let token = issuer.token(&request, now).expect("a token");
+        let claims = token.expose().split('.').nth(1).expect("claims");
+        let claims = data_encoding::BASE64URL_NOPAD.decode(claims.as_bytes()).expect("base64url");
+        let mut claims: serde_json::Value = serde_json::from_slice(&claims).expect("JSON");
+        let id = claims["jti"].take();
+        assert_eq!(id.as_str().expect("an id").len(), 36);
+        let expected = json!({
+            "aud": ["x", "y"], "iss": ISSUER, "jti": null, "sub": "system:serviceaccount:a:b",
+            "exp": 1_795_000_060, "iat": 1_795_000_000, "nbf": 1_795_000_000,
+            "kubernetes.io": {
+                "namespace": "a",
+                "serviceaccount": { "name": "b", "uid": uid(&["sa", "a", "b"]) },
+                "pod": { "name": "p", "uid": "u" },
+                "node": { "name": "n", "uid": uid(&["node", "n"]) },
+            },
+        });
+        assert_eq!(claims, expected);
+        assert_ne!(issuer.token(&request, now).expect("a token").expose(), token.expose());
+        assert_eq!(format!("{token:?}"), "[redacted]");
+    }
+
+    #[test]
+    fn the_same_names_have_the_same_uid() {
+        let one = uid(&["sa", "a", "b"]);
+        assert_eq!(one, uid(&["sa", "a", "b"]));
+        assert_ne!(one, uid(&["sa", "ab"]));
+        let shape = one.bytes().map(|byte| if byte == b'-' { '-' } else { 'x' }).collect::<String>();
+        assert_eq!(shape, "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx");
+        assert_eq!(one.as_bytes()[14], b'4');
+    }
 }

@@ -362,6 +362,7 @@ fn later(time: Timestamp, by: Duration) -> Timestamp {
 #[cfg(test)]
 mod tests {
     use aws_lc_rs::hmac;
+    use jsonwebtoken::EncodingKey;
     use serde_json::{Value, json};
 
     use super::*;
@@ -590,11 +591,23 @@ mod tests {
         let broken = token.replace("hgyY0il", "hgyY0im");
         let error = ServiceAccountToken::verify(&broken, &keys, &rules(), at(NOW)).expect_err("refused");
         assert_eq!(error, TokenError::Signature);
-        // RFC 7515, appendix A.2.
-        let rsa = json!({ "keys": [{ "kty": "RSA", "e": "AQAB", "alg": "RS256", "n": "ofgWCuLjybRlzo0tZWJjNiuSfb4p4fAkd_wWJcyQoTbji9k0l8W26mPddxHmfHQp-Vaw-4qPCJrcS2mJPMEzP1Pt0Bm4d4QlL-yRT-SFd2lZS-pCgNMsD1W_YpRPEwOWvG6b32690r2jZ47soMZo9wGzjb_7OMg0LOL-bSf63kpaSHSXndS5z5rexMdbBYUsLA9e-KXBdQOS-UTo7WTBEMa2R2CapHg665xsmtdVMTBQY4uDZlxvb3qCo5ZwKh9kG4LT6_I5IhlJH7aGhyxXFvUK-DWNmoudF8NAco9_h9iaGNj8q2ethFkMLs91kzk2PAcDTW9gb54h4FRWyuXpoQ" }] });
-        let keys = Jwks::parse(rsa.to_string().as_bytes()).expect("keys");
-        let token = "eyJhbGciOiJSUzI1NiJ9.eyJpc3MiOiJqb2UiLA0KICJleHAiOjEzMDA4MTkzODAsDQogImh0dHA6Ly9leGFtcGxlLmNvbS9pc19yb290Ijp0cnVlfQ.cC4hiUPoj9Eetdgtv3hF80EGrhuB__dzERat0XF9g2VtQgr9PJbu3XOiZj5RZmh7AAuHIm4Bh-0Qc_lF5YKt_O8W2Fp5jujGbds9uJdbF9CUAr7t1dnZcAcQjbKBYNX4BAynRFdiuB--f_nZLgrnbyTyWzO75vRK5h6xBArLIARNPvkSjtQBMHlb1L07Qe7K0GarZRmB_eSN9383LcOLn6_dO--xi12jzDwusC-eOkHWEsqtFZESc6BfI7noOPqvhJ1phCnvWh6IeYI2w9QOYEUipUTI8np6LbgGY9Fs98rqVt5AXLIhWkWywlVmtrBp0igcN_IoypGlUPQGe77Rw";
-        let error = ServiceAccountToken::verify(token, &keys, &rules(), at(NOW)).expect_err("another issuer");
-        assert_eq!(error, TokenError::Issuer("joe".to_owned()));
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../testkit/testdata/keys/rsa2048.pem");
+        let pem = std::fs::read_to_string(path).expect("a test key");
+        let key = chancery_issuance::PrivateKey::from_pem(&pem).expect("a key");
+        let key = EncodingKey::from_rsa_der(&key.to_der(chancery_issuance::KeyForm::Traditional));
+        for algorithm in [Algorithm::RS256, Algorithm::PS384] {
+            let jwk = Jwk::from_encoding_key(&key, algorithm).expect("a JWK");
+            let keys = Jwks::parse(json!({ "keys": [jwk] }).to_string().as_bytes()).expect("keys");
+            let with = |signed_with: Algorithm| {
+                let head = json!({ "alg": signed_with }).to_string();
+                let message = format!("{}.{}", base64url(head.as_bytes()), base64url(claims().to_string().as_bytes()));
+                let signature = crypto::sign(message.as_bytes(), &key, signed_with).expect("a signature");
+                let token = format!("{message}.{signature}");
+                ServiceAccountToken::verify(&token, &keys, &rules(), at(NOW)).map_err(|error| error.reason())
+            };
+            assert!(with(algorithm).is_ok(), "{algorithm:?}");
+            // A key that is for one algorithm is for no other of its family.
+            assert_eq!(with(Algorithm::RS512), Err("token_algorithm"));
+        }
     }
 }
