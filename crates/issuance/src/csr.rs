@@ -2,10 +2,13 @@
 
 use std::collections::HashSet;
 
+use crate::algorithm::identifier;
 use crate::certificate::{BasicConstraints, Extension, extension_oid};
 use crate::emit::{self, Malformed, Reader, tag};
 use crate::names::NO_UTF8_STRING;
-use crate::{KeyError, KeyPolicy, KeyUsage, PublicKey, Refusal, SanSet, Subject, SubjectKey, pem};
+use crate::{
+    KeyError, KeyPolicy, KeyUsage, PublicKey, Refusal, SanSet, SignatureAlgorithm, Subject, SubjectKey, pem,
+};
 
 /// extensionRequest (RFC 2985, 5.4.2): the content of its identifier.
 const EXTENSION_REQUEST: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x0e];
@@ -13,6 +16,8 @@ const EXTENSION_REQUEST: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x0
 /// A CSR that parsed, whose self-signature holds and whose key is acceptable.
 #[derive(Debug, Clone)]
 pub struct VerifiedCsr {
+    der: Vec<u8>,
+    signature_algorithm: Option<SignatureAlgorithm>,
     subject: Subject,
     subject_der: Vec<u8>,
     sans: SanSet,
@@ -63,7 +68,32 @@ impl VerifiedCsr {
         if !key.verifies(parts.algorithm, parts.signed, parts.signature) {
             return Err(Refusal::BadSelfSignature);
         }
-        parts.read(key).map_err(malformed)
+        parts.read(der, key).map_err(malformed)
+    }
+
+    /// The original DER.
+    pub fn der(&self) -> &[u8] {
+        &self.der
+    }
+
+    /// PEM with lines of 64 characters and a final newline, and nothing else around it.
+    pub fn pem(&self) -> String {
+        pem::encode("CERTIFICATE REQUEST", &self.der)
+    }
+
+    /// How it was signed; `None` for what we would not sign with, such as SHA-1.
+    pub fn signature_algorithm(&self) -> Option<SignatureAlgorithm> {
+        self.signature_algorithm
+    }
+
+    /// The extensions asked for, in order, none twice: the content of each one's identifier, and its value.
+    pub fn requested_extensions(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        // They were all read when the request was.
+        self.extensions.iter().filter_map(|extension| {
+            let whole = Reader::new(&extension.raw).next().ok()?;
+            let value = Extension::read(whole).ok()?.value;
+            Some((extension.oid.as_slice(), value))
+        })
     }
 
     /// The subject by attribute.
@@ -145,8 +175,10 @@ impl<'a> Parts<'a> {
         Ok(Self { signed: signed.raw, subject, spki, attributes, algorithm, signature })
     }
 
-    fn read(&self, key: PublicKey) -> Result<VerifiedCsr, Malformed> {
+    fn read(&self, der: &[u8], key: PublicKey) -> Result<VerifiedCsr, Malformed> {
         let mut csr = VerifiedCsr {
+            der: der.to_vec(),
+            signature_algorithm: identifier::signing(self.algorithm),
             subject: Subject::read(self.subject)?,
             subject_der: self.subject.raw.to_vec(),
             sans: SanSet::default(),
@@ -248,6 +280,16 @@ mod tests {
         assert!(refused(&many).unwrap().ends_with("duplicate requested extensions"));
         // Many minutes if each were compared with all others; far less than this limit otherwise.
         assert!(begin.elapsed() < std::time::Duration::from_secs(20));
+    }
+
+    #[test]
+    fn a_request_knows_its_bytes_its_signature_and_each_extension_with_its_value() {
+        let der = request(&extension(&[0x2a, 3], Some(0xff)));
+        let csr = VerifiedCsr::from_der(&der, &KeyPolicy::any()).unwrap();
+        assert_eq!(csr.der(), der);
+        assert_eq!(pem::blocks(&csr.pem()).next().unwrap().der, der);
+        assert_eq!(csr.signature_algorithm(), Some(SignatureAlgorithm::Ed25519));
+        assert_eq!(csr.requested_extensions().collect::<Vec<_>>(), [(&[0x2a, 3][..], &[5, 0][..])]);
     }
 
     #[test]

@@ -21,3 +21,7 @@ pub mod proto;
 pub mod token;
 
 pub use identity::{Workload, WorkloadError};
+
+#[cfg(test)]
+#[path = "../tests/common/mod.rs"]
+mod testing;

@@ -7,20 +7,30 @@
 //! authenticate/     who calls                           no -> Unauthenticated
 //! impersonate.rs    whose certificate it asks for       no -> Unauthenticated
 //! request.rs        the CSR: that name, nothing more    no -> Unauthenticated
+//! duration.rs       how long the certificate lives
 //! signer/           signed over the API                 no -> Internal
 //! answer.rs         what came back is what was asked    no -> Internal
 //! ```
 //!
-//! Around it: [`roots`] (what the mesh trusts), `serving.rs` (the service's own certificate), `health.rs`, `run.rs`.
+//! `metering.rs` has a line in the log and the metrics for each. Around it: [`roots`] (what the mesh trusts), `serving.rs` (the service's own certificate), `health.rs`, `run.rs`.
 
+pub mod answer;
 pub mod assemble;
 pub mod authenticate;
 pub mod config;
+mod der;
+pub mod duration;
 pub mod health;
+pub mod impersonate;
 pub mod listener;
 pub mod measure;
+mod metering;
+pub mod request;
 pub mod roots;
 pub mod run;
+pub mod service;
 pub mod serving;
 pub mod signer;
 pub mod tls;
+
+pub use metering::describe as describe_metrics;

@@ -1,0 +1,237 @@
+//! Callers whose token the Kubernetes API vouches for.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use chancery_issuance::TrustDomain;
+use k8s_openapi::api::authentication::v1::TokenReviewStatus;
+
+use super::{Authenticator, Caller, ClusterIds, Credentials, Denial, bearer_token, caller_of};
+use crate::token::service_account;
+
+/// The group of all service accounts.
+const SERVICE_ACCOUNTS: &str = "system:serviceaccounts";
+/// What the API says of the pod that a token is bound to.
+const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
+const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
+
+/// Why the Kubernetes API did not answer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ReviewError(pub String);
+
+/// Something that has tokens reviewed (`authentication.k8s.io/v1`).
+#[async_trait]
+pub trait TokenReviewer: Send + Sync {
+    /// Has one token reviewed, for any of these audiences. The token is never to be logged.
+    ///
+    /// # Errors
+    /// There is no answer. That a token is not good is an answer.
+    async fn review(&self, token: &str, audiences: &[String]) -> Result<TokenReviewStatus, ReviewError>;
+}
+
+/// Knows callers by a TokenReview.
+#[derive(Clone)]
+pub struct TokenReviewAuthenticator {
+    reviewer: Arc<dyn TokenReviewer>,
+    audiences: Vec<String>,
+    domain: TrustDomain,
+    clusters: Arc<ClusterIds>,
+}
+
+impl TokenReviewAuthenticator {
+    /// For tokens for one of these audiences, of workloads that get their names in this trust domain.
+    pub fn new(
+        reviewer: Arc<dyn TokenReviewer>,
+        audiences: Vec<String>,
+        domain: TrustDomain,
+        clusters: Arc<ClusterIds>,
+    ) -> Self {
+        Self { reviewer, audiences, domain, clusters }
+    }
+
+    /// What an answer means.
+    fn read(&self, status: TokenReviewStatus) -> Result<Caller, Denial> {
+        let denied = |detail: String| Denial::new("token_review", detail);
+        if let Some(error) = status.error.filter(|error| !error.is_empty()) {
+            return Err(denied(format!("token review: {error}")));
+        }
+        if status.authenticated != Some(true) {
+            return Err(denied("token is not authenticated".to_owned()));
+        }
+        // An API server that knows nothing of audiences would take its own tokens, whatever they are for. Every one that
+        // does names those that matched.
+        let matched = status.audiences.unwrap_or_default();
+        if !matched.iter().any(|audience| self.audiences.contains(audience)) {
+            let wanted = &self.audiences;
+            let detail = format!("token review matched audiences {matched:?}, none of {wanted:?}");
+            return Err(Denial::new("audience", detail));
+        }
+        let user = status.user.unwrap_or_default();
+        if !user.groups.iter().flatten().any(|group| group == SERVICE_ACCOUNTS) {
+            return Err(denied(format!("user is not in the group {SERVICE_ACCOUNTS}")));
+        }
+        let username = user.username.unwrap_or_default();
+        let workload = service_account(&username)
+            .ok_or_else(|| denied(format!("username {username:?} is not system:serviceaccount:NAMESPACE:NAME")))?;
+        let extra = user.extra.unwrap_or_default();
+        let value = |key| extra.get(key).and_then(|values| values.first()).filter(|value| !value.is_empty());
+        let pod = value(POD_NAME).cloned().zip(value(POD_UID).cloned());
+        caller_of(workload, pod, &self.domain, self.name())
+    }
+}
+
+#[async_trait]
+impl Authenticator for TokenReviewAuthenticator {
+    fn name(&self) -> &'static str {
+        "token_review"
+    }
+
+    async fn authenticate(&self, credentials: &Credentials<'_>) -> Result<Option<Caller>, Denial> {
+        let Some(token) = bearer_token(credentials.metadata)? else { return Ok(None) };
+        self.clusters.check(credentials.metadata)?;
+        let status = self.reviewer.review(token, &self.audiences).await;
+        let status = status.map_err(|error| {
+            Denial::new("token_review_unavailable", format!("token could not be reviewed: {error}"))
+        })?;
+        self.read(status).map(Some)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Mutex;
+
+    use k8s_openapi::api::authentication::v1::UserInfo;
+
+    use super::*;
+    use crate::Workload;
+
+    /// Answers the same to whatever it is asked, and notes what that was.
+    struct Always(Result<TokenReviewStatus, ReviewError>, Mutex<Vec<(String, Vec<String>)>>);
+
+    #[async_trait]
+    impl TokenReviewer for Always {
+        async fn review(&self, token: &str, audiences: &[String]) -> Result<TokenReviewStatus, ReviewError> {
+            self.1.lock().expect("unpoisoned").push((token.to_owned(), audiences.to_vec()));
+            self.0.clone()
+        }
+    }
+
+    fn good() -> TokenReviewStatus {
+        let extra = [(POD_NAME, "pod-1"), (POD_UID, "uid-1")];
+        let extra = extra.map(|(key, value)| (key.to_owned(), vec![value.to_owned(), "other".to_owned()]));
+        TokenReviewStatus {
+            authenticated: Some(true),
+            audiences: Some(vec!["istio-ca".to_owned()]),
+            error: None,
+            user: Some(UserInfo {
+                username: Some("system:serviceaccount:sandbox:httpbin".to_owned()),
+                groups: Some(vec!["system:authenticated".to_owned(), SERVICE_ACCOUNTS.to_owned()]),
+                extra: Some(BTreeMap::from(extra)),
+                uid: None,
+            }),
+        }
+    }
+
+    fn authenticator(answer: Result<TokenReviewStatus, ReviewError>) -> (Arc<Always>, TokenReviewAuthenticator) {
+        let reviewer = Arc::new(Always(answer, Mutex::default()));
+        let authenticator = TokenReviewAuthenticator::new(
+            Arc::<Always>::clone(&reviewer),
+            vec!["istio-ca".to_owned()],
+            Workload::trust_domain("cluster@local").expect("a trust domain"),
+            Arc::new(ClusterIds::new(["Kubernetes".to_owned()])),
+        );
+        (reviewer, authenticator)
+    }
+
+    async fn outcome(
+        authenticator: &TokenReviewAuthenticator,
+        pairs: &[(&'static str, &'static str)],
+    ) -> Result<Option<Caller>, Denial> {
+        let metadata: http::HeaderMap = pairs
+            .iter()
+            .map(|(name, value)| {
+                (http::HeaderName::from_static(name), http::HeaderValue::from_static(value))
+            })
+            .collect();
+        authenticator.authenticate(&Credentials { metadata: &metadata, certificates: &[] }).await
+    }
+
+    const TOKEN: (&str, &str) = ("authorization", "Bearer t");
+
+    #[tokio::test]
+    async fn a_reviewed_token_names_its_service_account_and_pod() {
+        let (reviewer, authenticator) = authenticator(Ok(good()));
+        let caller = outcome(&authenticator, &[TOKEN]).await.expect("known").expect("a token");
+        assert_eq!(caller.identities, ["spiffe://cluster.local/ns/sandbox/sa/httpbin"]);
+        let pod = caller.pod.expect("a pod");
+        assert_eq!((pod.name.as_str(), pod.uid.as_str()), ("pod-1", "uid-1"));
+        assert_eq!(pod.workload.to_string(), "sandbox/httpbin");
+        assert_eq!(caller.by, "token_review");
+        assert_eq!(*reviewer.1.lock().expect("unpoisoned"), [("t".to_owned(), vec!["istio-ca".to_owned()])]);
+    }
+
+    #[tokio::test]
+    async fn without_a_token_or_from_another_cluster_nothing_is_reviewed() {
+        let (reviewer, authenticator) = authenticator(Ok(good()));
+        assert_eq!(outcome(&authenticator, &[]).await, Ok(None));
+        let denial = outcome(&authenticator, &[TOKEN, ("clusterid", "west")]).await.expect_err("another cluster");
+        assert_eq!(denial.reason, "cluster_id");
+        assert!(reviewer.1.lock().expect("unpoisoned").is_empty());
+    }
+
+    #[tokio::test]
+    async fn each_fault_of_an_answer_is_a_denial() {
+        let with = |change: fn(&mut TokenReviewStatus, &mut UserInfo)| {
+            let mut status = good();
+            let mut user = status.user.take().expect("a user");
+            change(&mut status, &mut user);
+            TokenReviewStatus { user: Some(user), ..status }
+        };
+        for (name, status, reason) in [
+            ("error", with(|status, _| status.error = Some("expired".into())), "token_review"),
+            ("not authenticated", with(|status, _| status.authenticated = Some(false)), "token_review"),
+            ("no word of it", with(|status, _| status.authenticated = None), "token_review"),
+            ("other audience", with(|status, _| status.audiences = Some(vec!["api".into()])), "audience"),
+            ("no audience", with(|status, _| status.audiences = None), "audience"),
+            ("group", with(|_, user| user.groups = Some(vec!["system:authenticated".into()])), "token_review"),
+            ("no groups", with(|_, user| user.groups = None), "token_review"),
+            ("no name", with(|_, user| user.username = None), "token_review"),
+            ("a user", with(|_, user| user.username = Some("jane".into())), "token_review"),
+            (
+                "five parts",
+                with(|_, user| user.username = Some("system:serviceaccount:a:b:c".into())),
+                "token_review",
+            ),
+            (
+                "no namespace",
+                with(|_, user| user.username = Some("system:serviceaccount::b".into())),
+                "token_review",
+            ),
+            (
+                "not a SPIFFE ID",
+                with(|_, user| user.username = Some("system:serviceaccount:a:b%2f".into())),
+                "identity",
+            ),
+        ] {
+            let (_, authenticator) = authenticator(Ok(status));
+            let denial = outcome(&authenticator, &[TOKEN]).await.expect_err(name);
+            assert_eq!(denial.reason, reason, "{name}");
+        }
+        let (_, authenticator) = authenticator(Err(ReviewError("connection refused".into())));
+        let denial = outcome(&authenticator, &[TOKEN]).await.expect_err("no answer");
+        assert_eq!(denial.reason, "token_review_unavailable");
+    }
+
+    #[tokio::test]
+    async fn a_token_without_a_pod_is_a_caller_without_one() {
+        let mut status = good();
+        if let Some(user) = &mut status.user {
+            user.extra.as_mut().expect("extra").remove(POD_UID);
+        }
+        let (_, authenticator) = authenticator(Ok(status));
+        assert_eq!(outcome(&authenticator, &[TOKEN]).await.expect("known").expect("a token").pod, None);
+    }
+}

@@ -1,0 +1,127 @@
+//! One call in the log and in the metrics, whichever way it ends.
+//!
+//! The names of the first five metrics are istio-csr's, so that its dashboards go on to work.
+
+use std::time::Duration;
+
+use metrics::{counter, gauge, histogram};
+use tokio::time::Instant;
+use tonic::{Code, Status};
+
+use super::answer::Answer;
+use super::service::{Progress, Refusal};
+
+const STARTED: &str = "cert_manager_istio_csr_grpc_server_started_total";
+const RECEIVED: &str = "cert_manager_istio_csr_grpc_server_msg_received_total";
+const SENT: &str = "cert_manager_istio_csr_grpc_server_msg_sent_total";
+const HANDLED: &str = "cert_manager_istio_csr_grpc_server_handled_total";
+const SECONDS: &str = "cert_manager_istio_csr_grpc_server_handling_seconds";
+/// By `step` and `reason`.
+const REFUSALS: &str = "cert_manager_istio_csr_refusals_total";
+/// Those at the step `authenticate`, by `reason`.
+const AUTHENTICATION_FAILURES: &str = "cert_manager_istio_csr_authentication_failures_total";
+const IN_FLIGHT: &str = "cert_manager_istio_csr_requests_in_flight";
+/// By `success`.
+const SIGNING: &str = "cert_manager_istio_csr_signing_seconds";
+
+/// The longest detail that is logged, in bytes: some of it is the caller's text.
+const MAX_DETAIL: usize = 2048;
+
+/// Says what each metric means. To be called once, after the recorder is installed.
+pub fn describe() {
+    metrics::describe_counter!(STARTED, "Calls that began");
+    metrics::describe_counter!(RECEIVED, "Messages that callers sent");
+    metrics::describe_counter!(SENT, "Messages that callers were sent");
+    metrics::describe_counter!(HANDLED, "Calls that ended, by gRPC status code");
+    metrics::describe_histogram!(SECONDS, metrics::Unit::Seconds, "How long calls took");
+    metrics::describe_counter!(REFUSALS, "Calls that ended without a certificate, by step and reason");
+    metrics::describe_counter!(AUTHENTICATION_FAILURES, "Callers that were not known, by reason");
+    metrics::describe_gauge!(IN_FLIGHT, "Calls that are being answered");
+    metrics::describe_histogram!(SIGNING, metrics::Unit::Seconds, "How long the signer took, repetitions included");
+}
+
+/// The labels that each gRPC metric carries, and further ones.
+macro_rules! grpc {
+    ($kind:ident, $name:expr $(, $label:expr => $value:expr)*) => {
+        $kind!($name,
+            "grpc_type" => "unary",
+            "grpc_service" => "istio.v1.auth.IstioCertificateService",
+            "grpc_method" => "CreateCertificate"
+            $(, $label => $value)*)
+    };
+}
+
+/// The signer was asked, perhaps several times.
+pub(super) fn signed(took: Duration, success: bool) {
+    histogram!(SIGNING, "success" => if success { "1" } else { "0" }).record(took.as_secs_f64());
+}
+
+/// A call, from its beginning to its end.
+pub(super) struct Call {
+    begin: Instant,
+    pub(super) progress: Progress,
+    ended: bool,
+}
+
+impl Call {
+    pub(super) fn begin() -> Self {
+        grpc!(counter, STARTED).increment(1);
+        grpc!(counter, RECEIVED).increment(1);
+        gauge!(IN_FLIGHT).increment(1.0);
+        Self { begin: Instant::now(), progress: Progress::default(), ended: false }
+    }
+
+    /// It ended with a certificate.
+    pub(super) fn issued(&mut self, answer: &Answer) {
+        let Progress { cluster, by, caller, identity, .. } = &self.progress;
+        tracing::info!(
+            identity,
+            serial = %answer.leaf.serial_number(),
+            not_after = %answer.leaf.not_after(),
+            cluster,
+            by,
+            caller,
+            milliseconds = self.milliseconds(),
+            "certificate issued"
+        );
+        grpc!(counter, SENT).increment(1);
+        self.end(Code::Ok);
+    }
+
+    /// It ended without one. What the caller is told comes back.
+    pub(super) fn refused(&mut self, refusal: Refusal) -> Status {
+        let Refusal { code, message, reason, detail } = refusal;
+        let Progress { cluster, by, caller, identity, step, .. } = &self.progress;
+        let detail = detail.get(..detail.floor_char_boundary(MAX_DETAIL)).unwrap_or_default();
+        let milliseconds = self.milliseconds();
+        tracing::warn!(reason, detail, step, ?code, identity, cluster, by, caller, milliseconds, "certificate refused");
+        counter!(REFUSALS, "step" => *step, "reason" => reason).increment(1);
+        if *step == "authenticate" {
+            counter!(AUTHENTICATION_FAILURES, "reason" => reason).increment(1);
+        }
+        self.end(code);
+        Status::new(code, message)
+    }
+
+    fn milliseconds(&self) -> u64 {
+        u64::try_from(self.begin.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn end(&mut self, code: Code) {
+        self.ended = true;
+        // The names that Go's library writes.
+        grpc!(counter, HANDLED, "grpc_code" => format!("{code:?}")).increment(1);
+        grpc!(histogram, SECONDS).record(self.begin.elapsed().as_secs_f64());
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        gauge!(IN_FLIGHT).decrement(1.0);
+        if !self.ended {
+            let Progress { cluster, by, caller, identity, step, .. } = &self.progress;
+            tracing::info!(step, identity, cluster, by, caller, "the caller went away");
+            self.end(Code::Cancelled);
+        }
+    }
+}
