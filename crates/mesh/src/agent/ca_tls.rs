@@ -118,13 +118,14 @@ mod tests {
     use super::*;
 
     fn settings(folder: &Path) -> CaSettings {
+        let text = |path: &Path| path.to_str().unwrap().to_owned();
         let pairs = [
-            ("POD_NAMESPACE", "a"),
-            ("SERVICE_ACCOUNT", "b"),
-            ("CA_ROOT_CA", folder.join("roots.pem").to_str().unwrap()),
-            ("PROV_CERT", folder.to_str().unwrap()),
+            ("POD_NAMESPACE", "a".to_owned()),
+            ("SERVICE_ACCOUNT", "b".to_owned()),
+            ("CA_ROOT_CA", text(&folder.join("roots.pem"))),
+            ("PROV_CERT", text(folder)),
         ];
-        let pairs = pairs.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let pairs = pairs.map(|(name, value)| (name.to_owned(), value));
         Settings::read(&pairs.into()).unwrap().ca.unwrap()
     }
 

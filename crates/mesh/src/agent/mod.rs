@@ -47,7 +47,7 @@ pub use resources::{ResourceError, ResourceName, Resources};
 pub use run::{AgentError, run};
 pub use sds::{DeltaSubscription, Sds, Step, Subscription};
 pub use secret::{Content, KeyPair, SecretError, TrustBundle};
-pub use settings::{CaRoots, CaSettings, KeyFiles, Settings, SettingsError, VARIABLES, Variable};
+pub use settings::{CaRoots, CaSettings, KeyFiles, Settings, SettingsError, Takes, VARIABLES, Variable};
 pub use socket::{Socket, SocketError, Stop, serve};
 pub use store::Store;
 pub use workload_api::WorkloadApi;

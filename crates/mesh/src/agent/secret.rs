@@ -173,7 +173,7 @@ mod tests {
     fn a_pair_belongs_together_and_has_no_certificate_twice() {
         let ca = Ca::new("root");
         let (leaf, key) = ca.leaf("spiffe://d/ns/a/sa/b");
-        let chain = [&format!("{}{}", leaf.trim_end(), ca.root_pem()), ca.root_pem()];
+        let chain = [format!("{}{}", leaf.trim_end(), ca.root_pem()), ca.root_pem()];
         let pair = KeyPair::new(&chain, key.clone()).unwrap();
         assert_eq!(pair.certificates.len(), 2);
         assert_eq!(pair.chain, format!("{leaf}{}", ca.root_pem()));
