@@ -1,6 +1,6 @@
 //! YAML and JSON whose maps keep their order.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 
 use serde::de::{self, Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
@@ -193,9 +193,39 @@ impl Map {
         self.0.iter().map(|(key, value)| (key.as_str(), value))
     }
 
+    /// The entries, in order, their values to be changed.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (&str, &mut Node)> {
+        self.0.iter_mut().map(|(key, value)| (key.as_str(), value))
+    }
+
     /// Whether there is nothing in it.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+impl FromIterator<(String, Node)> for Map {
+    /// Of several values at one key the last one counts, in the place of the first.
+    fn from_iter<T: IntoIterator<Item = (String, Node)>>(entries: T) -> Self {
+        let mut map = Self::default();
+        let mut places = HashMap::new();
+        for (key, value) in entries {
+            let place = *places.entry(key.clone()).or_insert(map.0.len());
+            match map.0.get_mut(place) {
+                Some((_, there)) => *there = value,
+                None => map.0.push((key, value)),
+            }
+        }
+        map
+    }
+}
+
+impl IntoIterator for Map {
+    type Item = (String, Node);
+    type IntoIter = std::vec::IntoIter<(String, Node)>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
     }
 }
 
