@@ -49,7 +49,8 @@ pub fn verify_chain(
         return Err(ChainError::NothingTrusted);
     }
     valid(leaf, now)?;
-    let mut search = Search { others: unique(others), trusted: unique(trusted), now, steps: 0, failure: None };
+    let mut search =
+        Search { others: unique(others), trusted: unique(trusted), now, steps: 0, failure: None };
     // A trusted leaf is trusted.
     let mut way = vec![leaf.clone()];
     if trusted.contains(leaf) || search.follow(&mut way) {
@@ -82,7 +83,8 @@ impl Search {
     /// Goes on from the last certificate of the way.
     fn follow(&mut self, way: &mut Vec<Certificate>) -> bool {
         let Some(last) = way.last().cloned() else { return false };
-        let signed = |issuer: &&Certificate| issuer.subject_der() == last.issuer_der() && last.is_signed_by(issuer);
+        let signed =
+            |issuer: &&Certificate| issuer.subject_der() == last.issuer_der() && last.is_signed_by(issuer);
         let anchors: Vec<Certificate> = self.trusted.iter().filter(signed).cloned().collect();
         let mut found = !anchors.is_empty();
         for anchor in anchors {
@@ -133,7 +135,8 @@ fn may_sign(issuer: &Certificate, below: usize, now: Timestamp) -> Result<(), Ch
     let sign = KeyUsage::from_names(&["CertSign"]);
     let usage = issuer.key_usage().is_none_or(|usage| usage.contains(sign));
     // RFC 5280, 4.2.1.9: the leaf does not count.
-    let deep = issuer.path_length().is_none_or(|most| usize::try_from(most).is_ok_and(|most| below <= most + 1));
+    let deep =
+        issuer.path_length().is_none_or(|most| usize::try_from(most).is_ok_and(|most| below <= most + 1));
     if issuer.is_ca() && usage && deep { Ok(()) } else { Err(ChainError::NotAnAuthority(called(issuer))) }
 }
 
@@ -144,7 +147,8 @@ fn valid(certificate: &Certificate, now: Timestamp) -> Result<(), ChainError> {
 
 /// What people know a certificate by: its SPIFFE ID, its subject, or its serial number.
 pub(super) fn called(certificate: &Certificate) -> String {
-    let uri = certificate.sans().and_then(|sans| sans.uri.into_iter().find(|uri| uri.starts_with("spiffe://")));
+    let uri =
+        certificate.sans().and_then(|sans| sans.uri.into_iter().find(|uri| uri.starts_with("spiffe://")));
     let subject = certificate.subject_name().map(|subject| subject.to_string());
     let subject = subject.filter(|subject| !subject.is_empty());
     uri.or(subject).unwrap_or_else(|| format!("the certificate {}", certificate.serial_number()))

@@ -7,7 +7,8 @@ fn certificates(name: &str) -> Vec<Certificate> {
 }
 
 fn way(chain: &[&str], trusted: &[&str], now: &str) -> Result<usize, ChainError> {
-    let all = |names: &[&str]| -> Vec<Certificate> { names.iter().flat_map(|name| certificates(name)).collect() };
+    let all =
+        |names: &[&str]| -> Vec<Certificate> { names.iter().flat_map(|name| certificates(name)).collect() };
     verify_chain(&all(chain), &all(trusted), now.parse().expect("a time")).map(|way| way.len())
 }
 
@@ -33,7 +34,10 @@ fn why_there_is_no_way_is_told() {
     assert_eq!(way(&["workload"], &[], now), Err(ChainError::NothingTrusted));
     assert_eq!(way(&["workload"], &["root"], now), Err(ChainError::NoIssuer(leaf.clone())));
     let intermediate = "CN=intermediate,O=test".to_owned();
-    assert_eq!(way(&["workload", "intermediate"], &["other-root"], now), Err(ChainError::NoIssuer(intermediate)));
+    assert_eq!(
+        way(&["workload", "intermediate"], &["other-root"], now),
+        Err(ChainError::NoIssuer(intermediate))
+    );
     let late = "2200-01-01T00:00:00Z";
     assert_eq!(way(&["workload", "intermediate"], &["root"], late), Err(ChainError::NotValidNow(leaf)));
 }

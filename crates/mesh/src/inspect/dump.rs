@@ -133,7 +133,8 @@ impl Dump {
         if text.len() > Self::MOST {
             return Err(DumpError::TooLong);
         }
-        let document: Node = serde_json::from_str(text).map_err(|error| DumpError::Json(error.to_string()))?;
+        let document: Node =
+            serde_json::from_str(text).map_err(|error| DumpError::Json(error.to_string()))?;
         let mut section = in_camel_case(section(document)?);
         redact(&mut section, false);
         let mut secrets = Vec::new();
@@ -184,7 +185,10 @@ impl Secret {
         let secret = entry.map("secret")?;
         let failure = entry.map("errorState")?;
         let failure = failure.map(|failure| {
-            Ok(UpdateFailure { details: failure.text("details")?, last_attempt: failure.text("lastUpdateAttempt")? })
+            Ok(UpdateFailure {
+                details: failure.text("details")?,
+                last_attempt: failure.text("lastUpdateAttempt")?,
+            })
         });
         Ok(Self {
             name: entry.text("name")?,
@@ -278,7 +282,9 @@ impl Bundle {
 
 /// Protobuf's JSON takes both alphabets, padded or not.
 fn decoded(text: &str) -> Option<Vec<u8>> {
-    [BASE64, BASE64_NOPAD, BASE64URL, BASE64URL_NOPAD].iter().find_map(|form| form.decode(text.as_bytes()).ok())
+    [BASE64, BASE64_NOPAD, BASE64URL, BASE64URL_NOPAD]
+        .iter()
+        .find_map(|form| form.decode(text.as_bytes()).ok())
 }
 
 /// The section with the secrets.

@@ -32,18 +32,31 @@ fn both_spellings_say_the_same() {
     let json = one.to_json();
     assert!(json.starts_with("{\n    \"dynamicActiveSecrets\": [\n        {\n            \"name\": \"default\",\n            \"versionInfo\": \"0\","), "{json}");
     assert_eq!(Dump::parse(&json).as_ref(), Ok(&one));
-    let configs = format!(r#"{{"configs": [{{"@type": "{}", {}]}}"#, Dump::TYPE, json.strip_prefix('{').expect("a map"));
+    let configs = format!(
+        r#"{{"configs": [{{"@type": "{}", {}]}}"#,
+        Dump::TYPE,
+        json.strip_prefix('{').expect("a map")
+    );
     assert_eq!(Dump::parse(&configs).as_ref(), Ok(&one));
     let yaml = one.to_yaml();
     assert!(yaml.starts_with("dynamicActiveSecrets:\n- name: default\n  versionInfo: \"0\"\n"), "{yaml}");
 
     let [warming, active] = one.secrets() else { panic!("{:?}", one.secrets()) };
-    assert_eq!((active.name.as_str(), active.status, active.version.as_str()), ("default", Status::Active, "0"));
+    assert_eq!(
+        (active.name.as_str(), active.status, active.version.as_str()),
+        ("default", Status::Active, "0")
+    );
     assert_eq!(active.content.bundles().len(), 1);
     let Content::Certificate(bundle) = &active.content else { panic!("{active:?}") };
     assert_eq!(bundle.certificates().expect("certificates").len(), 3);
-    assert_eq!(bundle.first().expect("a certificate").not_after(), bundle.certificates().expect("certificates")[0].not_after());
-    assert_eq!((warming.status, warming.client_status.as_str(), &warming.content), (Status::Warming, "NACKED", &Content::Other));
+    assert_eq!(
+        bundle.first().expect("a certificate").not_after(),
+        bundle.certificates().expect("certificates")[0].not_after()
+    );
+    assert_eq!(
+        (warming.status, warming.client_status.as_str(), &warming.content),
+        (Status::Warming, "NACKED", &Content::Other)
+    );
     assert_eq!(warming.failure.as_ref().map(|failure| failure.details.as_str()), Some("no"));
 }
 
@@ -68,7 +81,11 @@ fn what_is_secret_is_never_kept() {
     ] {
         let dump = Dump::parse(&snake(&source)).expect("a dump");
         for text in [dump.to_json(), dump.to_yaml(), format!("{dump:?}")] {
-            assert!(!text.contains(key) && !text.contains(&base64(key)) && text.contains("redacted") | text.contains("W3JlZGFjdGVkXQ=="));
+            assert!(
+                !text.contains(key)
+                    && !text.contains(&base64(key))
+                    && text.contains("redacted") | text.contains("W3JlZGFjdGVkXQ==")
+            );
         }
     }
     let other = r#"{"staticSecrets": [
@@ -89,12 +106,24 @@ fn what_is_no_dump_is_refused() {
     for (text, reason) in [
         ("", "the dump is no JSON: EOF while parsing a value at line 1 column 0"),
         ("[]", "config dump has no configuration type type.googleapis.com/envoy.admin.v3.SecretsConfigDump"),
-        (r#"{"configs": []}"#, "config dump has no configuration type type.googleapis.com/envoy.admin.v3.SecretsConfigDump"),
-        (r#"{"a": 1}"#, "config dump has no configuration type type.googleapis.com/envoy.admin.v3.SecretsConfigDump"),
+        (
+            r#"{"configs": []}"#,
+            "config dump has no configuration type type.googleapis.com/envoy.admin.v3.SecretsConfigDump",
+        ),
+        (
+            r#"{"a": 1}"#,
+            "config dump has no configuration type type.googleapis.com/envoy.admin.v3.SecretsConfigDump",
+        ),
         (r#"{"configs": {}}"#, "configs must be a list, and is a map"),
-        (r#"{"dynamicActiveSecrets": {}}"#, "dynamicActiveSecrets.dynamicActiveSecrets must be a list, and is a map"),
+        (
+            r#"{"dynamicActiveSecrets": {}}"#,
+            "dynamicActiveSecrets.dynamicActiveSecrets must be a list, and is a map",
+        ),
         (r#"{"dynamicActiveSecrets": [1]}"#, "dynamicActiveSecrets[0] must be a map, and is a number"),
-        (r#"{"dynamicActiveSecrets": [{"name": 5}]}"#, "dynamicActiveSecrets[0].name must be a text, and is a number"),
+        (
+            r#"{"dynamicActiveSecrets": [{"name": 5}]}"#,
+            "dynamicActiveSecrets[0].name must be a text, and is a number",
+        ),
         (
             r#"{"dynamicActiveSecrets": [{"secret": {"tls_certificate": {"certificate_chain": "x"}}}]}"#,
             "dynamicActiveSecrets[0].secret.tlsCertificate.certificateChain must be a map, and is a text",
@@ -116,7 +145,11 @@ fn what_is_no_dump_is_refused() {
 
 #[test]
 fn nothing_and_null_are_nothing() {
-    for text in ["{}", r#"{"dynamicActiveSecrets": null}"#, r#"{"dynamic_active_secrets": [{"secret": null, "name": null}]}"#] {
+    for text in [
+        "{}",
+        r#"{"dynamicActiveSecrets": null}"#,
+        r#"{"dynamic_active_secrets": [{"secret": null, "name": null}]}"#,
+    ] {
         let dump = Dump::parse(text).expect("a dump");
         assert!(dump.secrets().iter().all(|secret| secret.content == Content::Other));
     }
@@ -131,7 +164,9 @@ fn certificates_that_are_elsewhere_or_garbled_are_told_apart() {
         (r#"{"inline_bytes": "_-8"}"#, Bundle::Pem(vec![0xff, 0xef])),
         (r#"{"inline_string": "x"}"#, Bundle::Pem(b"x".to_vec())),
     ] {
-        let text = format!(r#"{{"dynamicActiveSecrets": [{{"secret": {{"validation_context": {{"trusted_ca": {source}}}}}}}]}}"#);
+        let text = format!(
+            r#"{{"dynamicActiveSecrets": [{{"secret": {{"validation_context": {{"trusted_ca": {source}}}}}}}]}}"#
+        );
         let dump = Dump::parse(&text).expect("a dump");
         assert_eq!(dump.secrets()[0].content, Content::Trusted(expected.clone()));
         assert!(expected.first().is_err());
@@ -156,7 +191,10 @@ fn the_dump_of_a_real_envoy_is_read() {
     let Content::TrustDomains(domains) = &dump.secret("spiffe").expect("it is there").content else {
         panic!("a SPIFFE validator has trust domains")
     };
-    assert_eq!(domains.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["cluster.local", "other.example"]);
+    assert_eq!(
+        domains.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
+        ["cluster.local", "other.example"]
+    );
     let masked = Dump::parse(REAL_MASKED).expect("a dump");
     assert_eq!(masked.secrets(), &dump.secrets()[..4]);
 }

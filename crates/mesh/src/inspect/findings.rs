@@ -80,8 +80,12 @@ enum Unread {
 
 fn certificates(bundle: &Bundle) -> Result<Vec<Certificate>, Unread> {
     match bundle {
-        Bundle::File(path) => Err(Unread::Elsewhere(format!("it is in the file {path}, and was not looked at"))),
-        Bundle::Variable(name) => Err(Unread::Elsewhere(format!("it is in the variable {name}, and was not looked at"))),
+        Bundle::File(path) => {
+            Err(Unread::Elsewhere(format!("it is in the file {path}, and was not looked at")))
+        }
+        Bundle::Variable(name) => {
+            Err(Unread::Elsewhere(format!("it is in the variable {name}, and was not looked at")))
+        }
         Bundle::Garbled => Err(Unread::Broken("it is no base64".to_owned())),
         Bundle::Pem(_) => match bundle.certificates() {
             Ok(list) if list.is_empty() => Err(Unread::Broken("there is no certificate in it".to_owned())),
@@ -135,7 +139,10 @@ impl Report {
             let when = Some(&failure.last_attempt).filter(|time| !time.is_empty());
             let when = when.map(|time| format!(" at {time}")).unwrap_or_default();
             self.fault("error_state", format!("the last update was refused{when}: {}", failure.details));
-        } else if matches!(secret.client_status.as_str(), "NACKED" | "RECEIVED_ERROR" | "TIMEOUT" | "DOES_NOT_EXIST") {
+        } else if matches!(
+            secret.client_status.as_str(),
+            "NACKED" | "RECEIVED_ERROR" | "TIMEOUT" | "DOES_NOT_EXIST"
+        ) {
             self.fault("error_state", format!("the last update ended as {}", secret.client_status));
         }
     }
@@ -146,7 +153,10 @@ impl Report {
         }
         for (at, certificate) in list.iter().enumerate() {
             if list.iter().take(at).any(|other| other == certificate) {
-                let says = format!("{place}{} stands more than once; strict clients refuse that", called(certificate));
+                let says = format!(
+                    "{place}{} stands more than once; strict clients refuse that",
+                    called(certificate)
+                );
                 self.note("repeated", says);
             }
         }
@@ -175,13 +185,19 @@ impl Report {
             return self.fault("expired", format!("{place}{name} ended at {}", certificate.not_after()));
         }
         if now < begin {
-            return self.fault("not_yet_valid", format!("{place}{name} begins at {}", certificate.not_before()));
+            return self
+                .fault("not_yet_valid", format!("{place}{name} begins at {}", certificate.not_before()));
         }
         let left = (end - now).saturating_mul(100) / (end - begin).max(1);
         if left < i64::from(expected.least_left) {
-            let says = format!("{place}{name} has {left} % of its lifetime left, until {}", certificate.not_after());
+            let says =
+                format!("{place}{name} has {left} % of its lifetime left, until {}", certificate.not_after());
             // Authorities are renewed by people, in their own time.
-            if certificate.is_ca() { self.note("little_life_left", says) } else { self.fault("little_life_left", says) }
+            if certificate.is_ca() {
+                self.note("little_life_left", says)
+            } else {
+                self.fault("little_life_left", says)
+            }
         }
     }
 
@@ -192,7 +208,11 @@ impl Report {
                 && certificate != issuer
                 && (certificate.issuer_der() != issuer.subject_der() || !certificate.is_signed_by(issuer))
             {
-                let says = format!("{} is followed by {}, which did not sign it", called(certificate), called(issuer));
+                let says = format!(
+                    "{} is followed by {}, which did not sign it",
+                    called(certificate),
+                    called(issuer)
+                );
                 self.fault("chain_order", says);
             }
         }
@@ -219,7 +239,9 @@ impl Report {
             if !trusted.is_empty() {
                 match verify_chain(&chain, &trusted, expected.now) {
                     Ok(way) => way.get(1).into_iter().for_each(|signer| self.spiffe_signer(signer)),
-                    Err(error) => self.fault("not_trusted", format!("it leads to no certificate of {ROOTCA}: {error}")),
+                    Err(error) => {
+                        self.fault("not_trusted", format!("it leads to no certificate of {ROOTCA}: {error}"))
+                    }
                 }
             }
         }
@@ -250,7 +272,8 @@ impl Report {
             self.fault("spiffe_id", format!("{} names no SPIFFE ID (X.509-SVID, 2)", called(leaf)));
         }
         if leaf.is_ca() {
-            let says = format!("{} is an authority's, and a workload's must not be (X.509-SVID, 4.1)", called(leaf));
+            let says =
+                format!("{} is an authority's, and a workload's must not be (X.509-SVID, 4.1)", called(leaf));
             self.fault("spiffe_leaf_ca", says);
         }
         self.lints(leaf, &["san_missing"]);
@@ -260,7 +283,8 @@ impl Report {
         self.lints(signer, &["key_usage_missing", "key_usage_not_critical"]);
         let names = signer.sans().map(|sans| sans.uri).unwrap_or_default();
         if names.is_empty() {
-            let says = format!("{} signs, and names no trust domain; X.509-SVID, 3.2 recommends it", called(signer));
+            let says =
+                format!("{} signs, and names no trust domain; X.509-SVID, 3.2 recommends it", called(signer));
             self.note("spiffe_signer_id", says);
         }
     }
@@ -272,8 +296,7 @@ impl Report {
             if lint.group != LintGroup::Spiffe && !others.contains(&lint.id) {
                 continue;
             }
-            let severity =
-                if lint.severity == LintSeverity::Must { Severity::Fault } else { Severity::Note };
+            let severity = if lint.severity == LintSeverity::Must { Severity::Fault } else { Severity::Note };
             self.add(severity, lint.id, format!("{}: {finding}", called(certificate)));
         }
     }

@@ -45,7 +45,10 @@ const SIGNER: &str = "note default spiffe_signer_id";
 #[test]
 fn what_istio_gives_out_is_in_order() {
     assert_eq!(found(&dump(&[WORKLOAD, INTERMEDIATE], &[ROOT])), [SIGNER]);
-    assert_eq!(found(&dump(&[WORKLOAD, INTERMEDIATE, ROOT], &[ROOT])), ["note default root_in_chain", SIGNER]);
+    assert_eq!(
+        found(&dump(&[WORKLOAD, INTERMEDIATE, ROOT], &[ROOT])),
+        ["note default root_in_chain", SIGNER]
+    );
     assert_eq!(found(&dump(&[WORKLOAD, INTERMEDIATE], &[OTHER_ROOT, ROOT])), [SIGNER]);
 }
 
@@ -55,9 +58,17 @@ fn a_chain_that_is_not_one_is_told() {
     for (chain, roots, expected) in [
         (&[WORKLOAD][..], &[ROOT][..], &[trust][..]),
         (&[WORKLOAD, INTERMEDIATE], &[OTHER_ROOT], &[trust]),
-        (&[WORKLOAD, ROOT, INTERMEDIATE], &[ROOT], &["fault default chain_order", "fault default chain_order", "note default root_in_chain", SIGNER]),
+        (
+            &[WORKLOAD, ROOT, INTERMEDIATE],
+            &[ROOT],
+            &["fault default chain_order", "fault default chain_order", "note default root_in_chain", SIGNER],
+        ),
         // An intermediate published as the root: it comes twice, and the root never.
-        (&[WORKLOAD, INTERMEDIATE, INTERMEDIATE], &[INTERMEDIATE], &["note default repeated", "fault ROOTCA root_not_self_signed", SIGNER]),
+        (
+            &[WORKLOAD, INTERMEDIATE, INTERMEDIATE],
+            &[INTERMEDIATE],
+            &["note default repeated", "fault ROOTCA root_not_self_signed", SIGNER],
+        ),
         (&[WORKLOAD, INTERMEDIATE], &[ROOT, WORKLOAD], &["fault ROOTCA root_not_ca"]),
     ] {
         assert_eq!(found(&dump(chain, roots)), expected);
@@ -96,7 +107,10 @@ fn the_mesh_s_roots_are_compared() {
     assert_eq!(with(&good, &[ROOT]), [SIGNER]);
     assert_eq!(with(&good, &[OTHER_ROOT]), [SIGNER, "fault ROOTCA root_missing", "note ROOTCA root_unknown"]);
     assert_eq!(with(&good, &[ROOT, OTHER_ROOT]), [SIGNER, "fault ROOTCA root_missing"]);
-    assert_eq!(with(&dump(&[WORKLOAD, INTERMEDIATE], &[ROOT, OTHER_ROOT]), &[ROOT]), [SIGNER, "note ROOTCA root_unknown"]);
+    assert_eq!(
+        with(&dump(&[WORKLOAD, INTERMEDIATE], &[ROOT, OTHER_ROOT]), &[ROOT]),
+        [SIGNER, "note ROOTCA root_unknown"]
+    );
 }
 
 #[test]
@@ -110,7 +124,10 @@ fn the_state_of_secrets_is_told() {
         {"name": "ROOTCA", "secret": {"validationContext": {"trustedCa": {"inlineBytes": "*"}}}},
         {"name": "x", "clientStatus": "NACKED"},
         {"name": "y", "errorState": {"details": "bad", "lastUpdateAttempt": "2026-01-01T00:00:00Z"}}]}"#;
-    let all = findings(&Dump::parse(text).expect("a dump"), &Expectations { now: now(), roots: None, least_left: 0 });
+    let all = findings(
+        &Dump::parse(text).expect("a dump"),
+        &Expectations { now: now(), roots: None, least_left: 0 },
+    );
     let told: Vec<String> = all.iter().map(ToString::to_string).collect();
     assert_eq!(
         told,
@@ -143,7 +160,10 @@ fn a_spiffe_validator_s_bundle_of_the_own_trust_domain_counts() {
     assert_eq!(found(&of("cluster.local")), [SIGNER]);
     // The root is there, but for another trust domain.
     assert_eq!(trusted(&of("elsewhere"), Some("cluster.local")), []);
-    assert_eq!(super::super::common_roots(&of("cluster.local"), &dump(&[], &[OTHER_ROOT])).map(|all| all.len()), Ok(1));
+    assert_eq!(
+        super::super::common_roots(&of("cluster.local"), &dump(&[], &[OTHER_ROOT])).map(|all| all.len()),
+        Ok(1)
+    );
 }
 
 #[test]

@@ -29,7 +29,8 @@ impl LiveCertificates {
         if text.len() > Dump::MOST {
             return Err(DumpError::TooLong);
         }
-        let document: Node = serde_json::from_str(text).map_err(|error| DumpError::Json(error.to_string()))?;
+        let document: Node =
+            serde_json::from_str(text).map_err(|error| DumpError::Json(error.to_string()))?;
         let document = match super::dump::in_camel_case(document) {
             Node::Map(map) => Node::Map(map),
             _ => Node::Map(Map::default()),
@@ -124,7 +125,12 @@ mod tests {
             let live = LiveCertificates::parse(nothing).expect("nothing");
             assert_eq!(live.table(), "No certificates loaded.\n");
         }
-        for wrong in ["{\"certificates\": {}}", "{\"certificates\": [{\"ca_cert\": [1]}]}", "{", "{\"certificates\": [{\"ca_cert\": [{\"path\": 1}]}]}"] {
+        for wrong in [
+            "{\"certificates\": {}}",
+            "{\"certificates\": [{\"ca_cert\": [1]}]}",
+            "{",
+            "{\"certificates\": [{\"ca_cert\": [{\"path\": 1}]}]}",
+        ] {
             assert!(LiveCertificates::parse(wrong).is_err(), "{wrong}");
         }
     }

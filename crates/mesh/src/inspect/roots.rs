@@ -33,7 +33,9 @@ pub fn mesh_roots(text: &str) -> Result<Vec<Certificate>, RootsError> {
     for document in &documents {
         let items = document.at(&["items"]).and_then(Node::as_list);
         let all = items.unwrap_or(std::slice::from_ref(document));
-        maps.extend(all.iter().filter(|item| item.at(&["kind"]).and_then(Node::as_text) == Some("ConfigMap")));
+        maps.extend(
+            all.iter().filter(|item| item.at(&["kind"]).and_then(Node::as_text) == Some("ConfigMap")),
+        );
     }
     if maps.is_empty() {
         return if text.contains("-----BEGIN ") { of_pem(text) } else { Err(RootsError::Form) };
@@ -68,7 +70,9 @@ mod tests {
 
     fn map(pem: &str) -> String {
         let quoted = serde_json::to_string(pem).expect("JSON");
-        format!(r#"{{"kind": "ConfigMap", "metadata": {{"name": "istio-ca-root-cert"}}, "data": {{"root-cert.pem": {quoted}}}}}"#)
+        format!(
+            r#"{{"kind": "ConfigMap", "metadata": {{"name": "istio-ca-root-cert"}}, "data": {{"root-cert.pem": {quoted}}}}}"#
+        )
     }
 
     #[test]
@@ -88,6 +92,9 @@ mod tests {
         assert_eq!(mesh_roots("kind: Secret"), Err(RootsError::Form));
         assert_eq!(mesh_roots("kind: ConfigMap\ndata: {a: b}"), Err(RootsError::NoKey));
         assert!(matches!(mesh_roots(&map("none")), Err(RootsError::Certificate(_))));
-        assert!(matches!(mesh_roots("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), Err(RootsError::Certificate(_))));
+        assert!(matches!(
+            mesh_roots("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
+            Err(RootsError::Certificate(_))
+        ));
     }
 }

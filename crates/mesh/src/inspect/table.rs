@@ -15,7 +15,8 @@ impl Dump {
     /// `with_static` shows those of the Envoy's own configuration behind them. Ends in a line feed.
     pub fn table(&self, now: Timestamp, with_static: bool) -> String {
         let shown = |secret: &&Secret| with_static || secret.status != Status::Static;
-        let rows: Vec<Row> = self.secrets().iter().filter(shown).flat_map(|secret| Row::all(secret, now)).collect();
+        let rows: Vec<Row> =
+            self.secrets().iter().filter(shown).flat_map(|secret| Row::all(secret, now)).collect();
         if rows.is_empty() {
             return "No active or warming secrets found.\n".to_owned();
         }
@@ -43,7 +44,8 @@ impl Dump {
 pub(super) fn columns(rows: &[Vec<String>]) -> String {
     let length = |cell: &String| cell.chars().count();
     let count = rows.iter().map(Vec::len).max().unwrap_or_default();
-    let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(length).max().unwrap_or_default();
+    let width =
+        |column: usize| rows.iter().filter_map(|row| row.get(column)).map(length).max().unwrap_or_default();
     let widths: Vec<usize> = (0..count).map(width).collect();
     let mut text = String::new();
     for row in rows {

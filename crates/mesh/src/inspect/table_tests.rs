@@ -17,7 +17,10 @@ fn lines(text: &str, now: Timestamp, with_static: bool) -> Vec<String> {
 #[test]
 fn the_table_is_that_of_the_original() {
     // The serial numbers and times are those of the fixture: it is the form that is looked at here.
-    assert_eq!(Dump::parse(REAL).expect("a dump").table(now(), false), include_str!("../../tests/data/inspect/table.txt"));
+    assert_eq!(
+        Dump::parse(REAL).expect("a dump").table(now(), false),
+        include_str!("../../tests/data/inspect/table.txt")
+    );
     assert_eq!(
         Dump::parse(REAL).expect("a dump").table(now(), true),
         include_str!("../../tests/data/inspect/table-with-static.txt")
@@ -36,7 +39,8 @@ fn nothing_is_said_to_be_nothing() {
 fn a_secret_without_certificates_has_empty_cells_and_is_not_valid() {
     let text = r#"{"dynamicActiveSecrets": [{"name": "a", "secret": {"validationContext": {"trustedCa": {"inlineBytes": "AAAA"}}}}]}"#;
     // Each cell but the last is padded, also if it is empty.
-    let head = "RESOURCE NAME     TYPE     STATUS     VALID CERT     SERIAL NUMBER     NOT AFTER     NOT BEFORE";
+    let head =
+        "RESOURCE NAME     TYPE     STATUS     VALID CERT     SERIAL NUMBER     NOT AFTER     NOT BEFORE";
     let row = format!("{:<18}{:<9}{:<11}{:<15}{:<18}{:<14}", "a", "", "ACTIVE", "false", "", "");
     assert_eq!(lines(text, now(), false), [head.to_owned(), row]);
 }
@@ -47,7 +51,8 @@ fn the_trust_domain_is_shown_if_every_row_has_one() {
     let section: serde_json::Value = serde_json::from_str(&dump).expect("JSON");
     let named = |names: &[&str]| {
         let all = section["dynamicActiveSecrets"].as_array().expect("a list").iter();
-        let some: Vec<_> = all.filter(|secret| names.contains(&secret["name"].as_str().expect("a name"))).collect();
+        let some: Vec<_> =
+            all.filter(|secret| names.contains(&secret["name"].as_str().expect("a name"))).collect();
         lines(&serde_json::json!({ "dynamicActiveSecrets": some }).to_string(), now(), false)
     };
     let both = named(&["default", "spiffe"]);
@@ -59,7 +64,8 @@ fn the_trust_domain_is_shown_if_every_row_has_one() {
 
 #[test]
 fn a_certificate_is_valid_between_its_first_and_its_last_moment() {
-    let certificate = Certificate::from_pem(include_str!("../../tests/data/inspect/root.pem")).expect("a certificate");
+    let certificate =
+        Certificate::from_pem(include_str!("../../tests/data/inspect/root.pem")).expect("a certificate");
     let (begin, end) = (certificate.not_before(), certificate.not_after());
     let at = |time: Time| is_valid(&certificate, time.to_timestamp());
     let second = |time: Time, by: i64| Time::from_second(time.as_second() + by);

@@ -62,7 +62,8 @@ impl Check {
     /// Checks in a table; ends in a line feed.
     pub fn table(checks: &[Self]) -> String {
         let mut rows = vec![vec!["CHECK".to_owned(), "RESULT".to_owned(), "REASON".to_owned()]];
-        let row = |check: &Self| vec![check.what.to_owned(), check.verdict.name().to_owned(), check.reason.clone()];
+        let row =
+            |check: &Self| vec![check.what.to_owned(), check.verdict.name().to_owned(), check.reason.clone()];
         rows.extend(checks.iter().map(row));
         columns(&rows)
     }
@@ -110,11 +111,15 @@ fn of_the_workload(dump: &Dump, chain: &[Certificate], now: Timestamp) -> Vec<Ch
     let faults: Vec<_> =
         findings(dump, &expected).into_iter().filter(|finding| finding.severity == Severity::Fault).collect();
     let all = |is_meant: &dyn Fn(&super::Finding) -> bool| -> Option<String> {
-        let texts: Vec<&str> = faults.iter().filter(|fault| is_meant(fault)).map(|fault| fault.says.as_str()).collect();
+        let texts: Vec<&str> =
+            faults.iter().filter(|fault| is_meant(fault)).map(|fault| fault.says.as_str()).collect();
         (!texts.is_empty()).then(|| texts.join("; "))
     };
     let of_state = |rule: &str| matches!(rule, "warming" | "error_state");
-    let state = faults.iter().filter(|fault| of_state(fault.rule)).map(|fault| format!("{}: {}", fault.secret, fault.says));
+    let state = faults
+        .iter()
+        .filter(|fault| of_state(fault.rule))
+        .map(|fault| format!("{}: {}", fault.secret, fault.says));
     let state: Vec<String> = state.collect();
     let state = if state.is_empty() { Ok(String::new()) } else { Err(state.join("; ")) };
     let state = Check::new(STATE, state.map(|_: String| format!("{} secrets", dump.secrets().len())));
@@ -127,7 +132,8 @@ fn of_the_workload(dump: &Dump, chain: &[Certificate], now: Timestamp) -> Vec<Ch
         let missing = Check::new(CERTIFICATE, Err(reason));
         return vec![missing, Check::skipped(SPIFFE, ""), Check::skipped(TRUSTS, ""), state];
     };
-    let has_certificate = Check::new(CERTIFICATE, Ok(format!("{}, until {}", called(leaf), leaf.not_after())));
+    let has_certificate =
+        Check::new(CERTIFICATE, Ok(format!("{}, until {}", called(leaf), leaf.not_after())));
     let other = |rule: &str| of_state(rule) || rule == "not_trusted";
     let spiffe = all(&|fault| fault.secret == DEFAULT && !other(fault.rule));
     let spiffe = Check::new(SPIFFE, spiffe.map_or_else(|| Ok(called(leaf)), Err));

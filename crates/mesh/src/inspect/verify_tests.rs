@@ -25,7 +25,11 @@ fn dump() -> Dump {
     Dump::parse(&text.to_string()).expect("a dump")
 }
 
-fn verdicts(dump: &Dump, roots: Option<&[Certificate]>, authority: Option<Vec<Certificate>>) -> Vec<(Verdict, String)> {
+fn verdicts(
+    dump: &Dump,
+    roots: Option<&[Certificate]>,
+    authority: Option<Vec<Certificate>>,
+) -> Vec<(Verdict, String)> {
     let authority = authority.map(|chain| Authority { chain });
     let now = "2027-01-01T00:00:00Z".parse().expect("a time");
     let checks = verify(dump, roots, authority.as_ref(), now);
@@ -63,10 +67,7 @@ fn each_disagreement_fails_its_own_check() {
             "nobody here signed CN=intermediate,O=test",
         ]
     );
-    assert_eq!(
-        failed(&root(), root()),
-        ["signed by CN=intermediate,O=test, and not by CN=root,O=test"]
-    );
+    assert_eq!(failed(&root(), root()), ["signed by CN=intermediate,O=test, and not by CN=root,O=test"]);
     assert_eq!(
         failed(&intermediate(), intermediate()),
         [

@@ -216,7 +216,12 @@ impl Document {
     }
 
     /// Carries the document out on objects.
-    pub fn carry_out(&self, objects: &mut [Node], policy: MatchPolicy, compatibility: Compatibility) -> Outcome {
+    pub fn carry_out(
+        &self,
+        objects: &mut [Node],
+        policy: MatchPolicy,
+        compatibility: Compatibility,
+    ) -> Outcome {
         let mut outcome = Outcome::default();
         match self {
             Self::Overlays(overlays) => {
@@ -229,7 +234,8 @@ impl Document {
             Self::ControlPlane { overlays, .. } => {
                 outcome.operators = self.missing_operators(objects);
                 // The outer level first, on the operators that are given and those that are not.
-                let mut all: Vec<Node> = outcome.operators.iter().chain(operators(objects)).cloned().collect();
+                let mut all: Vec<Node> =
+                    outcome.operators.iter().chain(operators(objects)).cloned().collect();
                 let errors = super::apply(overlays, &mut all, policy, compatibility);
                 outcome.failures.extend(failures("ControlPlane", errors));
                 let patched = all.split_off(outcome.operators.len());

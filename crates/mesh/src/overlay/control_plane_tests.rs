@@ -19,18 +19,23 @@ fn istiod(objects: &[Node]) -> (&Node, &Node) {
 
 fn list_at(node: &Node, key: &str) -> Vec<String> {
     let list = node.at(&[key]).and_then(Node::as_list).expect("a list");
-    list.iter().map(|item| item.scalar().unwrap_or_else(|| serde_json::to_string(item).expect("JSON"))).collect()
+    list.iter()
+        .map(|item| item.scalar().unwrap_or_else(|| serde_json::to_string(item).expect("JSON")))
+        .collect()
 }
 
 #[test]
 fn the_document_is_what_is_documented() {
     let rendered = ControlPlane { fixed_indexes: true, ..ControlPlane::default() }.render();
-    let documented = Node::document(include_str!("../../tests/data/overlay/control-plane.yaml")).expect("YAML");
+    let documented =
+        Node::document(include_str!("../../tests/data/overlay/control-plane.yaml")).expect("YAML");
     assert_eq!(rendered, documented);
     // What is printed is read as the same again, and in the order in which it was made.
     let yaml = rendered.to_yaml().expect("YAML");
     assert_eq!(Node::document(&yaml).as_ref(), Ok(&rendered));
-    assert!(yaml.starts_with("apiVersion: install.tetrate.io/v1alpha1\nkind: ControlPlane\nmetadata:\n  name: controlplane\n"));
+    assert!(yaml.starts_with(
+        "apiVersion: install.tetrate.io/v1alpha1\nkind: ControlPlane\nmetadata:\n  name: controlplane\n"
+    ));
     assert!(yaml.contains("- name: ENABLE_CA_SERVER\n") && yaml.contains("value: \"false\"\n"), "{yaml}");
 }
 
@@ -57,17 +62,26 @@ fn both_levels_reach_istiod() {
             ]
         );
         let mounts = list_at(discovery, "volumeMounts");
-        assert_eq!(mounts[4..], [
-            r#"{"mountPath":"/etc/cert-manager/tls","name":"cert-manager","readOnly":true}"#,
-            r#"{"mountPath":"/etc/cert-manager/ca","name":"ca-root-cert","readOnly":true}"#,
-        ]);
-        assert_eq!(list_at(pod, "volumes")[4..], [
-            r#"{"name":"cert-manager","secret":{"secretName":"istiod-tls"}}"#,
-            r#"{"name":"ca-root-cert","configMap":{"defaultMode":420,"name":"istio-ca-root-cert"}}"#,
-        ]);
+        assert_eq!(
+            mounts[4..],
+            [
+                r#"{"mountPath":"/etc/cert-manager/tls","name":"cert-manager","readOnly":true}"#,
+                r#"{"mountPath":"/etc/cert-manager/ca","name":"ca-root-cert","readOnly":true}"#,
+            ]
+        );
+        assert_eq!(
+            list_at(pod, "volumes")[4..],
+            [
+                r#"{"name":"cert-manager","secret":{"secretName":"istiod-tls"}}"#,
+                r#"{"name":"ca-root-cert","configMap":{"defaultMode":420,"name":"istio-ca-root-cert"}}"#,
+            ]
+        );
         let env = list_at(discovery, "env");
         assert_eq!(env.len(), 7);
-        assert_eq!(env[3], r#"{"name":"POD_NAME","valueFrom":{"fieldRef":{"apiVersion":"v1","fieldPath":"metadata.name"}}}"#);
+        assert_eq!(
+            env[3],
+            r#"{"name":"POD_NAME","valueFrom":{"fieldRef":{"apiVersion":"v1","fieldPath":"metadata.name"}}}"#
+        );
         assert_eq!(env[6], r#"{"name":"ENABLE_CA_SERVER","value":"false"}"#);
         // The operator that nobody gave has what the outer level says.
         let address = outcome.operators[0].at(&["spec", "values", "global", "caAddress"]);
@@ -83,7 +97,10 @@ fn fixed_indexes_destroy_an_argument_where_there_is_one_more() {
     let (objects, outcome) = carried_out(&fixed, ISTIOD_WITH_JSON_LOGS);
     assert_eq!(outcome.failures, []);
     let args = list_at(istiod(&objects).0, "args");
-    assert_eq!(args[6..8], ["--keepaliveMaxServerConnectionAge", "--tlsCertFile=/etc/cert-manager/tls/tls.crt"]);
+    assert_eq!(
+        args[6..8],
+        ["--keepaliveMaxServerConnectionAge", "--tlsCertFile=/etc/cert-manager/tls/tls.crt"]
+    );
 
     let lints = |settings: &ControlPlane, manifest: Option<&str>| -> Vec<String> {
         let objects = manifest.map(|manifest| Node::documents(manifest).expect("YAML"));
@@ -93,8 +110,10 @@ fn fixed_indexes_destroy_an_argument_where_there_is_one_more() {
     };
     assert_eq!(
         lints(&fixed, Some(ISTIOD_WITH_JSON_LOGS)),
-        ["pilot: overlay 1, patch 1: spec.template.spec.containers.[name:discovery].args[7]: [7] replaces the element \
-          \"30m\"; [-1] appends (index_hits_element)"]
+        [
+            "pilot: overlay 1, patch 1: spec.template.spec.containers.[name:discovery].args[7]: [7] replaces the element \
+          \"30m\"; [-1] appends (index_hits_element)"
+        ]
     );
     assert_eq!(lints(&fixed, None).len(), 7);
 
@@ -154,7 +173,9 @@ fn documents_are_recognised_by_their_kind() {
     assert_eq!(read("overlays: [{kind: a, name: b}]").as_deref(), Ok("overlays"));
     assert_eq!(read("kind: IstioOperator").as_deref(), Ok("IstioOperator"));
     assert_eq!(
-        read("{kind: IstioOperator, spec: {components: {ingressGateways: [{name: gw, k8s: {overlays: [1]}}]}}}"),
+        read(
+            "{kind: IstioOperator, spec: {components: {ingressGateways: [{name: gw, k8s: {overlays: [1]}}]}}}"
+        ),
         Err("ingressGateways gw: overlay 1: it is a number, not a map".to_owned())
     );
     assert_eq!(

@@ -44,16 +44,15 @@ pub fn merge_environment(
     for (at, variable) in variables.iter().enumerate() {
         named.push((name_of(variable).ok_or(EnvironmentError::NoName(at))?, variable));
     }
-    let text = |node: &Node, keys: &[&str]| node.at(keys).and_then(Node::as_text).unwrap_or_default().to_owned();
+    let text =
+        |node: &Node, keys: &[&str]| node.at(keys).and_then(Node::as_text).unwrap_or_default().to_owned();
     let missing = EnvironmentError::NoContainer {
         kind: text(workload, &["kind"]),
         name: text(workload, &["metadata", "name"]),
         container: container.to_owned(),
     };
-    let containers = match workload.at_mut(&["spec", "template", "spec", "containers"]) {
-        Some(Node::List(containers)) => containers,
-        _ => return Err(missing),
-    };
+    let containers = workload.at_mut(&["spec", "template", "spec", "containers"]);
+    let Some(Node::List(containers)) = containers else { return Err(missing) };
     let is_it = |node: &&mut Node| name_of(node).is_some_and(|name| name == container);
     let Some(Node::Map(container)) = containers.iter_mut().find(is_it) else { return Err(missing) };
     if !matches!(container.get("env"), Some(Node::List(_))) && !named.is_empty() {
@@ -111,7 +110,8 @@ mod tests {
 
     #[test]
     fn variables_are_merged_by_name() {
-        let before = ", env: [{name: A, valueFrom: {fieldRef: {fieldPath: metadata.name}}}, {name: B, value: b}]";
+        let before =
+            ", env: [{name: A, valueFrom: {fieldRef: {fieldPath: metadata.name}}}, {name: B, value: b}]";
         let variables = "[{name: B, value: c}, {name: A, valueFrom: {fieldRef: {apiVersion: v1}}}, {name: C, value: 'false'}]";
         assert_eq!(
             environment(before, variables).as_deref(),
@@ -126,7 +126,10 @@ mod tests {
     #[test]
     fn no_variable_has_a_value_and_a_source() {
         let source = ", env: [{name: A, valueFrom: {fieldRef: {fieldPath: metadata.name}}}]";
-        assert_eq!(environment(source, "[{name: A, value: x}]").as_deref(), Ok(r#"[{"name":"A","value":"x"}]"#));
+        assert_eq!(
+            environment(source, "[{name: A, value: x}]").as_deref(),
+            Ok(r#"[{"name":"A","value":"x"}]"#)
+        );
         let value = ", env: [{name: A, value: x}]";
         assert_eq!(
             environment(value, "[{name: A, valueFrom: {configMapKeyRef: {name: m, key: k}}}]").as_deref(),

@@ -101,7 +101,8 @@ pub fn lint(overlays: &[Overlay], objects: Option<&[Node]>) -> Vec<Lint> {
         if matches == 0 {
             report(None, Rule::UnmatchedOverlay, overlay.unmatched(objects).to_string());
         } else if matches > 1 {
-            let says = format!("{matches} objects are a {} {}, and each is patched", overlay.kind, overlay.name);
+            let says =
+                format!("{matches} objects are a {} {}, and each is patched", overlay.kind, overlay.name);
             report(None, Rule::SeveralObjects, says);
         }
         for object in objects.iter_mut().filter(|object| overlay.means(object)) {
@@ -119,7 +120,8 @@ fn alone(patch: &Patch, report: &mut dyn FnMut(Rule, String)) {
         Ok(path) => path,
         Err(error) => return report(Rule::Fails, format!("path {}: {error}", patch.path)),
     };
-    if let (Some(Element::Index(Index::At(at))), false) = (path.elements().last(), patch.value == Node::Null) {
+    if let (Some(Element::Index(Index::At(at))), false) = (path.elements().last(), patch.value == Node::Null)
+    {
         let says = format!("{path}: whether [{at}] replaces an element depends on the list; [-1] appends");
         report(Rule::FixedIndex, says);
     }
@@ -291,7 +293,8 @@ spec:
 ";
 
     fn found(path: &str, value: &str) -> Vec<&'static str> {
-        let patch = format!("[{{kind: Deployment, name: istiod, patches: [{{path: {path:?}, value: {value}}}]}}]");
+        let patch =
+            format!("[{{kind: Deployment, name: istiod, patches: [{{path: {path:?}, value: {value}}}]}}]");
         let overlays = Overlay::list(&Node::document(&patch).expect("YAML")).expect("overlays");
         let objects = Node::documents(OBJECT).expect("YAML");
         lint(&overlays, Some(&objects)).into_iter().map(|lint| lint.rule.name()).collect()

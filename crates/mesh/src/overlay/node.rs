@@ -379,7 +379,24 @@ mod tests {
 
     #[test]
     fn texts_that_look_like_something_else_are_quoted() {
-        for text in ["false", "yes", "on", "1", "0644", "1e3", "null", "~", "", " x", "a: b", "a #b", "- x", "*", "2026-11-24", "{}"] {
+        for text in [
+            "false",
+            "yes",
+            "on",
+            "1",
+            "0644",
+            "1e3",
+            "null",
+            "~",
+            "",
+            " x",
+            "a: b",
+            "a #b",
+            "- x",
+            "*",
+            "2026-11-24",
+            "{}",
+        ] {
             let node = Node::map([("k", Node::from(text))]);
             let yaml = node.to_yaml().expect("YAML");
             assert_eq!(Node::document(&yaml), Ok(node), "{yaml}");
@@ -389,7 +406,9 @@ mod tests {
 
     #[test]
     fn texts_of_several_lines_and_long_ones_survive() {
-        for text in ["a\nb\n", "a\n\n  b", "\n", "a\n\n\n", &"word ".repeat(50), "tab\there", "trailing \nspace"] {
+        for text in
+            ["a\nb\n", "a\n\n  b", "\n", "a\n\n\n", &"word ".repeat(50), "tab\there", "trailing \nspace"]
+        {
             let node = Node::map([("k", Node::List(vec![Node::from(text)]))]);
             let yaml = node.to_yaml().expect("YAML");
             assert_eq!(Node::document(&yaml), Ok(node), "{yaml}");

@@ -78,13 +78,15 @@ impl Overlay {
     /// # Errors
     /// Each overlay that is none.
     pub fn list(node: &Node) -> Result<Vec<Self>, Vec<OverlayError>> {
-        let at = |overlay, text: String| OverlayError { overlay, patch: None, fault: OverlayFault::Form(text) };
+        let at =
+            |overlay, text: String| OverlayError { overlay, patch: None, fault: OverlayFault::Form(text) };
         let list = match node {
             Node::Null => return Ok(Vec::new()),
             Node::List(list) => list,
             other => return Err(vec![at(1, format!("overlays are a list, not a {}", other.kind()))]),
         };
-        let read = list.iter().enumerate().map(|(index, node)| Self::read(node).map_err(|text| at(index + 1, text)));
+        let read =
+            list.iter().enumerate().map(|(index, node)| Self::read(node).map_err(|text| at(index + 1, text)));
         let (read, failed): (Vec<_>, Vec<_>) = read.partition(Result::is_ok);
         if failed.is_empty() {
             return Ok(read.into_iter().filter_map(Result::ok).collect());

@@ -192,9 +192,15 @@ fn what_the_path_supposes_must_be_so() {
         ("V.[name:x]", "element [name:x] not found"),
         ("spec.template.spec.containers.[main].image", "[main] is not a valid key:value path element"),
         ("spec.replicas.foo", "leaf type number in non-leaf Node foo"),
-        ("spec.template.spec.containers.[name:a.b].image", "[name:a: the bracket is not closed; within brackets too, a dot is written \\."),
+        (
+            "spec.template.spec.containers.[name:a.b].image",
+            "[name:a: the bracket is not closed; within brackets too, a dot is written \\.",
+        ),
         (r"spec.template.spec.containers.[name:a\.b].image", "element [name:a.b] not found"),
-        ("spec.template.spec.containers.name", "name is a key, and the list needs [N], [key:value] or [value]"),
+        (
+            "spec.template.spec.containers.name",
+            "name is a key, and the list needs [N], [key:value] or [value]",
+        ),
         ("spec[0]", "[0] is an element of a list, and a map is here"),
         ("spec.none.[name:x].y", "element [name:x] not found"),
         ("C.args[--tls]", "element [--tls] not found"),

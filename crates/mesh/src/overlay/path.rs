@@ -140,7 +140,8 @@ impl Element {
         }
         // `[[ab][cd]]` is a regular expression, `[0][1]` is not.
         let first_end = content.find(']');
-        if !upstream && first_end.is_some_and(|end| !content.get(..end).is_some_and(|text| text.contains('[')))
+        if !upstream
+            && first_end.is_some_and(|end| !content.get(..end).is_some_and(|text| text.contains('[')))
             && content.contains("][")
         {
             return Err(PathError::TwoBrackets(part.to_owned()));
@@ -286,7 +287,10 @@ mod tests {
         assert_eq!(ours("args[]"), Err(PathError::EmptyBrackets("[]".to_owned())));
         assert_eq!(ours("args[:]"), Err(PathError::EmptyBrackets("[:]".to_owned())));
         assert_eq!(ours("a[0][1]"), Err(PathError::TwoBrackets("[0][1]".to_owned())));
-        assert_eq!(ours("a[99999999999999999999]"), Err(PathError::IndexTooLarge("[99999999999999999999]".to_owned())));
+        assert_eq!(
+            ours("a[99999999999999999999]"),
+            Err(PathError::IndexTooLarge("[99999999999999999999]".to_owned()))
+        );
         for empty in ["", ".", "...."] {
             assert_eq!(ours(empty), Err(PathError::Empty));
         }
