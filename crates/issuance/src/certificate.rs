@@ -151,6 +151,11 @@ impl Certificate {
         Some((found.value, found.critical))
     }
 
+    /// Every rule of RFC 5280 that the certificate breaks and, if it names a SPIFFE ID, of X.509-SVID.
+    pub fn findings(&self) -> Vec<crate::Finding> {
+        crate::lint::findings(self.der.get(self.signed.clone()).unwrap_or_default())
+    }
+
     /// The signature's AlgorithmIdentifier, whole.
     pub(crate) fn signature_algorithm_der(&self) -> &[u8] {
         &self.signature_algorithm

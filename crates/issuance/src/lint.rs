@@ -201,7 +201,7 @@ mod rule {
 }
 
 /// Every rule that a DER TBSCertificate breaks.
-fn findings(tbs: &[u8]) -> Vec<Finding> {
+pub(crate) fn findings(tbs: &[u8]) -> Vec<Finding> {
     let mut linter = Linter { findings: Vec::new() };
     if let Err(Malformed(reason)) = linter.certificate(tbs) {
         linter.report(&rule::malformed, || reason.to_owned());

@@ -10,6 +10,8 @@ use chancery_issuance::{
     Certificate, CrlEntry, CrlTimes, ImportedBundle, ImportedCrl, KeyForm, KeyPolicy, OcspRequest,
     PrivateKey, SerialNumber, SpiffeId, Time, TrustDomain, VerifiedCsr, build_chains,
 };
+use chancery_mesh::inspect::{Dump, Expectations, LiveCertificates, findings};
+use chancery_mesh::overlay::{Compatibility, Document, MatchPolicy, Node, Patch};
 use chancery_secrets::engine::pki::acme::{Envelope, Jwk, Jws, KeyReference};
 use chancery_secrets::policy::Policy;
 use chancery_secrets::{Connection, Request};
@@ -42,12 +44,15 @@ pub const ALL: &[Parser] = &[
     Parser { name: "crl", parse: crl, rounds: 20_000 },
     Parser { name: "csr", parse: csr, rounds: 10_000 },
     Parser { name: "duration", parse: duration, rounds: 100_000 },
+    Parser { name: "envoy_dump", parse: envoy_dump, rounds: 2_000 },
     Parser { name: "forwarded", parse: forwarded, rounds: 20_000 },
     Parser { name: "hcl", parse: hcl, rounds: 5_000 },
     Parser { name: "http_request", parse: http_request, rounds: 15_000 },
     Parser { name: "json_fields", parse: json_fields, rounds: 30_000 },
     Parser { name: "names", parse: names, rounds: 40_000 },
     Parser { name: "ocsp", parse: ocsp, rounds: 60_000 },
+    Parser { name: "overlay", parse: overlay, rounds: 1_000 },
+    Parser { name: "overlay_path", parse: overlay_path, rounds: 5_000 },
     Parser { name: "path", parse: path, rounds: 30_000 },
     Parser { name: "pem_bundle", parse: pem_bundle, rounds: 5_000 },
     Parser { name: "pipeline", parse: pipeline, rounds: 2_000 },
@@ -210,6 +215,45 @@ pub fn json_fields(bytes: &[u8]) {
     let _ = input.take::<chancery_api::KeyValues>("meta");
     let _ = input.take::<jiff::Timestamp>("time");
     let _ = (input.unknown(), input.rest());
+}
+
+/// What an Envoy says of its secrets, or of the certificates that it has loaded. What was taken can be shown and judged.
+pub fn envoy_dump(bytes: &[u8]) {
+    let Some(text) = text(bytes) else { return };
+    let _ = LiveCertificates::parse(text).map(|live| live.table());
+    let Ok(dump) = Dump::parse(text) else { return };
+    let now = jiff::Timestamp::UNIX_EPOCH;
+    let _ = (dump.table(now, true), dump.details(now));
+    let _ = findings(&dump, &Expectations { now, roots: None, least_left: 20 });
+    assert!(serde_json::from_str::<Node>(&dump.to_json()).is_ok());
+}
+
+/// A YAML document with overlays: printed and read again it is the same.
+pub fn overlay(bytes: &[u8]) {
+    let Some(Ok(documents)) = text(bytes).map(Node::documents) else { return };
+    for node in documents {
+        let Ok(yaml) = node.to_yaml() else { continue };
+        let again = Node::documents(&yaml).expect("what was printed must be readable");
+        assert!(again == [node.clone()] || node == Node::Null, "{yaml}");
+        let Ok(document) = Document::read(&node) else { continue };
+        let mut objects = vec![node.clone()];
+        let _ = document.lint(Some(&objects));
+        let _ = document.carry_out(&mut objects, MatchPolicy::May, Compatibility::Upstream);
+    }
+}
+
+/// The path of a patch, carried out on an object in both ways. A patch that fails changes nothing.
+pub fn overlay_path(bytes: &[u8]) {
+    let Some(path) = text(bytes) else { return };
+    let before = Node::document("a: {b: [x, --y=1, 2], c: [{name: n, d: [[1]]}, {name: m}], e: null}");
+    let before = before.expect("the object must be YAML");
+    for compatibility in [Compatibility::Exact, Compatibility::Upstream] {
+        for value in [Node::Null, Node::from("v"), Node::List(Vec::new())] {
+            let mut object = before.clone();
+            let patch = Patch { path: path.to_owned(), value };
+            assert!(patch.apply(&mut object, compatibility).is_ok() || object == before);
+        }
+    }
 }
 
 /// Key shares: the first byte is their length.
