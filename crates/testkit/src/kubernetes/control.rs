@@ -123,11 +123,16 @@ impl ApiServer {
             let name = text(&object, "name").to_owned();
             let status = object.get("status").cloned();
             let mut current = match state.store.get(&kind, namespace, &name).cloned() {
-                Err(_) => state.store.create(&kind, namespace, object, false).expect("an object that can be made"),
+                Err(_) => {
+                    state.store.create(&kind, namespace, object, false).expect("an object that can be made")
+                }
                 Ok(current) => {
                     let mut object = object;
                     object["metadata"]["resourceVersion"] = current["metadata"]["resourceVersion"].clone();
-                    state.store.replace(&kind, namespace, &name, object, Part::Object, false).expect("replaceable")
+                    state
+                        .store
+                        .replace(&kind, namespace, &name, object, Part::Object, false)
+                        .expect("replaceable")
                 }
             };
             if let Some(status) = status
@@ -135,7 +140,10 @@ impl ApiServer {
             {
                 current["status"] = status;
                 let name = text(&current, "name").to_owned();
-                current = state.store.replace(&kind, namespace, &name, current, Part::Status, false).expect("a status");
+                current = state
+                    .store
+                    .replace(&kind, namespace, &name, current, Part::Status, false)
+                    .expect("a status");
             }
             current
         };
@@ -178,7 +186,8 @@ impl ApiServer {
             let mut state = self.state();
             let key = Store::key(&state.kind(plural), namespace, name);
             if plural == "namespaces" {
-                let inside: Vec<_> = state.store.objects.keys().filter(|key| key.1 == name).cloned().collect();
+                let inside: Vec<_> =
+                    state.store.objects.keys().filter(|key| key.1 == name).cloned().collect();
                 inside.into_iter().for_each(|key| state.store.remove(key));
             }
             state.store.remove(key);
@@ -303,10 +312,9 @@ impl State {
 
     pub(super) fn fault(&mut self, verb: &str, resource: &str) -> Option<Fault> {
         let fits = |pattern: &str, value: &str| pattern == "*" || pattern == value;
-        let found = self
-            .faults
-            .iter_mut()
-            .find(|(verbs, resources, _, left)| *left > 0 && fits(verbs, verb) && fits(resources, resource))?;
+        let found = self.faults.iter_mut().find(|(verbs, resources, _, left)| {
+            *left > 0 && fits(verbs, verb) && fits(resources, resource)
+        })?;
         found.3 -= 1;
         Some(found.2.clone())
     }

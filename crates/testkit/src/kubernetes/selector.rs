@@ -101,7 +101,9 @@ mod tests {
     fn selectors_choose_by_labels_and_by_fields() {
         let object = json!({ "metadata": { "name": "a", "labels": { "istio": "on", "tier": "web" } } });
         let holds = |labels, fields| Selectors::parse(labels, fields).expect("a selector").matches(&object);
-        for labels in ["", "istio=on", "istio==on,tier in (web, db)", "tier notin (db)", "!absent", "istio", "x!=y"] {
+        for labels in
+            ["", "istio=on", "istio==on,tier in (web, db)", "tier notin (db)", "!absent", "istio", "x!=y"]
+        {
             assert!(holds(labels, "metadata.name=a"), "{labels}");
         }
         for labels in ["istio=off", "tier in (db)", "tier notin (web)", "absent", "!istio", "istio!=on"] {

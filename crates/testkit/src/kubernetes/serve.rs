@@ -33,7 +33,9 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         connections.spawn(async move {
             let service = service_fn(move |request| answer(request, Arc::clone(&shared)));
             // A connection that breaks is part of the game.
-            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+            let _ = hyper::server::conn::http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
         });
         while connections.try_join_next().is_some() {}
     }
@@ -53,7 +55,8 @@ async fn answer(request: http::Request<Incoming>, shared: Arc<Shared>) -> Result
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
     let broken = || io::Error::from(io::ErrorKind::ConnectionReset);
-    let bearer = head.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let bearer =
+        head.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let is_known = match &shared.state().bearer {
         Some(token) => bearer.strip_prefix("Bearer ") == Some(token),
         None => true,
@@ -63,7 +66,9 @@ async fn answer(request: http::Request<Incoming>, shared: Arc<Shared>) -> Result
     }
     match head.uri.path() {
         "/healthz" | "/livez" | "/readyz" => return Ok(plain("ok")),
-        "/version" => return Ok(json_answer(200, &json!({ "major": "1", "minor": "33", "gitVersion": "v1.33.0" }))),
+        "/version" => {
+            return Ok(json_answer(200, &json!({ "major": "1", "minor": "33", "gitVersion": "v1.33.0" })));
+        }
         _ => {}
     }
     let parameters = parameters(head.uri.query().unwrap_or_default());
@@ -143,20 +148,27 @@ impl Call {
                     self.watch(kind, shared)
                 }
                 "list" => self.list(&kind, &state),
-                "create" => Ok(json_answer(201, &store.create(&kind, home, self.body.clone(), self.is_dry())?)),
+                "create" => {
+                    Ok(json_answer(201, &store.create(&kind, home, self.body.clone(), self.is_dry())?))
+                }
                 "deletecollection" => {
                     for object in store.list(&kind, namespace, &self.selectors()?) {
                         store.delete(&kind, text(&object, "namespace"), text(&object, "name"), &self.body)?;
                     }
                     self.list(&kind, &state)
                 }
-                _ => Err(Failure::new(405, "MethodNotAllowed", "the server does not allow this method", None)),
+                _ => {
+                    Err(Failure::new(405, "MethodNotAllowed", "the server does not allow this method", None))
+                }
             };
         };
         match self.verb {
             "get" => {
                 let object = store.get(&kind, home, name)?;
-                Ok(json_answer(200, &if self.wants_metadata() { metadata_of(object) } else { object.clone() }))
+                Ok(json_answer(
+                    200,
+                    &if self.wants_metadata() { metadata_of(object) } else { object.clone() },
+                ))
             }
             "update" => {
                 let object = store.replace(&kind, home, name, self.body.clone(), part, self.is_dry())?;
@@ -179,7 +191,8 @@ impl Call {
         name: &str,
         part: Part,
     ) -> Result<Answer, Failure> {
-        let form = self.headers.get(header::CONTENT_TYPE).and_then(|form| form.to_str().ok()).unwrap_or_default();
+        let form =
+            self.headers.get(header::CONTENT_TYPE).and_then(|form| form.to_str().ok()).unwrap_or_default();
         let applies = form.starts_with("application/apply-patch+yaml");
         if !applies
             && !form.starts_with("application/merge-patch+json")
@@ -188,7 +201,9 @@ impl Call {
             return Err(Failure::unsupported_patch(form));
         }
         if applies && self.parameter("fieldManager").is_empty() {
-            return Err(Failure::bad_request("PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value"));
+            return Err(Failure::bad_request(
+                "PatchOptions.meta.k8s.io \"\" is invalid: fieldManager: Required value",
+            ));
         }
         let current = match state.store.get(kind, home, name) {
             Ok(current) => current.clone(),
@@ -263,7 +278,9 @@ impl Call {
             shared,
         );
         let mut answer = Response::new(events.boxed());
-        answer.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+        answer
+            .headers_mut()
+            .insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
         Ok(answer)
     }
 
@@ -280,11 +297,17 @@ impl Call {
             };
             return Err(Failure::forbidden(&state.user, "create", &kind, None, None, None));
         }
-        let asked: Vec<&str> =
-            self.body["spec"]["audiences"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        let asked: Vec<&str> = self.body["spec"]["audiences"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .collect();
         let found = self.body["spec"]["token"].as_str().and_then(|token| state.reviews.get(token));
         let status = match found {
-            None => json!({ "user": {}, "error": "[invalid bearer token, square/go-jose: error in cryptographic primitive]" }),
+            None => {
+                json!({ "user": {}, "error": "[invalid bearer token, square/go-jose: error in cryptographic primitive]" })
+            }
             Some((user, audiences)) => {
                 let shared: Vec<_> = audiences.iter().filter(|one| asked.contains(&one.as_str())).collect();
                 if shared.is_empty() && !asked.is_empty() {

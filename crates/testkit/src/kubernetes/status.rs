@@ -71,8 +71,10 @@ impl Failure {
     }
 
     pub(super) fn name_required(kind: &Kind) -> Self {
-        let message =
-            format!("{} \"\" is invalid: metadata.name: Required value: name or generateName is required", kind.kind);
+        let message = format!(
+            "{} \"\" is invalid: metadata.name: Required value: name or generateName is required",
+            kind.kind
+        );
         let details = json!({ "kind": kind.kind, "group": kind.group, "causes": [{
             "reason": "FieldValueRequired", "field": "metadata.name",
             "message": "Required value: name or generateName is required",
@@ -156,7 +158,9 @@ impl Failure {
                 "the server is currently unable to handle the request",
                 Some(json!({ "retryAfterSeconds": 1 })),
             ),
-            504 => Self::new(504, "Timeout", "Timeout: request did not complete within requested timeout", None),
+            504 => {
+                Self::new(504, "Timeout", "Timeout: request did not complete within requested timeout", None)
+            }
             410 => Self::new(410, "Expired", "The resourceVersion for the provided list is too old.", None),
             401 => Self::unauthorized(),
             code => Self::new(

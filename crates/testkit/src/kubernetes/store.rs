@@ -301,7 +301,9 @@ mod tests {
 
     fn store() -> Store {
         let mut store = Store::new();
-        store.create(&kind("namespaces"), "", json!({ "metadata": { "name": "a" } }), false).expect("created");
+        store
+            .create(&kind("namespaces"), "", json!({ "metadata": { "name": "a" } }), false)
+            .expect("created");
         store
     }
 

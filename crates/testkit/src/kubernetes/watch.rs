@@ -101,7 +101,10 @@ impl Watch {
         if let Some(from) = self.from {
             let oldest = shared.state().store.compacted;
             if from < oldest {
-                return (from, vec![json!({ "type": "ERROR", "object": Failure::expired(from, oldest).body })]);
+                return (
+                    from,
+                    vec![json!({ "type": "ERROR", "object": Failure::expired(from, oldest).body })],
+                );
             }
             let mut at = from;
             let events = self.since(&mut at, shared);
@@ -131,7 +134,8 @@ impl Watch {
         if !here {
             return None;
         }
-        let seen = |object: &Option<Value>| object.as_ref().is_some_and(|object| self.selectors.matches(object));
+        let seen =
+            |object: &Option<Value>| object.as_ref().is_some_and(|object| self.selectors.matches(object));
         let gone = || {
             let mut object = change.before.clone()?;
             object["metadata"]["resourceVersion"] = change.revision.to_string().into();
