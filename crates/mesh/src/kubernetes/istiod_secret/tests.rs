@@ -1,0 +1,175 @@
+//! The decisions, on certificates of a CA made for the occasion.
+
+use std::sync::Arc;
+
+use chancery_issuance::{
+    AiaUrls, CaRequest, Certificate, IssuanceRequest, Issuer, IssuerOptions, KeyPolicy, MountLimits, Profile,
+    ProfileConfig, SerialNumber, Signer, TrustDomain, VerifiedCsr, prepare, prepare_root,
+};
+
+use super::*;
+
+const HOUR: u64 = 3600;
+
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_780_000_000 + seconds).expect("an instant")
+}
+
+struct Ca {
+    issuer: Issuer,
+    roots: Roots,
+}
+
+fn ca(name: &str) -> Ca {
+    let limits =
+        MountLimits { default_ttl: Duration::from_secs(HOUR), max_ttl: Duration::from_secs(100 * HOUR) };
+    let key: Arc<dyn Signer> = Arc::new(PrivateKey::generate(KeySpec::Ec(Curve::P256)).expect("a key"));
+    let request = CaRequest { ttl: Some(limits.max_ttl), ..CaRequest::new(name, limits) };
+    let serial = SerialNumber::generate(at(0), [1; 14]);
+    let root = prepare_root(&request, &key, &AiaUrls::default(), serial, at(0)).expect("a root");
+    let root = root.sign().expect("signed").certificate().expect("a certificate");
+    let roots = Roots { pem: root.pem().to_owned(), certificates: vec![root.clone()] };
+    let issuer = Issuer::new(root, key, IssuerOptions::default()).expect("an issuer");
+    Ca { issuer, roots }
+}
+
+impl Ca {
+    fn sign(&self, csr: &str, life: Duration, now: Timestamp) -> Certificate {
+        let limits = MountLimits { default_ttl: life, max_ttl: life };
+        let profile = Profile::new(ProfileConfig {
+            allow_any_name: true,
+            enforce_hostnames: false,
+            allowed_uri_sans: vec!["*".into()],
+            key_type: "any".into(),
+            require_cn: false,
+            use_csr_common_name: true,
+            use_csr_sans: true,
+            ..ProfileConfig::default()
+        })
+        .expect("a profile");
+        let csr = VerifiedCsr::from_pem(csr, &KeyPolicy::any()).expect("a CSR");
+        let mut request = IssuanceRequest::new(&RequestedNames::default(), Some(&csr), &profile, limits)
+            .expect("a request");
+        request.ttl = Some(life);
+        let serial = SerialNumber::generate(now, [2; 14]);
+        let prepared = prepare(&request, &csr.key(), &profile, &self.issuer, serial, now).expect("prepared");
+        prepared.sign().expect("signed").certificate().expect("a certificate")
+    }
+}
+
+fn wanted(names: &[&str]) -> IstiodSecret {
+    let domain = TrustDomain::new("cluster.local").expect("a trust domain");
+    let revisions: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+    IstiodSecret {
+        namespace: "istio-system".into(),
+        names: IstiodNames::new(&domain, "istio-system", &revisions, &[]).expect("names"),
+        duration: Duration::from_secs(HOUR),
+        renew_before: Duration::from_secs(HOUR / 2),
+        key: KeyAlgorithm::Ecdsa(256),
+    }
+}
+
+fn signed(wanted: &IstiodSecret, ca: &Ca, life: Duration) -> TlsSecret {
+    let key = PrivateKey::generate(KeySpec::Ec(Curve::P256)).expect("a key");
+    let names = RequestedNames {
+        alt_names: wanted.names.dns_names.clone(),
+        uri_sans: vec![wanted.names.uri.clone()],
+        ..RequestedNames::default()
+    };
+    let request = CsrRequest {
+        names,
+        subject: Subject::default(),
+        add_basic_constraints: false,
+        signature_bits: 0,
+        use_pss: false,
+    };
+    let csr = create_csr(&request, &key).expect("a CSR");
+    let mut secret = TlsSecret::new(SECRET);
+    let leaf = ca.sign(&csr.pem, life, at(0));
+    secret.data.insert(CERTIFICATE.into(), Datum::new(leaf.pem()));
+    secret.data.insert(KEY.into(), Datum::new(&key.to_pem(KeyForm::Traditional)));
+    secret.data.insert(ROOTS.into(), Datum::new(&ca.roots.pem));
+    secret
+}
+
+fn reason(action: Action) -> String {
+    match action {
+        Action::Issue(reason, _) => reason,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_good_certificate_is_kept_until_it_is_due() {
+    let (ca, wanted) = (ca("root"), wanted(&[]));
+    let secret = signed(&wanted, &ca, wanted.duration);
+    let decided = |now| wanted.decide(Some(secret.clone()), &ca.roots, at(now));
+    assert!(matches!(decided(60), Action::Keep(due) if due == at(1800)));
+    assert!(matches!(decided(1799), Action::Keep(_)));
+    assert_eq!(reason(decided(1800)), "it is due");
+    assert_eq!(reason(decided(3600)), "the certificate is not valid now");
+    assert_eq!(reason(wanted.decide(None, &ca.roots, at(0))), "there is none");
+}
+
+#[test]
+fn a_certificate_that_lives_less_than_asked_for_is_not_renewed_at_once() {
+    let (ca, wanted) = (ca("root"), wanted(&[]));
+    let secret = signed(&wanted, &ca, Duration::from_secs(1200));
+    // It begins half a minute before it was signed; the last third of its life is 410 seconds.
+    assert!(matches!(wanted.decide(Some(secret), &ca.roots, at(60)), Action::Keep(due) if due == at(790)));
+}
+
+#[test]
+fn what_does_not_fit_is_issued_anew() {
+    let (ca, other, plain) = (ca("root"), ca("other root"), wanted(&[]));
+    let good = signed(&plain, &ca, plain.duration);
+    let without = |key: &str| {
+        let mut secret = good.clone();
+        secret.data.remove(key);
+        secret
+    };
+    let swapped = {
+        let mut secret = good.clone();
+        let foreign = signed(&plain, &ca, plain.duration);
+        secret.data.insert(KEY.into(), foreign.data[KEY].clone());
+        secret
+    };
+    let decided = |secret: TlsSecret| reason(plain.decide(Some(secret), &ca.roots, at(60)));
+    assert_eq!(decided(without(KEY)), "tls.key is missing or not text");
+    assert_eq!(decided(without(CERTIFICATE)), "tls.crt is missing or not text");
+    assert_eq!(decided(swapped), "the certificate is for another key");
+    let moved = reason(plain.decide(Some(good.clone()), &other.roots, at(60)));
+    assert_eq!(moved, "the chain does not lead to a root of the mesh");
+    let more = reason(wanted(&["default", "canary"]).decide(Some(good.clone()), &ca.roots, at(60)));
+    assert_eq!(more, "the certificate lacks the name istiod-canary.istio-system.svc");
+    let rsa = IstiodSecret { key: KeyAlgorithm::Rsa(2048), ..plain };
+    assert_eq!(reason(rsa.decide(Some(good), &ca.roots, at(60))), "its key is of another kind");
+}
+
+#[test]
+fn new_roots_are_written_without_a_new_certificate() {
+    let (ca, other, wanted) = (ca("root"), ca("other root"), wanted(&[]));
+    let secret = signed(&wanted, &ca, wanted.duration);
+    let certificate = secret.data[CERTIFICATE].clone();
+    let mut roots = ca.roots.clone();
+    roots.certificates.extend(other.roots.certificates);
+    roots.pem.push_str(&other.roots.pem);
+    let Action::Roots(updated) = wanted.decide(Some(secret), &roots, at(60)) else { panic!("no new roots") };
+    assert_eq!(updated.data[CERTIFICATE], certificate);
+    assert!(matches!(wanted.decide(Some(*updated), &roots, at(60)), Action::Keep(_)));
+}
+
+#[test]
+fn a_secret_of_cert_manager_is_left_alone() {
+    let (ca, wanted) = (ca("root"), wanted(&[]));
+    let mut secret = TlsSecret::new(SECRET);
+    secret.metadata.annotations = Some([(CERT_MANAGERS.to_owned(), "istiod".to_owned())].into());
+    assert!(matches!(wanted.decide(Some(secret), &ca.roots, at(0)), Action::Foreign));
+}
+
+#[test]
+fn secrets_are_not_printed() {
+    let (ca, wanted) = (ca("root"), wanted(&[]));
+    let secret = format!("{:?}", signed(&wanted, &ca, wanted.duration));
+    assert!(secret.contains("[redacted]") && !secret.contains("LS0tLS1"), "{secret}");
+}
