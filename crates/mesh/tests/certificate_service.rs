@@ -93,7 +93,8 @@ async fn callers_name_an_accepted_cluster_or_none() {
 async fn csrs_that_ask_for_more_than_the_callers_name_are_refused() {
     let mesh = Mesh::new();
     let key = new_key();
-    let with = |tag: u8, content: &[u8]| csr_with(&key, name(&[]), &[names(&[(6, ME.as_bytes()), (tag, content)])]);
+    let with =
+        |tag: u8, content: &[u8]| csr_with(&key, name(&[]), &[names(&[(6, ME.as_bytes()), (tag, content)])]);
     for (case, csr) in [
         ("unparsable", "nonsense".to_owned()),
         ("empty", String::new()),
@@ -223,7 +224,11 @@ async fn a_signer_that_is_not_able_is_asked_again_within_the_deadline() {
     mesh.behave(Behaviour::Unavailable(usize::MAX));
     let begin = tokio::time::Instant::now();
     internal(mesh.ask(Ask::default()).await, NOT_SIGNED, "never able");
-    assert!((Duration::from_secs(28)..=Duration::from_secs(30)).contains(&begin.elapsed()), "{:?}", begin.elapsed());
+    assert!(
+        (Duration::from_secs(28)..=Duration::from_secs(30)).contains(&begin.elapsed()),
+        "{:?}",
+        begin.elapsed()
+    );
     // Later and later: not a storm of calls.
     assert!((20..60).contains(&mesh.calls()), "{}", mesh.calls());
 }
@@ -337,8 +342,11 @@ async fn one_connection_carries_many_calls() {
         let mut client = client.clone();
         let csr = csr(&mesh.key, &[ME]);
         tokio::spawn(async move {
-            let request =
-                chancery_mesh::proto::istio::IstioCertificateRequest { csr, validity_duration: 60, metadata: None };
+            let request = chancery_mesh::proto::istio::IstioCertificateRequest {
+                csr,
+                validity_duration: 60,
+                metadata: None,
+            };
             let mut request = tonic::Request::new(request);
             request.metadata_mut().insert("authorization", "Bearer httpbin".parse().unwrap());
             client.create_certificate(request).await.expect("a certificate").into_inner().cert_chain.len()
@@ -366,7 +374,8 @@ async fn calls_are_counted_under_the_names_that_dashboards_know() {
             line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
                 && labels.iter().all(|label| line.contains(label))
         });
-        let value = line.and_then(|line| line.rsplit(' ').next()).unwrap_or_else(|| panic!("{name} in {text}"));
+        let value =
+            line.and_then(|line| line.rsplit(' ').next()).unwrap_or_else(|| panic!("{name} in {text}"));
         value.parse::<f64>().unwrap()
     };
     const OF_CALL: [&str; 3] = [

@@ -1,4 +1,4 @@
-//! The temporary folder, and that it goes whatever happens.
+//! The temporary folder and the processes that work in it, and that all of it goes whatever happens.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -9,10 +9,13 @@ use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
-/// The demo's folder. It is removed when this is dropped, and on SIGINT, SIGTERM and SIGHUP, which
-/// then end the process.
+use super::processes::Running;
+
+/// The demo's folder and processes. They go when this is dropped, and on SIGINT, SIGTERM and SIGHUP, which
+/// then end this process.
 pub(super) struct Workshop {
     path: PathBuf,
+    running: Running,
     folder: Arc<Mutex<Option<TempDir>>>,
     /// Whether an interrupt is what we are waiting for.
     waiting: Arc<Mutex<bool>>,
@@ -26,16 +29,18 @@ impl Workshop {
         let path = folder.path().to_owned();
         let folder = Arc::new(Mutex::new(Some(folder)));
         let waiting = Arc::new(Mutex::new(false));
+        let running = Running::default();
         let signals = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         for kind in [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()] {
             let mut arrivals = {
                 let _guard = signals.enter();
                 signal(kind)?
             };
-            let (folder, waiting) = (Arc::clone(&folder), Arc::clone(&waiting));
+            let (folder, waiting, running) = (Arc::clone(&folder), Arc::clone(&waiting), running.clone());
             signals.spawn(async move {
                 arrivals.recv().await;
                 let expected = *waiting.lock().unwrap_or_else(PoisonError::into_inner);
+                running.end();
                 // Dropping the folder would remove it; exiting does not drop it.
                 if let Some(folder) = folder.lock().unwrap_or_else(PoisonError::into_inner).take() {
                     remove(&folder.keep());
@@ -43,7 +48,12 @@ impl Workshop {
                 process::exit(if expected { 0 } else { 130 });
             });
         }
-        Ok(Self { path, folder, waiting, _signals: signals })
+        Ok(Self { path, running, folder, waiting, _signals: signals })
+    }
+
+    /// The processes that go with it.
+    pub(super) fn running(&self) -> &Running {
+        &self.running
     }
 
     /// Where it is.
@@ -77,6 +87,7 @@ fn remove(folder: &Path) {
 
 impl Drop for Workshop {
     fn drop(&mut self) {
+        self.running.end();
         drop(self.folder.lock().unwrap_or_else(PoisonError::into_inner).take());
     }
 }

@@ -6,12 +6,16 @@
 //! removed: at the end, on an error, and on Ctrl-C.
 
 mod cleanup;
+mod envoy;
+mod mesh;
+mod processes;
 mod report;
 mod server;
 mod steps;
 mod terminal;
 mod verify;
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use chancery_api::{Clock, Secret, SystemClock};
@@ -21,6 +25,7 @@ use crate::flags::{Flag, Kind};
 use crate::output::Format;
 
 use cleanup::Workshop;
+use mesh::Mesh;
 use report::Report;
 use server::DemoServer;
 
@@ -33,6 +38,11 @@ const FLAGS: &[Flag] = &[
     Flag::new("format", Kind::Text, "\"table\", or \"json\" for programs."),
     Flag::new("keep", Kind::Bool, "Leave the server running at the end, until Ctrl-C."),
     Flag::new("no-color", Kind::Bool, "Print without colours."),
+    Flag::new(
+        "with-envoy",
+        Kind::Bool,
+        "Install Envoy, if it is not here, into the cache of this user. Needs python3 and the network.",
+    ),
 ];
 
 pub(crate) const COMMANDS: &[Command] = &[Command {
@@ -41,8 +51,10 @@ pub(crate) const COMMANDS: &[Command] = &[Command {
     usage: "[options]",
     help: "Starts a server on a fresh store in a temporary folder and sets up the CA of a service mesh on it: a root \
            is imported, an intermediate made, signed and set, a role, a policy and an AppRole for the issuer are \
-           written, and a workload's SPIFFE certificate is signed and verified. Each step shows the command that you \
-           would type.\n\n$ {p} demo\n\nLook around afterwards:\n\n$ {p} demo -keep",
+           written, and a workload's SPIFFE certificate is signed and verified. Then the mesh: the certificate service, two \
+           workload agents and, where there is an Envoy, two of them that speak mutual TLS while their certificates \
+           are renewed. Each step shows the command that you would type.\n\n$ {p} demo\n\nWith Envoy:\n\n$ {p} demo \
+           -with-envoy\n\nLook around afterwards:\n\n$ {p} demo -keep",
     flags: &[("Command Options", FLAGS)],
     arguments: Arguments::Exactly(0),
     run: demo,
@@ -66,6 +78,7 @@ fn demo(call: &mut Call<'_>) -> Outcome {
     };
     report.started(call.ui, &server);
 
+    let envoy = envoy(call, &report)?;
     let mut bench = steps::Bench {
         ui: &mut *call.ui,
         report: &mut report,
@@ -76,7 +89,14 @@ fn demo(call: &mut Call<'_>) -> Outcome {
     };
     let made = bench.walk(server.is_new).map_err(Failure::Server)?;
     let root_token: Secret = bench.token.clone();
-    let verdict = verify::verify(workshop.path(), &made, SystemClock.now()).map_err(Failure::Server)?;
+    let executable =
+        std::env::current_exe().map_err(|error| Failure::Local(format!("this program: {error}")))?;
+    let mut mesh =
+        Mesh { bench: &mut bench, made: &made, running: workshop.running(), program: &executable, envoy };
+    let roots = mesh.walk().map_err(Failure::Server)?;
+    let verdict = verify::verify(workshop.path(), &made, SystemClock.now());
+    let mut verdict = verdict.map_err(Failure::Server)?;
+    verdict.verifiers.extend(roots);
     report.verdict(call.ui, &verdict, began.elapsed());
     if !verdict.holds() {
         return Ok(2);
@@ -87,4 +107,20 @@ fn demo(call: &mut Call<'_>) -> Outcome {
         workshop.wait_for_interrupt();
     }
     Ok(0)
+}
+
+/// An Envoy, if there is one; it is installed if that was asked for.
+fn envoy(call: &mut Call<'_>, report: &Report) -> Result<Option<PathBuf>, Failure> {
+    let search = (call.ui.env)("PATH");
+    let cache = envoy::cache((call.ui.env)("XDG_CACHE_HOME").as_deref(), call.ui.home.as_deref());
+    let found = envoy::find(search.as_deref(), cache.as_deref());
+    if found.is_some() || !call.flags.on("with-envoy") {
+        return Ok(found);
+    }
+    let cache = cache
+        .ok_or_else(|| Failure::Local("-with-envoy: there is no home folder to install it into".into()))?;
+    report.installing(call.ui, &cache);
+    envoy::install(&cache)
+        .map(Some)
+        .map_err(|error| Failure::Local(format!("Error installing Envoy: {error}")))
 }

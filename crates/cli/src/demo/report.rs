@@ -27,9 +27,8 @@ impl Report {
     }
 
     pub(super) fn title(&self, ui: &mut Ui, program: &str, folder: &Path) {
-        let title = self.bold(&format!(
-            "{program} demo: the CA of a service mesh, from nothing to a workload's certificate"
-        ));
+        let title =
+            self.bold(&format!("{program} demo: the CA of a service mesh, from nothing to mutual TLS"));
         self.say(ui, &format!("{title}\nFiles are in {} and go at the end.", folder.display()));
     }
 
@@ -43,6 +42,11 @@ impl Report {
         } else {
             self.say(ui, &format!("The server is {}; it keeps what is made there.", server.address));
         }
+    }
+
+    /// This takes a while.
+    pub(super) fn installing(&self, ui: &mut Ui, folder: &Path) {
+        self.say(ui, &format!("Envoy is being installed into {}; that takes a minute.", folder.display()));
     }
 
     pub(super) fn chapter(&self, ui: &mut Ui, name: &str) {

@@ -69,7 +69,8 @@ enum Expects {
     Refusal,
 }
 
-fn args<const N: usize>(args: [&str; N]) -> Vec<String> {
+/// Arguments as a command takes them.
+pub(super) fn args<const N: usize>(args: [&str; N]) -> Vec<String> {
     args.map(str::to_owned).to_vec()
 }
 
@@ -277,7 +278,8 @@ impl Bench<'_> {
         self.step(Step { title, typed, args, stdin: "", token: Some(token.clone()), expects })
     }
 
-    fn run(&mut self, title: &str, typed: &str, args: Vec<String>) -> Result<String, String> {
+    /// A command line of whoever holds the root token.
+    pub(super) fn run(&mut self, title: &str, typed: &str, args: Vec<String>) -> Result<String, String> {
         self.step(Step { title, typed, args, stdin: "", token: None, expects: Expects::Success })
     }
 
@@ -306,7 +308,19 @@ impl Bench<'_> {
         self.folder.join(file).display().to_string()
     }
 
-    fn save(&self, file: &str, text: &str) -> Result<(), String> {
+    /// A command that goes on running.
+    pub(super) fn told(&mut self, title: &str, typed: &str, took: Duration) {
+        let typed = format!("{} {typed}", self.program);
+        self.told_of(title, &typed, took);
+    }
+
+    /// The same, of another program.
+    pub(super) fn told_of(&mut self, title: &str, typed: &str, took: Duration) {
+        self.report.step(self.ui, title, typed, "", "", took, true);
+    }
+
+    /// Writes a file.
+    pub(super) fn save(&self, file: &str, text: &str) -> Result<(), String> {
         fs::write(self.folder.join(file), text).map_err(|error| format!("{file}: {error}"))
     }
 }

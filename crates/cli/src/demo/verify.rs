@@ -99,6 +99,17 @@ fn openssl(folder: &Path) -> Option<Verifier> {
     Some(Verifier { name: format!("{name} (openssl {})", arguments.join(" ")), complaint })
 }
 
+/// The SHA-256 fingerprints of certificates as OpenSSL says them, if it is installed.
+pub(super) fn openssl_fingerprints(folder: &Path, files: &[&str]) -> Option<Vec<String>> {
+    let print = |file: &&str| {
+        let mut openssl = Command::new("openssl");
+        openssl.args(["x509", "-noout", "-fingerprint", "-sha256", "-in", file]).current_dir(folder);
+        let output = openssl.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    files.iter().map(print).collect()
+}
+
 fn words(leaf: &Certificate) -> Vec<(&'static str, String)> {
     let names = leaf.sans().unwrap_or_default();
     let mut words = vec![("serial number", leaf.serial_number().to_string())];

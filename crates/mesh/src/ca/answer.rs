@@ -345,11 +345,13 @@ mod tests {
 
     use super::*;
     use crate::testing::{
-        Authority, HOUR, ME, NOW, Template, basic_constraints, extended_key_usage, key_usage, names, new_key, uris,
+        Authority, HOUR, ME, NOW, Template, basic_constraints, extended_key_usage, key_usage, names, new_key,
+        uris,
     };
 
     fn roots(authorities: &[&Authority]) -> Arc<Roots> {
-        let certificates: Vec<_> = authorities.iter().map(|authority| authority.certificate.clone()).collect();
+        let certificates: Vec<_> =
+            authorities.iter().map(|authority| authority.certificate.clone()).collect();
         let pem = certificates.iter().map(Certificate::pem).collect();
         Arc::new(Roots { certificates, pem })
     }
@@ -376,7 +378,12 @@ mod tests {
             self.intermediate.sign(&Template::leaf(&[ME]), &self.key)
         }
 
-        fn answer_at(&self, chain: &SignedChain, roots: &Arc<Roots>, now: i64) -> Result<Answer, AnswerError> {
+        fn answer_at(
+            &self,
+            chain: &SignedChain,
+            roots: &Arc<Roots>,
+            now: i64,
+        ) -> Result<Answer, AnswerError> {
             let identities = [ME.to_owned()];
             let wanted = Wanted { public_key: self.key.public_key(), identities: &identities };
             Answers::default().answer(chain, wanted, roots, Time::from_second(now))
@@ -466,7 +473,9 @@ mod tests {
         assert_eq!(mesh.reason(&[&below_deep, intermediate]), "answer_chain");
         assert_eq!(mesh.reason(&[&leaf]), "answer_root");
         // The same authority, certified twice: two ways up.
-        let again = mesh.root.sign(&Template { serial: 2, ..Template::authority("intermediate") }, &mesh.intermediate.key);
+        let again = mesh
+            .root
+            .sign(&Template { serial: 2, ..Template::authority("intermediate") }, &mesh.intermediate.key);
         assert_eq!(mesh.reason(&[&leaf, intermediate, &again]), "answer_chain");
     }
 
@@ -603,7 +612,10 @@ mod tests {
         assert_eq!(first[1..], second[1..]);
         assert_ne!(first[0], second[0]);
         // The authority expires.
-        assert_eq!(at(&issue(NOW + 9 * HOUR), &trusted, NOW + HOUR + 1).expect_err("refused"), "answer_authority");
+        assert_eq!(
+            at(&issue(NOW + 9 * HOUR), &trusted, NOW + HOUR + 1).expect_err("refused"),
+            "answer_authority"
+        );
         // The roots change.
         let other = roots(&[&Authority::root("root")]);
         assert_eq!(at(&issue(NOW + HOUR), &other, NOW).expect_err("refused"), "answer_root");
@@ -611,7 +623,8 @@ mod tests {
         let mut stray = signed(&[&mesh.leaf(), &authority.certificate]);
         assert_eq!(at(&stray, &trusted, NOW).expect_err("refused"), "answer_chain");
         // A leaf that does not stand first is found, and nothing wrong is remembered.
-        stray.chain = format!("{}{}", authority.pem(), authority.sign(&Template::leaf(&[ME]), &mesh.key).pem());
+        stray.chain =
+            format!("{}{}", authority.pem(), authority.sign(&Template::leaf(&[ME]), &mesh.key).pem());
         assert_eq!(at(&stray, &trusted, NOW).expect("verified").cert_chain[1..], second[1..]);
         assert!(Arc::ptr_eq(&above, &answers.above.load_full().expect("remembered")));
     }

@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
-use async_trait::async_trait;
 use chancery_api::Clock;
-use tonic::{Request, Response, Status};
 
+use super::authenticate::{
+    Authenticator, Authenticators, CertificateAuthenticator, ClusterIds, JwksAuthenticator, JwksOptions,
+    JwksSource, TokenReviewAuthenticator, TrustDomains,
+};
 use super::config::{Checked, SignerChoice};
+use super::impersonate::NodeAuthorizer;
 use super::roots::RootsWatch;
 use super::run::{RunError, Task};
+use super::service::{Service, ServiceOptions};
 use super::signer::{DirectSigner, Signer};
-use crate::proto::istio::istio_certificate_service_server::IstioCertificateService;
-use crate::proto::istio::{IstioCertificateRequest, IstioCertificateResponse};
 
 /// The configured signer, and what it does in the background.
 ///
@@ -29,29 +31,35 @@ pub async fn signer(checked: &Checked) -> Result<(Arc<dyn Signer>, Vec<Task>), R
     }
 }
 
-/// NOT LINKED YET: the service itself, which knows callers, checks CSRs and answers.
+/// The service: how callers are known, and what they get.
 ///
 /// # Errors
-/// Always, until then.
+/// The keys that tokens are held against cannot be read.
 pub async fn assemble(
-    _checked: &Checked,
-    _signer: Arc<dyn Signer>,
-    _roots: RootsWatch,
-    _clock: Arc<dyn Clock>,
-) -> Result<(NotLinked, Vec<Task>), RunError> {
-    Err(RunError::NotLinked("the certificate service"))
-}
-
-/// Stands for the service until it is there; there is none.
-#[derive(Debug, Clone, Copy)]
-pub enum NotLinked {}
-
-#[async_trait]
-impl IstioCertificateService for NotLinked {
-    async fn create_certificate(
-        &self,
-        _: Request<IstioCertificateRequest>,
-    ) -> Result<Response<IstioCertificateResponse>, Status> {
-        match *self {}
+    checked: &Checked,
+    signer: Arc<dyn Signer>,
+    roots: RootsWatch,
+    clock: Arc<dyn Clock>,
+) -> Result<(Service, Vec<Task>), RunError> {
+    let settings = &checked.settings;
+    let authentication = &settings.authentication;
+    let clusters = Arc::new(ClusterIds::new(settings.cluster_ids.iter().cloned()));
+    let mut ways: Vec<Arc<dyn Authenticator>> = Vec::new();
+    if authentication.client_certificates {
+        let domains = TrustDomains { own: checked.trust_domain.clone(), aliases: checked.aliases.clone() };
+        ways.push(Arc::new(CertificateAuthenticator::new(domains, Arc::clone(&clock))));
     }
+    if let (Some(file), Some(issuer)) = (&authentication.jwks_file, &authentication.jwks_issuer) {
+        let mut options =
+            JwksOptions::new(vec![issuer.clone()], checked.trust_domain.clone(), Arc::clone(&clusters));
+        options.rules.audiences.clone_from(&authentication.audiences);
+        let way = JwksAuthenticator::new(JwksSource::File(file.clone()), options, Arc::clone(&clock))?;
+        ways.push(Arc::new(way));
+    }
+    let options = ServiceOptions {
+        max_duration: settings.max_client_certificate_duration,
+        ..ServiceOptions::default()
+    };
+    let service = Service::new(options, Authenticators::new(ways), None, signer, roots, clock);
+    Ok((service, Vec::new()))
 }

@@ -1,12 +1,11 @@
 //! The port: from `accept` to a call, with all that is known of its sender.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
@@ -19,9 +18,9 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tower_service::Service;
 
-use super::measure::Handling;
+use super::authenticate::PeerCertificates;
 use super::roots::{Roots, RootsWatch};
-use super::serving::{PeerCertificates, Serving, jitter};
+use super::serving::{Serving, jitter};
 use crate::proto::istio::istio_certificate_service_server::{
     IstioCertificateService, IstioCertificateServiceServer,
 };
@@ -203,12 +202,7 @@ impl<S: IstioCertificateService> Connection<S> {
             if let Some(chain) = &chain {
                 extensions.insert(chain.clone());
             }
-            async move {
-                let (handling, begun) = (Handling::begin(), Instant::now());
-                let response = service.call(request).await?;
-                handling.end(code(&response), begun.elapsed());
-                Ok::<_, Infallible>(response)
-            }
+            service.call(request)
         });
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
@@ -248,10 +242,4 @@ fn log_end(ended: hyper::Result<()>, peer: SocketAddr) {
     if let Err(error) = ended {
         tracing::debug!(%error, %peer, "connection ended with an error");
     }
-}
-
-/// gRPC's code: in the headers of an answer without a message; an answer with one is a success.
-fn code<B>(response: &http::Response<B>) -> i32 {
-    let status = response.headers().get("grpc-status");
-    status.and_then(|status| status.to_str().ok()?.parse().ok()).unwrap_or(0)
 }

@@ -23,6 +23,7 @@ use super::roots::{RootStore, RootsError, RootsWatch};
 use super::serving::Serving;
 use super::signer::{ObservedSigner, Signer};
 use crate::proto::istio::istio_certificate_service_server::IstioCertificateService;
+use crate::token::verify::JwksError;
 
 /// Something that runs beside the service. It ends only when the service has to end with it, for this reason.
 pub type Task = Pin<Box<dyn Future<Output = RunError> + Send>>;
@@ -40,6 +41,9 @@ pub enum RunError {
     /// A setting of the signer's client.
     #[error(transparent)]
     Client(#[from] ConfigError),
+    /// The keys that tokens are held against.
+    #[error("the keys of the token issuer: {0}")]
+    Jwks(#[from] JwksError),
     /// The root bundle.
     #[error(transparent)]
     Roots(#[from] RootsError),

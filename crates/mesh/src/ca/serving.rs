@@ -34,12 +34,6 @@ const RENEWAL_PAUSE: Duration = Duration::from_secs(20);
 /// The longest sleep: the clock of the machine may be set, or have stood still.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 
-/// The certificates that the peer of a connection showed, the leaf first; TLS has verified them.
-///
-/// The listener puts it among each request's [`http::Extensions`]; without it there were none.
-#[derive(Debug, Clone, Default)]
-pub struct PeerCertificates(pub Arc<[CertificateDer<'static>]>);
-
 /// What the certificate shall be.
 #[derive(Debug, Clone)]
 pub struct ServingSettings {

@@ -261,8 +261,8 @@ impl ServiceAccountToken {
         check_signature(head, message, signature, keys)?;
         // Only what was signed is read.
         let claims = decode(claims).ok_or(TokenError::Malformed("its claims are not base64url"))?;
-        let claims: Claims =
-            serde_json::from_slice(&claims).map_err(|_| TokenError::Malformed("its claims are not what they must be"))?;
+        let claims: Claims = serde_json::from_slice(&claims)
+            .map_err(|_| TokenError::Malformed("its claims are not what they must be"))?;
         claims.check(rules, now)
     }
 }
@@ -273,8 +273,8 @@ fn decode(part: &str) -> Option<Vec<u8>> {
 
 fn check_signature(head: &str, message: &str, signature: &str, keys: &Jwks) -> Result<(), TokenError> {
     let head = decode(head).ok_or(TokenError::Malformed("its header is not base64url"))?;
-    let head: Head =
-        serde_json::from_slice(&head).map_err(|_| TokenError::Malformed("its header is not what it must be"))?;
+    let head: Head = serde_json::from_slice(&head)
+        .map_err(|_| TokenError::Malformed("its header is not what it must be"))?;
     if head.crit.is_some() {
         return Err(TokenError::Critical);
     }
@@ -293,7 +293,8 @@ fn check_signature(head: &str, message: &str, signature: &str, keys: &Jwks) -> R
     if fitting.peek().is_none() {
         return Err(TokenError::KeyAlgorithm(head.alg));
     }
-    let holds = |key: &Key| crypto::verify(signature, message.as_bytes(), &key.key, algorithm).unwrap_or(false);
+    let holds =
+        |key: &Key| crypto::verify(signature, message.as_bytes(), &key.key, algorithm).unwrap_or(false);
     if fitting.any(holds) { Ok(()) } else { Err(TokenError::Signature) }
 }
 
@@ -333,7 +334,8 @@ fn workload(subject: Option<String>, claims: Option<Kubernetes>) -> Result<Workl
     let by_claims = claims.and_then(|claims| {
         let service_account = claims.serviceaccount?.name;
         let namespace = claims.namespace?;
-        (!namespace.is_empty() && !service_account.is_empty()).then_some(Workload { namespace, service_account })
+        (!namespace.is_empty() && !service_account.is_empty())
+            .then_some(Workload { namespace, service_account })
     });
     let by_subject = subject.as_deref().map(crate::token::service_account);
     match (by_subject, by_claims) {
@@ -409,7 +411,9 @@ mod tests {
     }
 
     /// The outcome of the claims after a change.
-    fn with(change: impl FnOnce(&mut serde_json::Map<String, Value>)) -> Result<ServiceAccountToken, TokenError> {
+    fn with(
+        change: impl FnOnce(&mut serde_json::Map<String, Value>),
+    ) -> Result<ServiceAccountToken, TokenError> {
         let (issuer, keys) = issuer();
         let mut claims = claims();
         change(claims.as_object_mut().expect("an object"));
@@ -425,7 +429,8 @@ mod tests {
     fn a_token_as_kubernetes_makes_it_names_service_account_and_pod() {
         let (issuer, keys) = issuer();
         let token = issuer.token(&request(), at(NOW)).expect("a token");
-        let read = ServiceAccountToken::verify(token.expose(), &keys, &rules(), at(NOW)).expect("a good token");
+        let read =
+            ServiceAccountToken::verify(token.expose(), &keys, &rules(), at(NOW)).expect("a good token");
         assert_eq!(read.workload, request().workload);
         assert_eq!(read.pod, request().pod);
         assert_eq!(read.expires, at(NOW + 600));
@@ -436,8 +441,13 @@ mod tests {
         assert!(with(|_| ()).is_ok());
         assert!(with(|claims| drop(claims.remove("sub"))).is_ok());
         assert!(with(|claims| drop(claims.remove("kubernetes.io"))).is_ok());
-        assert_eq!(reason(|claims| claims.retain(|key, _| !["sub", "kubernetes.io"].contains(&key.as_str()))), "token_subject");
-        for subject in ["jane", "system:serviceaccount:sandbox:other", "system:serviceaccount:sandbox:httpbin:x", ""] {
+        assert_eq!(
+            reason(|claims| claims.retain(|key, _| !["sub", "kubernetes.io"].contains(&key.as_str()))),
+            "token_subject"
+        );
+        for subject in
+            ["jane", "system:serviceaccount:sandbox:other", "system:serviceaccount:sandbox:httpbin:x", ""]
+        {
             assert_eq!(reason(|claims| claims["sub"] = json!(subject)), "token_subject", "{subject}");
         }
         assert_eq!(reason(|claims| claims["kubernetes.io"]["namespace"] = json!("other")), "token_subject");
@@ -457,7 +467,9 @@ mod tests {
 
     #[test]
     fn a_token_is_good_between_its_dates_give_or_take_the_leeway() {
-        for (end, reason_of) in [(NOW - 9, None), (NOW - 10, Some("token_expired")), (0, Some("token_expired"))] {
+        for (end, reason_of) in
+            [(NOW - 9, None), (NOW - 10, Some("token_expired")), (0, Some("token_expired"))]
+        {
             let outcome = with(|claims| claims["exp"] = json!(end)).err();
             assert_eq!(outcome.map(|error| error.reason()), reason_of, "{end}");
         }
@@ -510,7 +522,10 @@ mod tests {
             head
         };
         assert_eq!(verify(&kid(json!({ "crit": ["b64"], "b64": false })), &signature), "token_algorithm");
-        assert_eq!(verify(&kid(json!({ "jwk": { "kty": "oct", "k": "AA" } })), &signature), "token_signature");
+        assert_eq!(
+            verify(&kid(json!({ "jwk": { "kty": "oct", "k": "AA" } })), &signature),
+            "token_signature"
+        );
         assert_eq!(verify(&kid(json!({ "kid": "other" })), &signature), "token_key");
     }
 
@@ -519,7 +534,9 @@ mod tests {
         let (issuer, keys) = issuer();
         let token = issuer.token(&request(), at(NOW)).expect("a token");
         let [head, claims, signature] = parts(token.expose());
-        let verify = |token: &str| ServiceAccountToken::verify(token, &keys, &rules(), at(NOW)).map_err(|error| error.reason());
+        let verify = |token: &str| {
+            ServiceAccountToken::verify(token, &keys, &rules(), at(NOW)).map_err(|error| error.reason())
+        };
         assert!(verify(&format!("{head}.{claims}.{signature}")).is_ok());
         let other = base64url(br#"{"iss":"x"}"#);
         assert_eq!(verify(&format!("{head}.{other}.{signature}")), Err("token_signature"));
@@ -536,7 +553,8 @@ mod tests {
         ] {
             assert_eq!(verify(&text), Err("token_malformed"), "{text:?}");
         }
-        let stranger = DevIssuer::generate(ISSUER).expect("an issuer").token(&request(), at(NOW)).expect("a token");
+        let stranger =
+            DevIssuer::generate(ISSUER).expect("an issuer").token(&request(), at(NOW)).expect("a token");
         assert_eq!(verify(stranger.expose()), Err("token_key"));
     }
 
@@ -545,7 +563,8 @@ mod tests {
         let (issuer, keys) = issuer();
         let text = claims().to_string().replacen('{', r#"{"sub":"system:serviceaccount:a:b","#, 1);
         let token = issuer.sign(text.as_bytes()).expect("a token");
-        let error = ServiceAccountToken::verify(token.expose(), &keys, &rules(), at(NOW)).expect_err("refused");
+        let error =
+            ServiceAccountToken::verify(token.expose(), &keys, &rules(), at(NOW)).expect_err("refused");
         assert_eq!(error.reason(), "token_malformed");
     }
 
@@ -554,7 +573,8 @@ mod tests {
         let (issuer, _) = issuer();
         let set: Value = serde_json::from_str(issuer.jwks()).expect("JSON");
         let ours = set["keys"][0].clone();
-        let read = |keys: Value| Jwks::parse(json!({ "keys": keys }).to_string().as_bytes()).map(|keys| keys.len());
+        let read =
+            |keys: Value| Jwks::parse(json!({ "keys": keys }).to_string().as_bytes()).map(|keys| keys.len());
         let changed = |name: &str, value: Value| {
             let mut key = ours.clone();
             key[name] = value;
@@ -600,7 +620,8 @@ mod tests {
             let keys = Jwks::parse(json!({ "keys": [jwk] }).to_string().as_bytes()).expect("keys");
             let with = |signed_with: Algorithm| {
                 let head = json!({ "alg": signed_with }).to_string();
-                let message = format!("{}.{}", base64url(head.as_bytes()), base64url(claims().to_string().as_bytes()));
+                let message =
+                    format!("{}.{}", base64url(head.as_bytes()), base64url(claims().to_string().as_bytes()));
                 let signature = crypto::sign(message.as_bytes(), &key, signed_with).expect("a signature");
                 let token = format!("{message}.{signature}");
                 ServiceAccountToken::verify(&token, &keys, &rules(), at(NOW)).map_err(|error| error.reason())

@@ -72,8 +72,9 @@ impl TokenReviewAuthenticator {
             return Err(denied(format!("user is not in the group {SERVICE_ACCOUNTS}")));
         }
         let username = user.username.unwrap_or_default();
-        let workload = service_account(&username)
-            .ok_or_else(|| denied(format!("username {username:?} is not system:serviceaccount:NAMESPACE:NAME")))?;
+        let workload = service_account(&username).ok_or_else(|| {
+            denied(format!("username {username:?} is not system:serviceaccount:NAMESPACE:NAME"))
+        })?;
         let extra = user.extra.unwrap_or_default();
         let value = |key| extra.get(key).and_then(|values| values.first()).filter(|value| !value.is_empty());
         let pod = value(POD_NAME).cloned().zip(value(POD_UID).cloned());
@@ -135,7 +136,9 @@ mod tests {
         }
     }
 
-    fn authenticator(answer: Result<TokenReviewStatus, ReviewError>) -> (Arc<Always>, TokenReviewAuthenticator) {
+    fn authenticator(
+        answer: Result<TokenReviewStatus, ReviewError>,
+    ) -> (Arc<Always>, TokenReviewAuthenticator) {
         let reviewer = Arc::new(Always(answer, Mutex::default()));
         let authenticator = TokenReviewAuthenticator::new(
             Arc::<Always>::clone(&reviewer),
@@ -152,9 +155,7 @@ mod tests {
     ) -> Result<Option<Caller>, Denial> {
         let metadata: http::HeaderMap = pairs
             .iter()
-            .map(|(name, value)| {
-                (http::HeaderName::from_static(name), http::HeaderValue::from_static(value))
-            })
+            .map(|(name, value)| (http::HeaderName::from_static(name), http::HeaderValue::from_static(value)))
             .collect();
         authenticator.authenticate(&Credentials { metadata: &metadata, certificates: &[] }).await
     }
@@ -177,7 +178,8 @@ mod tests {
     async fn without_a_token_or_from_another_cluster_nothing_is_reviewed() {
         let (reviewer, authenticator) = authenticator(Ok(good()));
         assert_eq!(outcome(&authenticator, &[]).await, Ok(None));
-        let denial = outcome(&authenticator, &[TOKEN, ("clusterid", "west")]).await.expect_err("another cluster");
+        let denial =
+            outcome(&authenticator, &[TOKEN, ("clusterid", "west")]).await.expect_err("another cluster");
         assert_eq!(denial.reason, "cluster_id");
         assert!(reviewer.1.lock().expect("unpoisoned").is_empty());
     }
@@ -196,7 +198,11 @@ mod tests {
             ("no word of it", with(|status, _| status.authenticated = None), "token_review"),
             ("other audience", with(|status, _| status.audiences = Some(vec!["api".into()])), "audience"),
             ("no audience", with(|status, _| status.audiences = None), "audience"),
-            ("group", with(|_, user| user.groups = Some(vec!["system:authenticated".into()])), "token_review"),
+            (
+                "group",
+                with(|_, user| user.groups = Some(vec!["system:authenticated".into()])),
+                "token_review",
+            ),
             ("no groups", with(|_, user| user.groups = None), "token_review"),
             ("no name", with(|_, user| user.username = None), "token_review"),
             ("a user", with(|_, user| user.username = Some("jane".into())), "token_review"),
