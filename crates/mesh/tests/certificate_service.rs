@@ -351,7 +351,9 @@ async fn one_connection_carries_many_calls() {
 
 #[tokio::test]
 async fn calls_are_counted_under_the_names_that_dashboards_know() {
-    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let buckets = &chancery_mesh::ca::SECONDS_BUCKETS;
+    let builder = metrics_exporter_prometheus::PrometheusBuilder::new().set_buckets(buckets).unwrap();
+    let recorder = builder.build_recorder();
     let handle = recorder.handle();
     let _guard = metrics::set_default_local_recorder(&recorder);
     let mesh = Mesh::new();
@@ -385,6 +387,7 @@ async fn calls_are_counted_under_the_names_that_dashboards_know() {
     assert_eq!(grpc("handled_total", "grpc_code=\"Unauthenticated\""), 2.0);
     assert_eq!(grpc("handled_total", "grpc_code=\"Internal\""), 1.0);
     assert_eq!(grpc("handling_seconds_count", ""), 4.0);
+    assert_eq!(grpc("handling_seconds_bucket", "le=\"10\""), 4.0);
     let ours = |name: &str, labels: &[&str]| value(&format!("cert_manager_istio_csr_{name}"), labels);
     assert_eq!(ours("authentication_failures_total", &["reason=\"token_review\""]), 1.0);
     assert_eq!(ours("refusals_total", &["step=\"csr\"", "reason=\"csr_malformed\""]), 1.0);
@@ -392,4 +395,60 @@ async fn calls_are_counted_under_the_names_that_dashboards_know() {
     assert_eq!(ours("requests_in_flight", &[]), 0.0);
     assert_eq!(ours("signing_seconds_count", &["success=\"1\""]), 1.0);
     assert_eq!(ours("signing_seconds_count", &["success=\"0\""]), 1.0);
+}
+
+/// Notes events of the crate as `field=value`, one line each.
+#[derive(Clone, Default)]
+struct Log(std::sync::Arc<std::sync::Mutex<Vec<String>>>);
+
+impl tracing::Subscriber for Log {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.target().starts_with("chancery_mesh")
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        struct Line(String);
+        impl tracing::field::Visit for Line {
+            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+                self.0 += &format!("{}={value:?} ", field.name());
+            }
+        }
+        let mut line = Line(format!("{} ", event.metadata().level()));
+        event.record(&mut line);
+        self.0.lock().unwrap().push(line.0);
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test]
+async fn each_call_is_one_line_in_the_log_with_its_reason_and_without_its_token() {
+    let log = Log::default();
+    let _guard = tracing::subscriber::set_default(log.clone());
+    let mesh = Mesh::new();
+    mesh.ask(Ask::default()).await.expect("a certificate");
+    mesh.ask(Ask { impersonated: Some(ME), ..Ask::by("ztunnel") }).await.expect("a certificate");
+    mesh.ask(Ask::by("forged-token")).await.expect_err("refused");
+    mesh.ask(Ask { csr: Some(csr(&mesh.key, &[OTHER])), ..Ask::default() }).await.expect_err("refused");
+    let lines = log.0.lock().unwrap().clone();
+    let has = |index: usize, parts: &[&str]| {
+        let line: &String = &lines[index];
+        parts.iter().for_each(|part| assert!(line.contains(part), "{part} in {line}"));
+    };
+    assert_eq!(lines.len(), 4, "{lines:#?}");
+    has(0, &["INFO", "certificate issued", ME, "serial=", "not_after=", "cluster=\"Kubernetes\"", "by=\"token_review\""]);
+    has(1, &["INFO", ME, "caller=\"spiffe://cluster.local/ns/istio-system/sa/ztunnel\""]);
+    has(2, &["WARN", "certificate refused", "reason=\"token_review\"", "step=\"authenticate\"", "invalid token"]);
+    has(3, &["WARN", "reason=\"csr_identity\"", "step=\"csr\"", "by=\"token_review\"", OTHER, ME, "Unauthenticated"]);
+    assert!(lines.iter().all(|line| !line.contains("forged-token") && !line.contains("Bearer")));
 }

@@ -25,4 +25,4 @@ pub mod roots;
 pub mod service;
 pub mod signer;
 
-pub use metering::describe as describe_metrics;
+pub use metering::{SECONDS_BUCKETS, describe as describe_metrics};
