@@ -1,6 +1,12 @@
 //! Istio's certificate service over HTTP/2: what is refused, what is accepted, and what it is that comes back.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 mod common;
 #[path = "common/wire.rs"]
@@ -93,7 +99,8 @@ async fn callers_name_an_accepted_cluster_or_none() {
 async fn csrs_that_ask_for_more_than_the_callers_name_are_refused() {
     let mesh = Mesh::new();
     let key = new_key();
-    let with = |tag: u8, content: &[u8]| csr_with(&key, name(&[]), &[names(&[(6, ME.as_bytes()), (tag, content)])]);
+    let with =
+        |tag: u8, content: &[u8]| csr_with(&key, name(&[]), &[names(&[(6, ME.as_bytes()), (tag, content)])]);
     for (case, csr) in [
         ("unparsable", "nonsense".to_owned()),
         ("empty", String::new()),
@@ -223,7 +230,11 @@ async fn a_signer_that_is_not_able_is_asked_again_within_the_deadline() {
     mesh.behave(Behaviour::Unavailable(usize::MAX));
     let begin = tokio::time::Instant::now();
     internal(mesh.ask(Ask::default()).await, NOT_SIGNED, "never able");
-    assert!((Duration::from_secs(28)..=Duration::from_secs(30)).contains(&begin.elapsed()), "{:?}", begin.elapsed());
+    assert!(
+        (Duration::from_secs(28)..=Duration::from_secs(30)).contains(&begin.elapsed()),
+        "{:?}",
+        begin.elapsed()
+    );
     // Later and later: not a storm of calls.
     assert!((20..60).contains(&mesh.calls()), "{}", mesh.calls());
 }
@@ -337,8 +348,11 @@ async fn one_connection_carries_many_calls() {
         let mut client = client.clone();
         let csr = csr(&mesh.key, &[ME]);
         tokio::spawn(async move {
-            let request =
-                chancery_mesh::proto::istio::IstioCertificateRequest { csr, validity_duration: 60, metadata: None };
+            let request = chancery_mesh::proto::istio::IstioCertificateRequest {
+                csr,
+                validity_duration: 60,
+                metadata: None,
+            };
             let mut request = tonic::Request::new(request);
             request.metadata_mut().insert("authorization", "Bearer httpbin".parse().unwrap());
             client.create_certificate(request).await.expect("a certificate").into_inner().cert_chain.len()
@@ -368,7 +382,8 @@ async fn calls_are_counted_under_the_names_that_dashboards_know() {
             line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']))
                 && labels.iter().all(|label| line.contains(label))
         });
-        let value = line.and_then(|line| line.rsplit(' ').next()).unwrap_or_else(|| panic!("{name} in {text}"));
+        let value =
+            line.and_then(|line| line.rsplit(' ').next()).unwrap_or_else(|| panic!("{name} in {text}"));
         value.parse::<f64>().unwrap()
     };
     const OF_CALL: [&str; 3] = [
@@ -446,9 +461,34 @@ async fn each_call_is_one_line_in_the_log_with_its_reason_and_without_its_token(
         parts.iter().for_each(|part| assert!(line.contains(part), "{part} in {line}"));
     };
     assert_eq!(lines.len(), 4, "{lines:#?}");
-    has(0, &["INFO", "certificate issued", ME, "serial=", "not_after=", "cluster=\"Kubernetes\"", "by=\"token_review\""]);
+    has(
+        0,
+        &[
+            "INFO",
+            "certificate issued",
+            ME,
+            "serial=",
+            "not_after=",
+            "cluster=\"Kubernetes\"",
+            "by=\"token_review\"",
+        ],
+    );
     has(1, &["INFO", ME, "caller=\"spiffe://cluster.local/ns/istio-system/sa/ztunnel\""]);
-    has(2, &["WARN", "certificate refused", "reason=\"token_review\"", "step=\"authenticate\"", "invalid token"]);
-    has(3, &["WARN", "reason=\"csr_identity\"", "step=\"csr\"", "by=\"token_review\"", OTHER, ME, "Unauthenticated"]);
+    has(
+        2,
+        &["WARN", "certificate refused", "reason=\"token_review\"", "step=\"authenticate\"", "invalid token"],
+    );
+    has(
+        3,
+        &[
+            "WARN",
+            "reason=\"csr_identity\"",
+            "step=\"csr\"",
+            "by=\"token_review\"",
+            OTHER,
+            ME,
+            "Unauthenticated",
+        ],
+    );
     assert!(lines.iter().all(|line| !line.contains("forged-token") && !line.contains("Bearer")));
 }

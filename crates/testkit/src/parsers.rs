@@ -16,7 +16,8 @@ use chancery_mesh::ca::request::{CheckedCsr, KeyRules};
 use chancery_mesh::ca::roots::Roots;
 use chancery_mesh::ca::signer::SignedChain;
 use chancery_mesh::token::dev::DevIssuer;
-use chancery_mesh::token::verify::{Jwks, ServiceAccountToken, TokenRules};
+use chancery_mesh::token::keys::Jwks;
+use chancery_mesh::token::verify::{ServiceAccountToken, TokenRules};
 use chancery_secrets::engine::pki::acme::{Envelope, Jwk, Jws, KeyReference};
 use chancery_secrets::policy::Policy;
 use chancery_secrets::{Connection, Request};
@@ -146,7 +147,8 @@ pub fn mesh_csr(bytes: &[u8]) {
     let (identities, keys) = ([IDENTITY.to_owned()], KeyRules::default());
     let Ok(checked) = CheckedCsr::check(&text, &identities, &keys) else { return };
     assert_eq!(checked.identities(), identities);
-    let again = CheckedCsr::check(&checked.pem(), &identities, &keys).expect("what is passed on must be good");
+    let again =
+        CheckedCsr::check(&checked.pem(), &identities, &keys).expect("what is passed on must be good");
     assert_eq!(again.public_key(), checked.public_key());
 }
 

@@ -17,7 +17,9 @@ const FLAGS: &[Flag] = &[
         Kind::Text,
         "Where the key and the public keys are, key.pem and jwks.json. They are made if they are not there. Required.",
     ),
-    Flag::new("namespace", Kind::Text, "The namespace of the service account.").alias(&["n"]).default("default"),
+    Flag::new("namespace", Kind::Text, "The namespace of the service account.")
+        .alias(&["n"])
+        .default("default"),
     Flag::new("service-account", Kind::Text, "The service account.").alias(&["sa"]).default("default"),
     Flag::new("audience", Kind::Texts, "Whom the token is for. May be repeated. The default is istio-ca."),
     Flag::new("ttl", Kind::Duration, "How long the token is good.").default("12h"),
@@ -62,7 +64,9 @@ fn dev_token(call: &mut Call<'_>) -> Outcome {
     });
     let ttl = flags.duration("ttl").unwrap_or(Duration::from_secs(12 * 3600));
     let request = TokenRequest { workload, audiences, ttl, pod, node: text("node") };
-    let failed = |error: chancery_mesh::token::dev::DevError| Failure::Local(format!("Error making the token: {error}"));
+    let failed = |error: chancery_mesh::token::dev::DevError| {
+        Failure::Local(format!("Error making the token: {error}"))
+    };
     let issuer = DevIssuer::open(Path::new(&folder), needed("issuer")?).map_err(failed)?;
     let token = issuer.token(&request, SystemClock.now()).map_err(failed)?;
     call.ui.output(token.expose());

@@ -132,7 +132,11 @@ pub struct NodeAuthorizer {
 
 impl NodeAuthorizer {
     /// These service accounts may, for workloads of this trust domain.
-    pub fn new(trusted: impl IntoIterator<Item = Workload>, domain: TrustDomain, pods: Arc<dyn Pods>) -> Self {
+    pub fn new(
+        trusted: impl IntoIterator<Item = Workload>,
+        domain: TrustDomain,
+        pods: Arc<dyn Pods>,
+    ) -> Self {
         Self { trusted: trusted.into_iter().collect(), domain, pods }
     }
 
@@ -144,7 +148,10 @@ impl NodeAuthorizer {
                 Some(Workload { namespace: namespace.to_owned(), service_account: name.to_owned() })
             }
             _ => {
-                tracing::warn!(entry, "trusted node account is not NAMESPACE/SERVICE_ACCOUNT and is passed over");
+                tracing::warn!(
+                    entry,
+                    "trusted node account is not NAMESPACE/SERVICE_ACCOUNT and is passed over"
+                );
                 None
             }
         };

@@ -41,7 +41,11 @@ pub fn describe() {
     metrics::describe_counter!(REFUSALS, "Calls that ended without a certificate, by step and reason");
     metrics::describe_counter!(AUTHENTICATION_FAILURES, "Callers that were not known, by reason");
     metrics::describe_gauge!(IN_FLIGHT, "Calls that are being answered");
-    metrics::describe_histogram!(SIGNING, metrics::Unit::Seconds, "How long the signer took, repetitions included");
+    metrics::describe_histogram!(
+        SIGNING,
+        metrics::Unit::Seconds,
+        "How long the signer took, repetitions included"
+    );
 }
 
 /// The labels that each gRPC metric carries, and further ones.
@@ -112,7 +116,18 @@ impl Call {
         let Progress { cluster, by, caller, identity, step, .. } = &self.progress;
         let detail = detail.get(..detail.floor_char_boundary(MAX_DETAIL)).unwrap_or_default();
         let milliseconds = self.milliseconds();
-        tracing::warn!(reason, detail, step, ?code, identity, cluster, by, caller, milliseconds, "certificate refused");
+        tracing::warn!(
+            reason,
+            detail,
+            step,
+            ?code,
+            identity,
+            cluster,
+            by,
+            caller,
+            milliseconds,
+            "certificate refused"
+        );
         counter!(REFUSALS, "step" => *step, "reason" => reason).increment(1);
         if *step == "authenticate" {
             counter!(AUTHENTICATION_FAILURES, "reason" => reason).increment(1);

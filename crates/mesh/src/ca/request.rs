@@ -1,6 +1,8 @@
 //! The CSR: it asks for the caller's names, and for nothing more.
 
-use chancery_issuance::{Curve, KeySpec, KeyPolicy, KeyUsage, PublicKey, Refusal, SpiffeError, SpiffeId, VerifiedCsr};
+use chancery_issuance::{
+    Curve, KeyPolicy, KeySpec, KeyUsage, PublicKey, Refusal, SpiffeError, SpiffeId, VerifiedCsr,
+};
 
 use super::der::{self, oid};
 
@@ -45,13 +47,16 @@ pub enum RequestError {
     /// Too long.
     #[error("CSR has {0} bytes, more than the {MAX_CSR_BYTES} that are looked at")]
     Size(usize),
-    /// Not a CSR, or its own signature does not hold, or its key is of an unknown kind.
+    /// Not a CSR, or its own signature does not hold.
     #[error("{0}")]
     Csr(Refusal),
     /// Signed in a way that proves nothing any more.
     #[error("CSR is signed with an algorithm that is not accepted, such as SHA-1")]
     SignatureAlgorithm,
-    /// A key of a kind or size that is not certified.
+    /// A key that is never certified: RSA below 2048 bits, or of an unknown kind.
+    #[error("{0}")]
+    UnfitKey(Refusal),
+    /// A key of a kind or size that is not certified here.
     #[error("CSR's key, {0:?}, is not accepted")]
     Key(KeySpec),
     /// A common name.
@@ -94,7 +99,7 @@ impl RequestError {
             Self::Size(_) => "csr_size",
             Self::Csr(_) => "csr_malformed",
             Self::SignatureAlgorithm => "csr_signature_algorithm",
-            Self::Key(_) => "csr_key",
+            Self::UnfitKey(_) | Self::Key(_) => "csr_key",
             Self::CommonName => "csr_common_name",
             Self::ForbiddenExtension(_) => "csr_extension",
             Self::NotAUri | Self::NotCanonical { .. } => "csr_name",
@@ -121,7 +126,7 @@ impl CheckedCsr {
             return Err(RequestError::Size(pem.len()));
         }
         let csr = VerifiedCsr::from_pem(pem, &KeyPolicy::any()).map_err(|refusal| match refusal {
-            Refusal::WeakRsaKey => RequestError::Key(KeySpec::Rsa(0)),
+            Refusal::WeakRsaKey | Refusal::UnknownPublicKey => RequestError::UnfitKey(refusal),
             other => RequestError::Csr(other),
         })?;
         if csr.signature_algorithm().is_none() {
@@ -190,9 +195,8 @@ fn names(csr: &VerifiedCsr) -> Result<Vec<String>, RequestError> {
             }
             oid::EXTENDED_KEY_USAGE => {
                 let usages = der::sequence(value).ok_or(RequestError::ExtendedKeyUsage)?;
-                let allowed = |usage: &(u8, &[u8])| {
-                    matches!(usage, (der::OID, oid::SERVER_AUTH | oid::CLIENT_AUTH))
-                };
+                let allowed =
+                    |usage: &(u8, &[u8])| matches!(usage, (der::OID, oid::SERVER_AUTH | oid::CLIENT_AUTH));
                 if !usages.iter().all(allowed) {
                     return Err(RequestError::ExtendedKeyUsage);
                 }
@@ -212,8 +216,8 @@ mod tests {
 
     use super::*;
     use crate::testing::{
-        ME, attributes, basic_constraints, csr, csr_with, extended_key_usage, extension, key_usage, name, names,
-        new_key, pem, sequence, tlv, uris,
+        ME, attributes, basic_constraints, csr, csr_with, extended_key_usage, extension, key_usage, name,
+        names, new_key, pem, sequence, tlv, uris,
     };
 
     fn check(csr: &str) -> Result<CheckedCsr, RequestError> {
@@ -262,7 +266,9 @@ mod tests {
         let other = "spiffe://cluster.local/ns/a/sa/b";
         let both = [ME.to_owned(), other.to_owned()];
         let with = |asked: &[&str], identities: &[String]| {
-            CheckedCsr::check(&csr(&key, asked), identities, &KeyRules::default()).expect_err("refused").reason()
+            CheckedCsr::check(&csr(&key, asked), identities, &KeyRules::default())
+                .expect_err("refused")
+                .reason()
         };
         assert_eq!(with(&[other], &both[..1]), "csr_identity");
         assert_eq!(with(&[ME], &both), "csr_identity");
@@ -319,12 +325,16 @@ mod tests {
         assert_eq!(with(basic_constraints(true, None)), "csr_extension");
         assert_eq!(with(extension(&[0x55, 0x1d, 30], true, &sequence(&[]))), "csr_extension");
         assert_eq!(with(extension(&[0x2a, 3], false, &[5, 0])), "csr_extension");
-        for (unused, bits) in [(2, &[0x04][..]), (1, &[0x02]), (3, &[0x88]), (6, &[0x40]), (7, &[0x80, 0x80])] {
+        for (unused, bits) in [(2, &[0x04][..]), (1, &[0x02]), (3, &[0x88]), (6, &[0x40]), (7, &[0x80, 0x80])]
+        {
             assert_eq!(with(key_usage(unused, bits)), "csr_usage", "{bits:?}");
         }
         assert_eq!(with(key_usage(0, &[])), "csr_usage");
         assert_eq!(with(extended_key_usage(&[1, 3])), "csr_usage");
-        assert_eq!(with(extension(&[0x55, 0x1d, 37], false, &sequence(&[tlv(6, &[0x55, 0x1d, 37, 0])]))), "csr_usage");
+        assert_eq!(
+            with(extension(&[0x55, 0x1d, 37], false, &sequence(&[tlv(6, &[0x55, 0x1d, 37, 0])]))),
+            "csr_usage"
+        );
         assert_eq!(with(extension(&[0x55, 0x1d, 37], false, &[0x30, 0, 0])), "csr_usage");
         // Two of a kind.
         assert_eq!(with(uris(&[ME])), "csr_malformed");
@@ -332,10 +342,14 @@ mod tests {
 
     #[test]
     fn what_is_no_csr_or_not_signed_by_its_key_is_refused() {
-        for text in ["", "CSR", "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n"] {
+        for text in
+            ["", "CSR", "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n"]
+        {
             assert_eq!(refused(text), "csr_malformed", "{text:?}");
         }
-        for name in ["signature_broken", "signed_by_another_key", "cut_short", "extension_twice", "trailing_bytes"] {
+        for name in
+            ["signature_broken", "signed_by_another_key", "cut_short", "extension_twice", "trailing_bytes"]
+        {
             assert_eq!(refused(&file(name)), "csr_malformed", "{name}");
         }
         let long = format!("{}{}", "\n".repeat(MAX_CSR_BYTES), csr(&new_key(), &[ME]));
@@ -348,11 +362,16 @@ mod tests {
         assert_eq!(refused(&file("signed_p256_sha1")), "csr_signature_algorithm");
         assert_eq!(refused(&file("signed_rsa_md5")), "csr_malformed");
         assert_eq!(refused(&file("key_rsa1024")), "csr_key");
-        assert_eq!(refused(&file("key_p224")), "csr_key");
+        for name in ["key_p224", "key_ed448"] {
+            assert_eq!(refused(&file(name)), "csr_key", "{name}");
+        }
         // These get past the rules for keys and signatures.
         for name in ["key_p256", "key_p384", "key_p521", "key_ed25519", "key_rsa2048", "signed_pss_salt_32"] {
             let reason = refused(&file(name));
-            assert!(!["csr_key", "csr_signature_algorithm", "csr_malformed"].contains(&reason), "{name}: {reason}");
+            assert!(
+                !["csr_key", "csr_signature_algorithm", "csr_malformed"].contains(&reason),
+                "{name}: {reason}"
+            );
         }
         let strict = KeyRules { min_rsa_bits: 3072, ec: false, ed25519: false, ml_dsa: false };
         for name in ["key_p256", "key_ed25519", "key_rsa2048"] {
@@ -365,7 +384,10 @@ mod tests {
     fn only_the_block_that_was_checked_is_passed_on() {
         let (key, other): (PrivateKey, PrivateKey) = (new_key(), new_key());
         let first = csr(&key, &[ME]);
-        let text = format!("before\n-----BEGIN X-----\n!!\n-----END X-----\n{first}{}", csr(&other, &["spiffe://d/x"]));
+        let text = format!(
+            "before\n-----BEGIN X-----\n!!\n-----END X-----\n{first}{}",
+            csr(&other, &["spiffe://d/x"])
+        );
         let checked = check(&text).expect("the first block that decodes");
         assert_eq!(checked.pem(), first);
         assert_eq!(pem("X", &[0]).lines().count(), 3);

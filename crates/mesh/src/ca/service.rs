@@ -204,8 +204,7 @@ impl Service {
         caller: &Caller,
         request: &IstioCertificateRequest,
     ) -> Result<Vec<String>, Refusal> {
-        let refused =
-            |error: ImpersonationError| Refusal::unauthenticated(error.reason(), error.to_string());
+        let refused = |error: ImpersonationError| Refusal::unauthenticated(error.reason(), error.to_string());
         let Some(wanted) = requested(request.metadata.as_ref()).map_err(refused)? else {
             return Ok(caller.identities.clone());
         };
@@ -259,7 +258,8 @@ impl IstioCertificateService for Service {
                 Refusal { code: Code::ResourceExhausted, message: TOO_MANY, reason: "overload", detail };
             return Err(call.refused(refusal));
         };
-        let time = grpc_timeout(headers).map_or(self.options.deadline, |asked| asked.min(self.options.deadline));
+        let time =
+            grpc_timeout(headers).map_or(self.options.deadline, |asked| asked.min(self.options.deadline));
         let deadline = Instant::now() + time;
         let outcome = timeout_at(deadline, self.work(&request, deadline, &mut call.progress)).await;
         match outcome {
@@ -270,7 +270,8 @@ impl IstioCertificateService for Service {
             Ok(Err(refusal)) => Err(call.refused(refusal)),
             Err(_) => {
                 let (step, trouble) = (call.progress.step, call.progress.trouble.take());
-                let trouble = trouble.map_or_else(String::new, |trouble| format!("; the signer last said: {trouble}"));
+                let trouble =
+                    trouble.map_or_else(String::new, |trouble| format!("; the signer last said: {trouble}"));
                 let detail = format!("not done within {time:?}, at the step {step:?}{trouble}");
                 let refusal =
                     Refusal { code: Code::DeadlineExceeded, message: TOO_LATE, reason: "deadline", detail };
@@ -338,7 +339,10 @@ mod tests {
     fn pauses_differ_by_a_quarter_at_most() {
         for _ in 0..1000 {
             let pause = jittered(Duration::from_millis(100));
-            assert!((Duration::from_millis(75)..=Duration::from_micros(125_001)).contains(&pause), "{pause:?}");
+            assert!(
+                (Duration::from_millis(75)..=Duration::from_micros(125_001)).contains(&pause),
+                "{pause:?}"
+            );
         }
     }
 }

@@ -238,7 +238,7 @@ fn write(path: &Path, bytes: &[u8], replace: bool) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::token::verify::Jwks;
+    use crate::token::keys::Jwks;
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).expect("a file").permissions().mode() & 0o777

@@ -5,121 +5,11 @@ use std::time::Duration;
 
 use data_encoding::BASE64URL_NOPAD;
 use jiff::Timestamp;
-use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse};
-use jsonwebtoken::{Algorithm, DecodingKey, crypto};
+use jsonwebtoken::{Algorithm, crypto};
 use serde::Deserialize;
 
+use super::keys::{Jwks, Key};
 use crate::Workload;
-
-/// How many keys of a set are read.
-const MAX_KEYS: usize = 64;
-
-/// Why a set of keys is none.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum JwksError {
-    /// The file cannot be read.
-    #[error("{path}: {reason}")]
-    File {
-        /// Which file.
-        path: String,
-        /// What the system says.
-        reason: String,
-    },
-    /// Not a JWK Set (RFC 7517, 5).
-    #[error("not a JWK Set: {0}")]
-    Malformed(String),
-    /// No key in it can verify what service accounts' tokens are signed with.
-    #[error("no key among {0} verifies RS256 to RS512, PS256 to PS512, ES256, ES384 or EdDSA")]
-    NoKey(usize),
-    /// Too many keys.
-    #[error("{0} keys, more than the 64 that are read")]
-    TooMany(usize),
-}
-
-/// Keys that tokens are verified with (RFC 7517), each parsed once.
-///
-/// Symmetric keys, keys that are not for signatures, and kinds unknown here are passed over, as RFC 7517, 5 has it. What
-/// a key can verify is the key's affair, not the token's: that way no token chooses its algorithm.
-#[derive(Debug)]
-pub struct Jwks(Vec<Key>);
-
-#[derive(Debug)]
-struct Key {
-    id: Option<String>,
-    algorithms: &'static [Algorithm],
-    key: DecodingKey,
-}
-
-impl Jwks {
-    /// Reads a JWK Set.
-    ///
-    /// # Errors
-    /// It is none, or none of its keys can be used.
-    pub fn parse(text: &[u8]) -> Result<Self, JwksError> {
-        #[derive(Deserialize)]
-        struct Set {
-            keys: Vec<serde_json::Value>,
-        }
-        let set: Set =
-            serde_json::from_slice(text).map_err(|error| JwksError::Malformed(error.to_string()))?;
-        let count = set.keys.len();
-        if count > MAX_KEYS {
-            return Err(JwksError::TooMany(count));
-        }
-        let read = |key| serde_json::from_value::<Jwk>(key).ok().and_then(|jwk| Key::of(&jwk));
-        let keys: Vec<Key> = set.keys.into_iter().filter_map(read).collect();
-        if keys.is_empty() {
-            return Err(JwksError::NoKey(count));
-        }
-        Ok(Self(keys))
-    }
-
-    /// How many keys can be used.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Never: there would be nothing to verify with.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl Key {
-    fn of(jwk: &Jwk) -> Option<Self> {
-        use Algorithm::{ES256, ES384, EdDSA, PS256, PS384, PS512, RS256, RS384, RS512};
-        let common = &jwk.common;
-        // RFC 7517, 4.2 and 4.3.
-        if common.public_key_use.as_ref().is_some_and(|purpose| *purpose != PublicKeyUse::Signature) {
-            return None;
-        }
-        if let Some(operations) = &common.key_operations
-            && !operations.contains(&KeyOperations::Verify)
-        {
-            return None;
-        }
-        let family: &'static [Algorithm] = match &jwk.algorithm {
-            AlgorithmParameters::RSA(_) => &[RS256, RS384, RS512, PS256, PS384, PS512],
-            AlgorithmParameters::EllipticCurve(key) => match key.curve {
-                EllipticCurve::P256 => &[ES256],
-                EllipticCurve::P384 => &[ES384],
-                _ => return None,
-            },
-            AlgorithmParameters::OctetKeyPair(key) if key.curve == EllipticCurve::Ed25519 => &[EdDSA],
-            _ => return None,
-        };
-        let algorithms = match common.key_algorithm {
-            None => family,
-            Some(named) => {
-                let index = family.iter().position(|algorithm| KeyAlgorithm::from(*algorithm) == named)?;
-                family.get(index..=index)?
-            }
-        };
-        let key = DecodingKey::from_jwk(jwk).ok()?;
-        Some(Self { id: common.key_id.clone(), algorithms, key })
-    }
-}
 
 /// What a token must say.
 #[derive(Debug, Clone)]
@@ -261,8 +151,8 @@ impl ServiceAccountToken {
         check_signature(head, message, signature, keys)?;
         // Only what was signed is read.
         let claims = decode(claims).ok_or(TokenError::Malformed("its claims are not base64url"))?;
-        let claims: Claims =
-            serde_json::from_slice(&claims).map_err(|_| TokenError::Malformed("its claims are not what they must be"))?;
+        let claims: Claims = serde_json::from_slice(&claims)
+            .map_err(|_| TokenError::Malformed("its claims are not what they must be"))?;
         claims.check(rules, now)
     }
 }
@@ -273,8 +163,8 @@ fn decode(part: &str) -> Option<Vec<u8>> {
 
 fn check_signature(head: &str, message: &str, signature: &str, keys: &Jwks) -> Result<(), TokenError> {
     let head = decode(head).ok_or(TokenError::Malformed("its header is not base64url"))?;
-    let head: Head =
-        serde_json::from_slice(&head).map_err(|_| TokenError::Malformed("its header is not what it must be"))?;
+    let head: Head = serde_json::from_slice(&head)
+        .map_err(|_| TokenError::Malformed("its header is not what it must be"))?;
     if head.crit.is_some() {
         return Err(TokenError::Critical);
     }
@@ -293,7 +183,8 @@ fn check_signature(head: &str, message: &str, signature: &str, keys: &Jwks) -> R
     if fitting.peek().is_none() {
         return Err(TokenError::KeyAlgorithm(head.alg));
     }
-    let holds = |key: &Key| crypto::verify(signature, message.as_bytes(), &key.key, algorithm).unwrap_or(false);
+    let holds =
+        |key: &Key| crypto::verify(signature, message.as_bytes(), &key.key, algorithm).unwrap_or(false);
     if fitting.any(holds) { Ok(()) } else { Err(TokenError::Signature) }
 }
 
@@ -333,7 +224,8 @@ fn workload(subject: Option<String>, claims: Option<Kubernetes>) -> Result<Workl
     let by_claims = claims.and_then(|claims| {
         let service_account = claims.serviceaccount?.name;
         let namespace = claims.namespace?;
-        (!namespace.is_empty() && !service_account.is_empty()).then_some(Workload { namespace, service_account })
+        (!namespace.is_empty() && !service_account.is_empty())
+            .then_some(Workload { namespace, service_account })
     });
     let by_subject = subject.as_deref().map(crate::token::service_account);
     match (by_subject, by_claims) {
@@ -363,6 +255,7 @@ fn later(time: Timestamp, by: Duration) -> Timestamp {
 mod tests {
     use aws_lc_rs::hmac;
     use jsonwebtoken::EncodingKey;
+    use jsonwebtoken::jwk::Jwk;
     use serde_json::{Value, json};
 
     use super::*;
@@ -409,7 +302,9 @@ mod tests {
     }
 
     /// The outcome of the claims after a change.
-    fn with(change: impl FnOnce(&mut serde_json::Map<String, Value>)) -> Result<ServiceAccountToken, TokenError> {
+    fn with(
+        change: impl FnOnce(&mut serde_json::Map<String, Value>),
+    ) -> Result<ServiceAccountToken, TokenError> {
         let (issuer, keys) = issuer();
         let mut claims = claims();
         change(claims.as_object_mut().expect("an object"));
@@ -425,7 +320,8 @@ mod tests {
     fn a_token_as_kubernetes_makes_it_names_service_account_and_pod() {
         let (issuer, keys) = issuer();
         let token = issuer.token(&request(), at(NOW)).expect("a token");
-        let read = ServiceAccountToken::verify(token.expose(), &keys, &rules(), at(NOW)).expect("a good token");
+        let read =
+            ServiceAccountToken::verify(token.expose(), &keys, &rules(), at(NOW)).expect("a good token");
         assert_eq!(read.workload, request().workload);
         assert_eq!(read.pod, request().pod);
         assert_eq!(read.expires, at(NOW + 600));
@@ -436,8 +332,13 @@ mod tests {
         assert!(with(|_| ()).is_ok());
         assert!(with(|claims| drop(claims.remove("sub"))).is_ok());
         assert!(with(|claims| drop(claims.remove("kubernetes.io"))).is_ok());
-        assert_eq!(reason(|claims| claims.retain(|key, _| !["sub", "kubernetes.io"].contains(&key.as_str()))), "token_subject");
-        for subject in ["jane", "system:serviceaccount:sandbox:other", "system:serviceaccount:sandbox:httpbin:x", ""] {
+        assert_eq!(
+            reason(|claims| claims.retain(|key, _| !["sub", "kubernetes.io"].contains(&key.as_str()))),
+            "token_subject"
+        );
+        for subject in
+            ["jane", "system:serviceaccount:sandbox:other", "system:serviceaccount:sandbox:httpbin:x", ""]
+        {
             assert_eq!(reason(|claims| claims["sub"] = json!(subject)), "token_subject", "{subject}");
         }
         assert_eq!(reason(|claims| claims["kubernetes.io"]["namespace"] = json!("other")), "token_subject");
@@ -457,7 +358,9 @@ mod tests {
 
     #[test]
     fn a_token_is_good_between_its_dates_give_or_take_the_leeway() {
-        for (end, reason_of) in [(NOW - 9, None), (NOW - 10, Some("token_expired")), (0, Some("token_expired"))] {
+        for (end, reason_of) in
+            [(NOW - 9, None), (NOW - 10, Some("token_expired")), (0, Some("token_expired"))]
+        {
             let outcome = with(|claims| claims["exp"] = json!(end)).err();
             assert_eq!(outcome.map(|error| error.reason()), reason_of, "{end}");
         }
@@ -510,7 +413,10 @@ mod tests {
             head
         };
         assert_eq!(verify(&kid(json!({ "crit": ["b64"], "b64": false })), &signature), "token_algorithm");
-        assert_eq!(verify(&kid(json!({ "jwk": { "kty": "oct", "k": "AA" } })), &signature), "token_signature");
+        assert_eq!(
+            verify(&kid(json!({ "jwk": { "kty": "oct", "k": "AA" } })), &signature),
+            "token_signature"
+        );
         assert_eq!(verify(&kid(json!({ "kid": "other" })), &signature), "token_key");
     }
 
@@ -519,7 +425,9 @@ mod tests {
         let (issuer, keys) = issuer();
         let token = issuer.token(&request(), at(NOW)).expect("a token");
         let [head, claims, signature] = parts(token.expose());
-        let verify = |token: &str| ServiceAccountToken::verify(token, &keys, &rules(), at(NOW)).map_err(|error| error.reason());
+        let verify = |token: &str| {
+            ServiceAccountToken::verify(token, &keys, &rules(), at(NOW)).map_err(|error| error.reason())
+        };
         assert!(verify(&format!("{head}.{claims}.{signature}")).is_ok());
         let other = base64url(br#"{"iss":"x"}"#);
         assert_eq!(verify(&format!("{head}.{other}.{signature}")), Err("token_signature"));
@@ -536,7 +444,8 @@ mod tests {
         ] {
             assert_eq!(verify(&text), Err("token_malformed"), "{text:?}");
         }
-        let stranger = DevIssuer::generate(ISSUER).expect("an issuer").token(&request(), at(NOW)).expect("a token");
+        let stranger =
+            DevIssuer::generate(ISSUER).expect("an issuer").token(&request(), at(NOW)).expect("a token");
         assert_eq!(verify(stranger.expose()), Err("token_key"));
     }
 
@@ -545,37 +454,9 @@ mod tests {
         let (issuer, keys) = issuer();
         let text = claims().to_string().replacen('{', r#"{"sub":"system:serviceaccount:a:b","#, 1);
         let token = issuer.sign(text.as_bytes()).expect("a token");
-        let error = ServiceAccountToken::verify(token.expose(), &keys, &rules(), at(NOW)).expect_err("refused");
+        let error =
+            ServiceAccountToken::verify(token.expose(), &keys, &rules(), at(NOW)).expect_err("refused");
         assert_eq!(error.reason(), "token_malformed");
-    }
-
-    #[test]
-    fn keys_that_verify_nothing_are_passed_over() {
-        let (issuer, _) = issuer();
-        let set: Value = serde_json::from_str(issuer.jwks()).expect("JSON");
-        let ours = set["keys"][0].clone();
-        let read = |keys: Value| Jwks::parse(json!({ "keys": keys }).to_string().as_bytes()).map(|keys| keys.len());
-        let changed = |name: &str, value: Value| {
-            let mut key = ours.clone();
-            key[name] = value;
-            key
-        };
-        assert_eq!(read(json!([ours, { "kty": "oct", "k": "AAAA" }, { "kty": "new" }, {}, 7])), Ok(1));
-        for useless in [
-            changed("use", json!("enc")),
-            changed("key_ops", json!(["sign"])),
-            changed("alg", json!("ES384")),
-            changed("alg", json!("HS256")),
-            changed("crv", json!("P-521")),
-            json!({ "kty": "oct", "k": "AAAA", "alg": "HS256" }),
-        ] {
-            assert_eq!(read(json!([useless])), Err(JwksError::NoKey(1)), "{useless}");
-        }
-        assert_eq!(read(json!([])), Err(JwksError::NoKey(0)));
-        assert_eq!(read(Value::Array(vec![ours.clone(); 65])), Err(JwksError::TooMany(65)));
-        for text in ["", "{}", "[]", "{\"keys\":{}}", "nonsense"] {
-            assert!(matches!(Jwks::parse(text.as_bytes()), Err(JwksError::Malformed(_))), "{text:?}");
-        }
     }
 
     #[test]
@@ -600,7 +481,8 @@ mod tests {
             let keys = Jwks::parse(json!({ "keys": [jwk] }).to_string().as_bytes()).expect("keys");
             let with = |signed_with: Algorithm| {
                 let head = json!({ "alg": signed_with }).to_string();
-                let message = format!("{}.{}", base64url(head.as_bytes()), base64url(claims().to_string().as_bytes()));
+                let message =
+                    format!("{}.{}", base64url(head.as_bytes()), base64url(claims().to_string().as_bytes()));
                 let signature = crypto::sign(message.as_bytes(), &key, signed_with).expect("a signature");
                 let token = format!("{message}.{signature}");
                 ServiceAccountToken::verify(&token, &keys, &rules(), at(NOW)).map_err(|error| error.reason())

@@ -67,8 +67,7 @@ pub(crate) fn key_usage(unused: u8, bits: &[u8]) -> Vec<u8> {
 
 /// Extended key usage, by the last number below id-kp.
 pub(crate) fn extended_key_usage(purposes: &[u8]) -> Vec<u8> {
-    let purposes: Vec<_> =
-        purposes.iter().map(|last| tlv(6, &[0x2b, 6, 1, 5, 5, 7, 3, *last])).collect();
+    let purposes: Vec<_> = purposes.iter().map(|last| tlv(6, &[0x2b, 6, 1, 5, 5, 7, 3, *last])).collect();
     extension(&[0x55, 0x1d, 37], false, &sequence(&purposes))
 }
 
@@ -90,7 +89,8 @@ fn signed(body: Vec<u8>, key: &PrivateKey) -> Vec<u8> {
 
 pub(crate) fn pem(label: &str, der: &[u8]) -> String {
     let base64 = data_encoding::BASE64.encode(der);
-    let lines: Vec<&str> = base64.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
+    let lines: Vec<&str> =
+        base64.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
     format!("-----BEGIN {label}-----\n{}\n-----END {label}-----\n", lines.join("\n"))
 }
 

@@ -11,8 +11,8 @@ use chancery_api::FixedClock;
 use chancery_issuance::{Certificate, KeyPolicy, PrivateKey, TrustDomain, VerifiedCsr};
 use chancery_mesh::Workload;
 use chancery_mesh::ca::authenticate::{
-    Authenticator, Authenticators, Caller, CertificateAuthenticator, ClusterIds, Credentials, Denial, PeerCertificates,
-    ReviewError, TokenReviewAuthenticator, TokenReviewer, TrustDomains,
+    Authenticator, Authenticators, Caller, CertificateAuthenticator, ClusterIds, Credentials, Denial,
+    PeerCertificates, ReviewError, TokenReviewAuthenticator, TokenReviewer, TrustDomains,
 };
 use chancery_mesh::ca::impersonate::{NodeAuthorizer, Pod, Pods, PodsError};
 use chancery_mesh::ca::roots::Roots;
@@ -29,7 +29,7 @@ use tonic::Status;
 use tonic::body::Body;
 use tonic::metadata::{MetadataMap, MetadataValue};
 
-use super::common::{self, Authority, Template, NOW};
+use super::common::{self, Authority, NOW, Template};
 
 /// What the signer does with the next requests.
 #[derive(Clone)]
@@ -186,7 +186,8 @@ pub(crate) struct Mesh {
     pub(crate) clock: Arc<FixedClock>,
     pub(crate) roots: watch::Sender<Arc<Roots>>,
     pub(crate) key: PrivateKey,
-    service: chancery_mesh::proto::istio::istio_certificate_service_server::IstioCertificateServiceServer<Service>,
+    service:
+        chancery_mesh::proto::istio::istio_certificate_service_server::IstioCertificateServiceServer<Service>,
 }
 
 pub(crate) fn roots(certificates: &[&Certificate]) -> Arc<Roots> {
@@ -219,9 +220,12 @@ impl Mesh {
             domain.clone(),
             clusters,
         );
-        let certificate =
-            CertificateAuthenticator::new(TrustDomains::new(domain.clone()), Arc::<FixedClock>::clone(&clock));
-        let ways: Vec<Arc<dyn Authenticator>> = vec![Arc::new(certificate), Arc::new(review), Arc::new(ByHeader)];
+        let certificate = CertificateAuthenticator::new(
+            TrustDomains::new(domain.clone()),
+            Arc::<FixedClock>::clone(&clock),
+        );
+        let ways: Vec<Arc<dyn Authenticator>> =
+            vec![Arc::new(certificate), Arc::new(review), Arc::new(ByHeader)];
         let nodes = NodeAuthorizer::new(NodeAuthorizer::trusted_accounts(trusted), domain, Arc::new(Cluster));
         let service = Service::new(
             options,
@@ -235,7 +239,10 @@ impl Mesh {
     }
 
     /// A new connection by a client that showed these certificates.
-    pub(crate) async fn connect(&self, certificates: &[&Certificate]) -> IstioCertificateServiceClient<Connection> {
+    pub(crate) async fn connect(
+        &self,
+        certificates: &[&Certificate],
+    ) -> IstioCertificateServiceClient<Connection> {
         let (client, server) = tokio::io::duplex(64 * 1024);
         let shown: Vec<_> = certificates.iter().map(|one| CertificateDer::from(one.der().to_vec())).collect();
         let (shown, service) = (PeerCertificates(shown.into()), self.service.clone());
@@ -249,7 +256,8 @@ impl Mesh {
                 .serve_connection(TokioIo::new(server), handler),
         );
         let io = TokioIo::new(client);
-        let (sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
+        let (sender, connection) =
+            hyper::client::conn::http2::handshake(TokioExecutor::new(), io).await.unwrap();
         tokio::spawn(connection);
         let origin = http::Uri::from_static("http://istio-ca.test");
         IstioCertificateServiceClient::with_origin(Connection(sender), origin)
@@ -297,7 +305,10 @@ impl Default for Ask<'_> {
 impl Ask<'_> {
     pub(crate) fn by(token: &str) -> Self {
         Self {
-            metadata: vec![("authorization", format!("Bearer {token}")), ("clusterid", "Kubernetes".to_owned())],
+            metadata: vec![
+                ("authorization", format!("Bearer {token}")),
+                ("clusterid", "Kubernetes".to_owned()),
+            ],
             certificates: Vec::new(),
             csr: None,
             seconds: 3600,

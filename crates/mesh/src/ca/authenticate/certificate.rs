@@ -55,7 +55,10 @@ impl CertificateAuthenticator {
         let now = Time::from(self.clock.now());
         if now > leaf.not_after() || now < leaf.not_before() {
             let (begin, end) = (leaf.not_before(), leaf.not_after());
-            return Err(Denial::new("certificate_expired", format!("certificate is valid from {begin} to {end}")));
+            return Err(Denial::new(
+                "certificate_expired",
+                format!("certificate is valid from {begin} to {end}"),
+            ));
         }
         if leaf.is_ca() {
             return Err(Denial::new("certificate_ca", "certificate is an authority's".to_owned()));
@@ -69,8 +72,9 @@ impl CertificateAuthenticator {
             return Err(Denial::new("certificate_names", detail));
         };
         let uri = String::from_utf8_lossy(uri);
-        let id = SpiffeId::parse(&uri)
-            .map_err(|error| Denial::new("certificate_names", format!("certificate's URI {uri:?}: {error}")))?;
+        let id = SpiffeId::parse(&uri).map_err(|error| {
+            Denial::new("certificate_names", format!("certificate's URI {uri:?}: {error}"))
+        })?;
         Workload::of(&id).map_err(|error| Denial::new("certificate_names", error.to_string()))?;
         let domain = id.trust_domain();
         if !self.domains.contains(&domain) {
@@ -103,14 +107,19 @@ mod tests {
     use rustls::pki_types::CertificateDer;
 
     use super::*;
-    use crate::testing::{Authority, HOUR, ME, NOW, Template, basic_constraints, key_usage, names, new_key, uris};
+    use crate::testing::{
+        Authority, HOUR, ME, NOW, Template, basic_constraints, key_usage, names, new_key, uris,
+    };
 
     async fn outcome(template: &Template, now: i64) -> Result<Option<Caller>, Denial> {
         let leaf = Authority::root("root").sign(template, &new_key());
         outcome_of(&[CertificateDer::from(leaf.der().to_vec())], now).await
     }
 
-    async fn outcome_of(certificates: &[CertificateDer<'static>], now: i64) -> Result<Option<Caller>, Denial> {
+    async fn outcome_of(
+        certificates: &[CertificateDer<'static>],
+        now: i64,
+    ) -> Result<Option<Caller>, Denial> {
         let domain = |name: &str| TrustDomain::new(name).expect("a trust domain");
         let domains = TrustDomains { own: domain("cluster.local"), aliases: vec![domain("old.local")] };
         let clock = FixedClock::at(Timestamp::from_second(now).expect("a time"));
@@ -145,7 +154,12 @@ mod tests {
             (Template::leaf(&["SPIFFE://cluster.local/ns/a/sa/b"]), "certificate_names"),
             (Template::leaf(&["spiffe://other.local/ns/a/sa/b"]), "trust_domain"),
         ] {
-            assert_eq!(outcome(&template, NOW).await.expect_err("refused").reason, reason, "{:?}", template.extensions);
+            assert_eq!(
+                outcome(&template, NOW).await.expect_err("refused").reason,
+                reason,
+                "{:?}",
+                template.extensions
+            );
         }
         let authority = Template {
             extensions: vec![basic_constraints(true, None), uris(&[ME])],

@@ -16,7 +16,8 @@ use tokio::sync::Mutex;
 
 use super::{Authenticator, Caller, ClusterIds, Credentials, Denial, bearer_token, caller_of};
 use crate::token::ISTIO_CA;
-use crate::token::verify::{Jwks, JwksError, ServiceAccountToken, TokenError, TokenRules};
+use crate::token::keys::{Jwks, JwksError};
+use crate::token::verify::{ServiceAccountToken, TokenError, TokenRules};
 
 /// How often the file is looked at. Its bytes are compared, so that however it is replaced is seen.
 const LOOK_EVERY: Duration = Duration::from_secs(10);

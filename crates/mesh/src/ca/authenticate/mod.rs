@@ -128,7 +128,8 @@ pub fn bearer_token(metadata: &http::HeaderMap) -> Result<Option<&str>, Denial> 
     match token {
         Some(token) if token.len() > MAX_TOKEN_BYTES => {
             let length = token.len();
-            let detail = format!("token has {length} bytes, more than the {MAX_TOKEN_BYTES} that are looked at");
+            let detail =
+                format!("token has {length} bytes, more than the {MAX_TOKEN_BYTES} that are looked at");
             Err(Denial::new("token_size", detail))
         }
         token => Ok(token),
@@ -272,7 +273,12 @@ mod tests {
     #[tokio::test]
     async fn the_first_way_that_knows_the_caller_wins() {
         let known = || Ok(Some(vec!["spiffe://d/ns/a/sa/b".to_owned()]));
-        let ways = vec![Says("one", Err("no")), Says("two", Ok(None)), Says("three", known()), Says("four", known())];
+        let ways = vec![
+            Says("one", Err("no")),
+            Says("two", Ok(None)),
+            Says("three", known()),
+            Says("four", known()),
+        ];
         assert_eq!(outcome(ways).await, Ok("three"));
     }
 

@@ -1,6 +1,7 @@
 //! Callers whose token the Kubernetes API vouches for.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use chancery_issuance::TrustDomain;
@@ -14,6 +15,9 @@ const SERVICE_ACCOUNTS: &str = "system:serviceaccounts";
 /// What the API says of the pod that a token is bound to.
 const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
 const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
+
+/// How long to wait before an API that did not answer is asked again.
+const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(400)];
 
 /// Why the Kubernetes API did not answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -50,6 +54,20 @@ impl TokenReviewAuthenticator {
         Self { reviewer, audiences, domain, clusters }
     }
 
+    /// Asks up to three times: a caller that is turned away as unknown does not call again.
+    async fn review(&self, token: &str) -> Result<TokenReviewStatus, ReviewError> {
+        let mut pauses = PAUSES.into_iter();
+        loop {
+            match (self.reviewer.review(token, &self.audiences).await, pauses.next()) {
+                (Err(error), Some(pause)) => {
+                    tracing::debug!(%error, "a token could not be reviewed; it is tried again");
+                    tokio::time::sleep(pause).await;
+                }
+                (outcome, _) => return outcome,
+            }
+        }
+    }
+
     /// What an answer means.
     fn read(&self, status: TokenReviewStatus) -> Result<Caller, Denial> {
         let denied = |detail: String| Denial::new("token_review", detail);
@@ -72,8 +90,9 @@ impl TokenReviewAuthenticator {
             return Err(denied(format!("user is not in the group {SERVICE_ACCOUNTS}")));
         }
         let username = user.username.unwrap_or_default();
-        let workload = service_account(&username)
-            .ok_or_else(|| denied(format!("username {username:?} is not system:serviceaccount:NAMESPACE:NAME")))?;
+        let workload = service_account(&username).ok_or_else(|| {
+            denied(format!("username {username:?} is not system:serviceaccount:NAMESPACE:NAME"))
+        })?;
         let extra = user.extra.unwrap_or_default();
         let value = |key| extra.get(key).and_then(|values| values.first()).filter(|value| !value.is_empty());
         let pod = value(POD_NAME).cloned().zip(value(POD_UID).cloned());
@@ -90,8 +109,7 @@ impl Authenticator for TokenReviewAuthenticator {
     async fn authenticate(&self, credentials: &Credentials<'_>) -> Result<Option<Caller>, Denial> {
         let Some(token) = bearer_token(credentials.metadata)? else { return Ok(None) };
         self.clusters.check(credentials.metadata)?;
-        let status = self.reviewer.review(token, &self.audiences).await;
-        let status = status.map_err(|error| {
+        let status = self.review(token).await.map_err(|error| {
             Denial::new("token_review_unavailable", format!("token could not be reviewed: {error}"))
         })?;
         self.read(status).map(Some)
@@ -135,7 +153,9 @@ mod tests {
         }
     }
 
-    fn authenticator(answer: Result<TokenReviewStatus, ReviewError>) -> (Arc<Always>, TokenReviewAuthenticator) {
+    fn authenticator(
+        answer: Result<TokenReviewStatus, ReviewError>,
+    ) -> (Arc<Always>, TokenReviewAuthenticator) {
         let reviewer = Arc::new(Always(answer, Mutex::default()));
         let authenticator = TokenReviewAuthenticator::new(
             Arc::<Always>::clone(&reviewer),
@@ -152,9 +172,7 @@ mod tests {
     ) -> Result<Option<Caller>, Denial> {
         let metadata: http::HeaderMap = pairs
             .iter()
-            .map(|(name, value)| {
-                (http::HeaderName::from_static(name), http::HeaderValue::from_static(value))
-            })
+            .map(|(name, value)| (http::HeaderName::from_static(name), http::HeaderValue::from_static(value)))
             .collect();
         authenticator.authenticate(&Credentials { metadata: &metadata, certificates: &[] }).await
     }
@@ -177,7 +195,8 @@ mod tests {
     async fn without_a_token_or_from_another_cluster_nothing_is_reviewed() {
         let (reviewer, authenticator) = authenticator(Ok(good()));
         assert_eq!(outcome(&authenticator, &[]).await, Ok(None));
-        let denial = outcome(&authenticator, &[TOKEN, ("clusterid", "west")]).await.expect_err("another cluster");
+        let denial =
+            outcome(&authenticator, &[TOKEN, ("clusterid", "west")]).await.expect_err("another cluster");
         assert_eq!(denial.reason, "cluster_id");
         assert!(reviewer.1.lock().expect("unpoisoned").is_empty());
     }
@@ -196,7 +215,11 @@ mod tests {
             ("no word of it", with(|status, _| status.authenticated = None), "token_review"),
             ("other audience", with(|status, _| status.audiences = Some(vec!["api".into()])), "audience"),
             ("no audience", with(|status, _| status.audiences = None), "audience"),
-            ("group", with(|_, user| user.groups = Some(vec!["system:authenticated".into()])), "token_review"),
+            (
+                "group",
+                with(|_, user| user.groups = Some(vec!["system:authenticated".into()])),
+                "token_review",
+            ),
             ("no groups", with(|_, user| user.groups = None), "token_review"),
             ("no name", with(|_, user| user.username = None), "token_review"),
             ("a user", with(|_, user| user.username = Some("jane".into())), "token_review"),
@@ -220,9 +243,14 @@ mod tests {
             let denial = outcome(&authenticator, &[TOKEN]).await.expect_err(name);
             assert_eq!(denial.reason, reason, "{name}");
         }
-        let (_, authenticator) = authenticator(Err(ReviewError("connection refused".into())));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_api_that_does_not_answer_is_asked_three_times() {
+        let (reviewer, authenticator) = authenticator(Err(ReviewError("connection refused".into())));
         let denial = outcome(&authenticator, &[TOKEN]).await.expect_err("no answer");
         assert_eq!(denial.reason, "token_review_unavailable");
+        assert_eq!(reviewer.1.lock().expect("unpoisoned").len(), 3);
     }
 
     #[tokio::test]
