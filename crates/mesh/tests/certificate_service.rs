@@ -412,6 +412,56 @@ async fn calls_are_counted_under_the_names_that_dashboards_know() {
     assert_eq!(ours("signing_seconds_count", &["success=\"0\""]), 1.0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_goes_away_leaves_nothing_behind() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let options = ServiceOptions { concurrency: 1, waiting: 0, ..ServiceOptions::default() };
+    let mesh = std::sync::Arc::new(Mesh::with(options, ""));
+    mesh.behave(Behaviour::Hang);
+    let call = tokio::spawn({
+        let mesh = std::sync::Arc::clone(&mesh);
+        async move { mesh.ask(Ask::default()).await }
+    });
+    while mesh.calls() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(handle.render().contains("requests_in_flight 1\n"));
+    call.abort();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let text = handle.render();
+    assert!(text.contains("requests_in_flight 0\n"), "{text}");
+    assert!(text.contains("grpc_code=\"Canceled\"} 1\n"), "{text}");
+    assert!(text.contains("signing_seconds_count{success=\"0\"} 1\n"), "{text}");
+    // Its place is free.
+    mesh.behave(Behaviour::Sign);
+    assert!(mesh.ask(Ask::default()).await.is_ok());
+}
+
+#[tokio::test]
+async fn requests_that_are_too_large_are_not_read() {
+    let mesh = Mesh::new();
+    let long = |bytes: usize| Some(format!("{}{}", "\n".repeat(bytes), csr(&mesh.key, &[ME])));
+    assert!(mesh.ask(Ask { csr: long(10_000), ..Ask::default() }).await.is_ok());
+    unauthenticated(mesh.ask(Ask { csr: long(33_000), ..Ask::default() }).await, "a long CSR");
+    let status = mesh.ask(Ask { csr: long(70_000), ..Ask::default() }).await.expect_err("a long message");
+    assert_eq!(status.code(), Code::OutOfRange);
+    assert_eq!(mesh.calls(), 1);
+}
+
+#[tokio::test]
+async fn a_longer_life_than_was_asked_for_is_told_in_the_log() {
+    let log = Log::default();
+    let _guard = tracing::subscriber::set_default(log.clone());
+    let mesh = Mesh::new();
+    mesh.behave(Behaviour::Twist(|leaf| leaf.not_after = NOW + 100 * HOUR));
+    assert!(mesh.ask(Ask::default()).await.is_ok());
+    let lines = log.0.lock().unwrap().clone();
+    assert_eq!(lines.len(), 2, "{lines:#?}");
+    assert!(lines[0].contains("longer life than was asked for"), "{lines:#?}");
+}
+
 /// Notes events of the crate as `field=value`, one line each.
 #[derive(Clone, Default)]
 struct Log(std::sync::Arc<std::sync::Mutex<Vec<String>>>);

@@ -13,6 +13,9 @@ use super::signer::SignedChain;
 /// How many certificates a signer may send. No chain is that long.
 pub const MAX_CERTIFICATES: usize = 100;
 
+/// How every PEM block begins.
+const BEGIN: &str = "-----BEGIN ";
+
 /// How far the signer's clock may be ahead of ours.
 const LEEWAY: std::time::Duration = std::time::Duration::from_secs(60);
 
@@ -132,6 +135,7 @@ impl Answers {
             && above.text == rest
             && Arc::ptr_eq(&above.roots, roots)
             && (above.from..=above.until).contains(&now)
+            && first.matches(BEGIN).count() == 1
             && let Ok(leaf) = Certificate::from_pem(first)
             && issued(&leaf, &above.issuer)
         {
@@ -156,7 +160,7 @@ fn split(text: &str) -> (&str, &str) {
 
 fn read(text: &str) -> Result<Vec<Certificate>, AnswerError> {
     // Blocks that do not decode would otherwise be passed over.
-    let found = text.matches("-----BEGIN ").count();
+    let found = text.matches(BEGIN).count();
     if found > MAX_CERTIFICATES {
         return Err(AnswerError::TooMany(found));
     }

@@ -2,8 +2,6 @@
 //!
 //! The names of the first five metrics are istio-csr's, so that its dashboards go on to work.
 
-use std::time::Duration;
-
 use metrics::{counter, gauge, histogram};
 use tokio::time::Instant;
 use tonic::{Code, Status};
@@ -59,9 +57,27 @@ macro_rules! grpc {
     };
 }
 
-/// The signer was asked, perhaps several times.
-pub(super) fn signed(took: Duration, success: bool) {
-    histogram!(SIGNING, "success" => if success { "1" } else { "0" }).record(took.as_secs_f64());
+/// The signer is asked, perhaps several times; cut off, it counts as a failure.
+pub(super) struct Signing {
+    begin: Instant,
+    success: bool,
+}
+
+impl Signing {
+    pub(super) fn begin() -> Self {
+        Self { begin: Instant::now(), success: false }
+    }
+
+    pub(super) fn succeeded(&mut self) {
+        self.success = true;
+    }
+}
+
+impl Drop for Signing {
+    fn drop(&mut self) {
+        let success = if self.success { "1" } else { "0" };
+        histogram!(SIGNING, "success" => success).record(self.begin.elapsed().as_secs_f64());
+    }
 }
 
 /// As Go's library names status codes.
