@@ -22,7 +22,7 @@ const IN_FLIGHT: &str = "cert_manager_istio_csr_requests_in_flight";
 /// By `success`.
 const SIGNING: &str = "cert_manager_istio_csr_signing_seconds";
 
-/// The bounds of the buckets of [`SECONDS`] and [`SIGNING`]: the defaults of Prometheus' libraries. A recorder that is not told
+/// The bounds of the buckets of what is measured in seconds: the defaults of Prometheus' libraries. A recorder that is not told
 /// of them makes summaries, which dashboards cannot add up.
 pub const SECONDS_BUCKETS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
