@@ -9,6 +9,8 @@
 )]
 
 mod common;
+#[path = "common/log.rs"]
+mod log;
 #[path = "common/wire.rs"]
 mod wire;
 
@@ -452,60 +454,22 @@ async fn requests_that_are_too_large_are_not_read() {
 
 #[tokio::test]
 async fn a_longer_life_than_was_asked_for_is_told_in_the_log() {
-    let log = Log::default();
-    let _guard = tracing::subscriber::set_default(log.clone());
     let mesh = Mesh::new();
     mesh.behave(Behaviour::Twist(|leaf| leaf.not_after = NOW + 100 * HOUR));
     assert!(mesh.ask(Ask::default()).await.is_ok());
-    let lines = log.0.lock().unwrap().clone();
+    let lines = log::lines();
     assert_eq!(lines.len(), 2, "{lines:#?}");
     assert!(lines[0].contains("longer life than was asked for"), "{lines:#?}");
 }
 
-/// Notes events of the crate as `field=value`, one line each.
-#[derive(Clone, Default)]
-struct Log(std::sync::Arc<std::sync::Mutex<Vec<String>>>);
-
-impl tracing::Subscriber for Log {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        metadata.target().starts_with("chancery_mesh")
-    }
-
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-
-    fn event(&self, event: &tracing::Event<'_>) {
-        struct Line(String);
-        impl tracing::field::Visit for Line {
-            fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
-                self.0 += &format!("{}={value:?} ", field.name());
-            }
-        }
-        let mut line = Line(format!("{} ", event.metadata().level()));
-        event.record(&mut line);
-        self.0.lock().unwrap().push(line.0);
-    }
-
-    fn enter(&self, _: &tracing::span::Id) {}
-
-    fn exit(&self, _: &tracing::span::Id) {}
-}
-
 #[tokio::test]
 async fn each_call_is_one_line_in_the_log_with_its_reason_and_without_its_token() {
-    let log = Log::default();
-    let _guard = tracing::subscriber::set_default(log.clone());
     let mesh = Mesh::new();
     mesh.ask(Ask::default()).await.expect("a certificate");
     mesh.ask(Ask { impersonated: Some(ME), ..Ask::by("ztunnel") }).await.expect("a certificate");
     mesh.ask(Ask::by("forged-token")).await.expect_err("refused");
     mesh.ask(Ask { csr: Some(csr(&mesh.key, &[OTHER])), ..Ask::default() }).await.expect_err("refused");
-    let lines = log.0.lock().unwrap().clone();
+    let lines = log::lines();
     let has = |index: usize, parts: &[&str]| {
         let line: &String = &lines[index];
         parts.iter().for_each(|part| assert!(line.contains(part), "{part} in {line}"));

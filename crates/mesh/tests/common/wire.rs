@@ -201,6 +201,7 @@ impl Mesh {
     }
 
     pub(crate) fn with(options: ServiceOptions, trusted: &str) -> Self {
+        super::log::install();
         let signer = Arc::new(TestSigner::new());
         let clock = Arc::new(FixedClock::at(jiff::Timestamp::from_second(NOW).unwrap()));
         let (sender, receiver) = watch::channel(roots(&[&signer.root.certificate]));
