@@ -1,8 +1,16 @@
 //! Istio's certificate service over HTTP/2: what is refused, what is accepted, and what it is that comes back.
 
-#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking"
+)]
 
 mod common;
+#[path = "common/log.rs"]
+mod log;
 #[path = "common/wire.rs"]
 mod wire;
 
@@ -359,7 +367,9 @@ async fn one_connection_carries_many_calls() {
 
 #[tokio::test]
 async fn calls_are_counted_under_the_names_that_dashboards_know() {
-    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let buckets = &chancery_mesh::ca::SECONDS_BUCKETS;
+    let builder = metrics_exporter_prometheus::PrometheusBuilder::new().set_buckets(buckets).unwrap();
+    let recorder = builder.build_recorder();
     let handle = recorder.handle();
     let _guard = metrics::set_default_local_recorder(&recorder);
     let mesh = Mesh::new();
@@ -394,6 +404,7 @@ async fn calls_are_counted_under_the_names_that_dashboards_know() {
     assert_eq!(grpc("handled_total", "grpc_code=\"Unauthenticated\""), 2.0);
     assert_eq!(grpc("handled_total", "grpc_code=\"Internal\""), 1.0);
     assert_eq!(grpc("handling_seconds_count", ""), 4.0);
+    assert_eq!(grpc("handling_seconds_bucket", "le=\"10\""), 4.0);
     let ours = |name: &str, labels: &[&str]| value(&format!("cert_manager_istio_csr_{name}"), labels);
     assert_eq!(ours("authentication_failures_total", &["reason=\"token_review\""]), 1.0);
     assert_eq!(ours("refusals_total", &["step=\"csr\"", "reason=\"csr_malformed\""]), 1.0);
@@ -401,4 +412,97 @@ async fn calls_are_counted_under_the_names_that_dashboards_know() {
     assert_eq!(ours("requests_in_flight", &[]), 0.0);
     assert_eq!(ours("signing_seconds_count", &["success=\"1\""]), 1.0);
     assert_eq!(ours("signing_seconds_count", &["success=\"0\""]), 1.0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_goes_away_leaves_nothing_behind() {
+    let recorder = metrics_exporter_prometheus::PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let options = ServiceOptions { concurrency: 1, waiting: 0, ..ServiceOptions::default() };
+    let mesh = std::sync::Arc::new(Mesh::with(options, ""));
+    mesh.behave(Behaviour::Hang);
+    let call = tokio::spawn({
+        let mesh = std::sync::Arc::clone(&mesh);
+        async move { mesh.ask(Ask::default()).await }
+    });
+    while mesh.calls() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert!(handle.render().contains("requests_in_flight 1\n"));
+    call.abort();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let text = handle.render();
+    assert!(text.contains("requests_in_flight 0\n"), "{text}");
+    assert!(text.contains("grpc_code=\"Canceled\"} 1\n"), "{text}");
+    assert!(text.contains("signing_seconds_count{success=\"0\"} 1\n"), "{text}");
+    // Its place is free.
+    mesh.behave(Behaviour::Sign);
+    assert!(mesh.ask(Ask::default()).await.is_ok());
+}
+
+#[tokio::test]
+async fn requests_that_are_too_large_are_not_read() {
+    let mesh = Mesh::new();
+    let long = |bytes: usize| Some(format!("{}{}", "\n".repeat(bytes), csr(&mesh.key, &[ME])));
+    assert!(mesh.ask(Ask { csr: long(10_000), ..Ask::default() }).await.is_ok());
+    unauthenticated(mesh.ask(Ask { csr: long(33_000), ..Ask::default() }).await, "a long CSR");
+    let status = mesh.ask(Ask { csr: long(70_000), ..Ask::default() }).await.expect_err("a long message");
+    assert_eq!(status.code(), Code::OutOfRange);
+    assert_eq!(mesh.calls(), 1);
+}
+
+#[tokio::test]
+async fn a_longer_life_than_was_asked_for_is_told_in_the_log() {
+    let mesh = Mesh::new();
+    mesh.behave(Behaviour::Twist(|leaf| leaf.not_after = NOW + 100 * HOUR));
+    assert!(mesh.ask(Ask::default()).await.is_ok());
+    let lines = log::lines();
+    assert_eq!(lines.len(), 2, "{lines:#?}");
+    assert!(lines[0].contains("longer life than was asked for"), "{lines:#?}");
+}
+
+#[tokio::test]
+async fn each_call_is_one_line_in_the_log_with_its_reason_and_without_its_token() {
+    let mesh = Mesh::new();
+    mesh.ask(Ask::default()).await.expect("a certificate");
+    mesh.ask(Ask { impersonated: Some(ME), ..Ask::by("ztunnel") }).await.expect("a certificate");
+    mesh.ask(Ask::by("forged-token")).await.expect_err("refused");
+    mesh.ask(Ask { csr: Some(csr(&mesh.key, &[OTHER])), ..Ask::default() }).await.expect_err("refused");
+    let lines = log::lines();
+    let has = |index: usize, parts: &[&str]| {
+        let line: &String = &lines[index];
+        parts.iter().for_each(|part| assert!(line.contains(part), "{part} in {line}"));
+    };
+    assert_eq!(lines.len(), 4, "{lines:#?}");
+    has(
+        0,
+        &[
+            "INFO",
+            "certificate issued",
+            ME,
+            "serial=",
+            "not_after=",
+            "cluster=\"Kubernetes\"",
+            "by=\"token_review\"",
+        ],
+    );
+    has(1, &["INFO", ME, "caller=\"spiffe://cluster.local/ns/istio-system/sa/ztunnel\""]);
+    has(
+        2,
+        &["WARN", "certificate refused", "reason=\"token_review\"", "step=\"authenticate\"", "invalid token"],
+    );
+    has(
+        3,
+        &[
+            "WARN",
+            "reason=\"csr_identity\"",
+            "step=\"csr\"",
+            "by=\"token_review\"",
+            OTHER,
+            ME,
+            "Unauthenticated",
+        ],
+    );
+    assert!(lines.iter().all(|line| !line.contains("forged-token") && !line.contains("Bearer")));
 }

@@ -3,6 +3,7 @@
 //! Where a law holds for whatever was taken, the function checks it too and panics if it does not.
 
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use chancery_api::{Input, Secret, Strings, Ttl, duration, hcl};
@@ -12,6 +13,13 @@ use chancery_issuance::{
 };
 use chancery_mesh::inspect::{Dump, Expectations, LiveCertificates, findings};
 use chancery_mesh::overlay::{Compatibility, Document, MatchPolicy, Node, Patch};
+use chancery_mesh::ca::answer::{Answers, Wanted};
+use chancery_mesh::ca::request::{CheckedCsr, KeyRules};
+use chancery_mesh::ca::roots::Roots;
+use chancery_mesh::ca::signer::SignedChain;
+use chancery_mesh::token::dev::DevIssuer;
+use chancery_mesh::token::keys::Jwks;
+use chancery_mesh::token::verify::{ServiceAccountToken, TokenRules};
 use chancery_secrets::engine::pki::acme::{Envelope, Jwk, Jws, KeyReference};
 use chancery_secrets::policy::Policy;
 use chancery_secrets::{Connection, Request};
@@ -49,6 +57,9 @@ pub const ALL: &[Parser] = &[
     Parser { name: "hcl", parse: hcl, rounds: 5_000 },
     Parser { name: "http_request", parse: http_request, rounds: 15_000 },
     Parser { name: "json_fields", parse: json_fields, rounds: 30_000 },
+    Parser { name: "mesh_answer", parse: mesh_answer, rounds: 1_000 },
+    Parser { name: "mesh_csr", parse: mesh_csr, rounds: 3_000 },
+    Parser { name: "mesh_token", parse: mesh_token, rounds: 2_000 },
     Parser { name: "names", parse: names, rounds: 40_000 },
     Parser { name: "ocsp", parse: ocsp, rounds: 60_000 },
     Parser { name: "overlay", parse: overlay, rounds: 1_000 },
@@ -128,6 +139,69 @@ pub fn csr(bytes: &[u8]) {
         Some(text) => VerifiedCsr::from_pem(text, &keys),
         None => VerifiedCsr::from_der(bytes, &keys),
     };
+}
+
+/// A certificate request of a mesh's workload. What was taken is taken again as it is passed on.
+pub fn mesh_csr(bytes: &[u8]) {
+    const IDENTITY: &str = "spiffe://cluster.local/ns/sandbox/sa/httpbin";
+    let base64 = || data_encoding::BASE64.encode(bytes);
+    let text = pem(bytes).map_or_else(
+        || format!("-----BEGIN CERTIFICATE REQUEST-----\n{}\n-----END CERTIFICATE REQUEST-----\n", base64()),
+        str::to_owned,
+    );
+    let (identities, keys) = ([IDENTITY.to_owned()], KeyRules::default());
+    let Ok(checked) = CheckedCsr::check(&text, &identities, &keys) else { return };
+    assert_eq!(checked.identities(), identities);
+    let again =
+        CheckedCsr::check(&checked.pem(), &identities, &keys).expect("what is passed on must be good");
+    assert_eq!(again.public_key(), checked.public_key());
+}
+
+/// A service account's token; or its claims, which are then signed first. What was taken names a service account.
+pub fn mesh_token(bytes: &[u8]) {
+    static ISSUER: OnceLock<(DevIssuer, Jwks)> = OnceLock::new();
+    let (issuer, keys) = ISSUER.get_or_init(|| {
+        let issuer = DevIssuer::generate("https://issuer.example").expect("a key must be made");
+        let keys = Jwks::parse(issuer.jwks().as_bytes()).expect("what was written must be readable");
+        (issuer, keys)
+    });
+    let _ = Jwks::parse(bytes);
+    let signed = bytes.starts_with(b"{").then(|| issuer.sign(bytes).expect("the key must sign"));
+    let Some(token) = signed.as_ref().map(Secret::expose).or_else(|| text(bytes)) else { return };
+    let rules = TokenRules {
+        issuers: vec!["https://issuer.example".to_owned()],
+        audiences: vec!["istio-ca".to_owned()],
+        leeway: std::time::Duration::from_secs(10),
+    };
+    let now = jiff::Timestamp::from_second(1_795_000_000).expect("a time");
+    let Ok(token) = ServiceAccountToken::verify(token, keys, &rules, now) else { return };
+    assert!(!token.workload.namespace.is_empty() && !token.workload.service_account.is_empty());
+}
+
+/// What a signer sent for a workload: the roots that are trusted, the key, the names and the time are its own. Each element
+/// of the answer but the last has one certificate, and there are at least two.
+pub fn mesh_answer(bytes: &[u8]) {
+    let Some(chain) = text(bytes) else { return };
+    let Ok(certificates) = Certificate::all_from_pem(chain) else { return };
+    // A long list of them costs as much as it may; that is no fault.
+    if certificates.len() > 8 {
+        return;
+    }
+    let Some(leaf) = certificates.iter().find(|one| !one.is_ca()) else { return };
+    let Some(public_key) = leaf.public_key() else { return };
+    let identities = leaf.sans().map(|names| names.uri).unwrap_or_default();
+    let roots: Vec<Certificate> = certificates.iter().filter(|one| one.is_self_signed()).cloned().collect();
+    let pem = roots.iter().map(Certificate::pem).collect();
+    let roots = Arc::new(Roots { certificates: roots, pem });
+    let signed = SignedChain { chain: chain.to_owned(), root: None };
+    let (wanted, answers) = (Wanted { public_key, identities: &identities }, Answers::default());
+    let answer = |now| answers.answer(&signed, wanted, &roots, now);
+    let Ok(first) = answer(leaf.not_before()) else { return };
+    let (last, others) = first.cert_chain.split_last().expect("an answer must have elements");
+    assert_eq!(*last, roots.pem);
+    assert!(!others.is_empty() && others.iter().all(|one| one.matches("-----BEGIN ").count() == 1));
+    let again = answer(leaf.not_before()).expect("what was good must be good again");
+    assert_eq!(again.cert_chain, first.cert_chain);
 }
 
 /// Certificates and keys in one text, as `config/ca` and `issuers/import/bundle` take them.

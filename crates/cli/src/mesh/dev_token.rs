@@ -36,7 +36,7 @@ pub(super) const COMMANDS: &[Command] = &[Command {
     help: "Prints a token such as Kubernetes projects into pods (a JWT, signed with ES256), from an issuer of one's own: the \
            certificate service knows its callers by such tokens where there is no Kubernetes API. Whoever can read the \
            folder can be any workload; it is not for production.\n\n\
-           A token for the service account httpbin, and the certificate service that accepts it:\n\n\
+           A token for the service account httpbin:\n\n\
            $ {p} mesh dev-token -folder=dev -namespace=sandbox -service-account=httpbin > token\n\n\
            Its keys are then in dev/jwks.json, and its issuer is https://kubernetes.default.svc.cluster.local.\n\n\
            A token of a node's proxy, bound to its pod:\n\n\

@@ -33,4 +33,4 @@ pub mod serving;
 pub mod signer;
 pub mod tls;
 
-pub use metering::describe as describe_metrics;
+pub use metering::{SECONDS_BUCKETS, describe as describe_metrics};

@@ -47,13 +47,16 @@ pub enum RequestError {
     /// Too long.
     #[error("CSR has {0} bytes, more than the {MAX_CSR_BYTES} that are looked at")]
     Size(usize),
-    /// Not a CSR, or its own signature does not hold, or its key is of an unknown kind.
+    /// Not a CSR, or its own signature does not hold.
     #[error("{0}")]
     Csr(Refusal),
     /// Signed in a way that proves nothing any more.
     #[error("CSR is signed with an algorithm that is not accepted, such as SHA-1")]
     SignatureAlgorithm,
-    /// A key of a kind or size that is not certified.
+    /// A key that is never certified: RSA below 2048 bits, or of an unknown kind.
+    #[error("{0}")]
+    UnfitKey(Refusal),
+    /// A key of a kind or size that is not certified here.
     #[error("CSR's key, {0:?}, is not accepted")]
     Key(KeySpec),
     /// A common name.
@@ -96,7 +99,7 @@ impl RequestError {
             Self::Size(_) => "csr_size",
             Self::Csr(_) => "csr_malformed",
             Self::SignatureAlgorithm => "csr_signature_algorithm",
-            Self::Key(_) => "csr_key",
+            Self::UnfitKey(_) | Self::Key(_) => "csr_key",
             Self::CommonName => "csr_common_name",
             Self::ForbiddenExtension(_) => "csr_extension",
             Self::NotAUri | Self::NotCanonical { .. } => "csr_name",
@@ -123,7 +126,7 @@ impl CheckedCsr {
             return Err(RequestError::Size(pem.len()));
         }
         let csr = VerifiedCsr::from_pem(pem, &KeyPolicy::any()).map_err(|refusal| match refusal {
-            Refusal::WeakRsaKey => RequestError::Key(KeySpec::Rsa(0)),
+            Refusal::WeakRsaKey | Refusal::UnknownPublicKey => RequestError::UnfitKey(refusal),
             other => RequestError::Csr(other),
         })?;
         if csr.signature_algorithm().is_none() {
@@ -359,7 +362,9 @@ mod tests {
         assert_eq!(refused(&file("signed_p256_sha1")), "csr_signature_algorithm");
         assert_eq!(refused(&file("signed_rsa_md5")), "csr_malformed");
         assert_eq!(refused(&file("key_rsa1024")), "csr_key");
-        assert_eq!(refused(&file("key_p224")), "csr_key");
+        for name in ["key_p224", "key_ed448"] {
+            assert_eq!(refused(&file(name)), "csr_key", "{name}");
+        }
         // These get past the rules for keys and signatures.
         for name in ["key_p256", "key_p384", "key_p521", "key_ed25519", "key_rsa2048", "signed_pss_salt_32"] {
             let reason = refused(&file(name));

@@ -27,6 +27,9 @@ use crate::proto::istio::{IstioCertificateRequest, IstioCertificateResponse};
 /// The largest request that is read, in bytes.
 const MAX_REQUEST_BYTES: usize = 64 * 1024;
 
+/// How far the signer's clock may be ahead before its certificates count as longer than was asked for.
+const CLOCKS_APART: Duration = Duration::from_secs(300);
+
 /// What callers are told. Why, only the log says.
 const NOT_AUTHENTICATED: &str = "request authenticate failure";
 const NOT_SIGNED: &str = "failed to sign certificate request";
@@ -168,17 +171,25 @@ impl Service {
             purpose: Purpose::Workload,
         };
         progress.step = "sign";
-        let begin = Instant::now();
-        let signed = self.sign(&signing, deadline, progress).await;
-        super::metering::signed(begin.elapsed(), signed.is_ok());
-        let signed = signed?;
+        let mut timer = super::metering::Signing::begin();
+        let signed = self.sign(&signing, deadline, progress).await?;
+        timer.succeeded();
+        drop(timer);
         progress.step = "verify";
         let roots = Arc::clone(&self.roots.borrow());
         let wanted = Wanted { public_key: csr.public_key(), identities: csr.identities() };
-        self.answers.answer(&signed, wanted, &roots, Time::from(self.clock.now())).map_err(|error| {
+        let now = Time::from(self.clock.now());
+        let answer = self.answers.answer(&signed, wanted, &roots, now).map_err(|error| {
             let (reason, detail) = (error.reason(), error.to_string());
             Refusal { code: Code::Internal, message: NOT_VERIFIED, reason, detail }
-        })
+        })?;
+        // Some signers know only lives of their own. That is no reason to leave the workload without a certificate.
+        let end = answer.leaf.not_after();
+        if end > now.plus(signing.duration + CLOCKS_APART) {
+            let asked = signing.duration;
+            tracing::warn!(not_after = %end, ?asked, "the signer gave a certificate a longer life than was asked for");
+        }
+        Ok(answer)
     }
 
     async fn authenticate(

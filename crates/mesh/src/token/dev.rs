@@ -4,7 +4,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::time::Duration;
 
@@ -86,7 +86,7 @@ impl DevIssuer {
             let path = path.display().to_string();
             move |error| DevError::File(path, error)
         };
-        fs::create_dir_all(folder).map_err(at(folder))?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(at(folder))?;
         let key_path = folder.join(KEY_FILE);
         let key = match read(&key_path) {
             Ok(text) => PrivateKey::from_pem(&text)?,
@@ -238,7 +238,7 @@ fn write(path: &Path, bytes: &[u8], replace: bool) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::token::verify::Jwks;
+    use crate::token::keys::Jwks;
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).expect("a file").permissions().mode() & 0o777
@@ -254,6 +254,7 @@ mod tests {
         assert_eq!(second.issuer(), "https://other.example");
         assert_eq!(fs::read_to_string(inside.join(JWKS_FILE)).expect("a file"), first.jwks());
         assert_eq!((mode(&inside.join(KEY_FILE)), mode(&inside.join(JWKS_FILE))), (0o600, 0o600));
+        assert_eq!(mode(&inside), 0o700);
         assert_eq!(fs::read_dir(&inside).expect("a folder").count(), 2);
         // Public keys that went missing or astray come back.
         fs::write(inside.join(JWKS_FILE), "{}").expect("written");

@@ -1,8 +1,9 @@
 //! Tokens of service accounts: JWTs as Kubernetes makes them (RFC 7519), read without asking its API.
 //!
-//! [`verify`] holds them against keys, issuers, audiences and the time; [`dev`] makes them, for trying things out.
+//! [`verify`] holds them against [`keys`], issuers, audiences and the time; [`dev`] makes them, for trying things out.
 
 pub mod dev;
+pub mod keys;
 pub mod verify;
 
 use data_encoding::BASE64URL_NOPAD;
@@ -11,6 +12,13 @@ use crate::Workload;
 
 /// The audience of tokens that are meant for a mesh's certificate service.
 pub const ISTIO_CA: &str = "istio-ca";
+
+/// A list of audiences as the variable `TOKEN_AUDIENCES` has it, separated by commas; `istio-ca` if there is none in it.
+pub fn audiences(list: &str) -> Vec<String> {
+    let named: Vec<String> =
+        list.split(',').map(str::trim).filter(|audience| !audience.is_empty()).map(str::to_owned).collect();
+    if named.is_empty() { vec![ISTIO_CA.to_owned()] } else { named }
+}
 
 fn base64url(bytes: &[u8]) -> String {
     BASE64URL_NOPAD.encode(bytes)
@@ -31,6 +39,13 @@ pub(crate) fn service_account(username: &str) -> Option<Workload> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn audiences_are_separated_by_commas() {
+        assert_eq!(audiences("a, b,,c"), ["a", "b", "c"]);
+        assert_eq!(audiences(""), [ISTIO_CA]);
+        assert_eq!(audiences(" , "), [ISTIO_CA]);
+    }
 
     #[test]
     fn usernames_of_service_accounts_have_four_parts() {

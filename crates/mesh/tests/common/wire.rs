@@ -201,6 +201,7 @@ impl Mesh {
     }
 
     pub(crate) fn with(options: ServiceOptions, trusted: &str) -> Self {
+        super::log::install();
         let signer = Arc::new(TestSigner::new());
         let clock = Arc::new(FixedClock::at(jiff::Timestamp::from_second(NOW).unwrap()));
         let (sender, receiver) = watch::channel(roots(&[&signer.root.certificate]));
@@ -318,11 +319,14 @@ impl Ask<'_> {
     }
 
     fn request(self, key: &PrivateKey) -> tonic::Request<IstioCertificateRequest> {
-        let metadata = self.impersonated.map(|id| {
-            let kind = Some(prost_types::value::Kind::StringValue(id.to_owned()));
-            let fields = [("ImpersonatedIdentity".to_owned(), prost_types::Value { kind })].into();
-            prost_types::Struct { fields }
-        });
+        let text = |text: &str| {
+            let kind = Some(prost_types::value::Kind::StringValue(text.to_owned()));
+            prost_types::Value { kind }
+        };
+        // Agents always send this key, mostly empty.
+        let mut fields = std::collections::BTreeMap::from([("CertSigner".to_owned(), text(""))]);
+        fields.extend(self.impersonated.map(|id| ("ImpersonatedIdentity".to_owned(), text(id))));
+        let metadata = Some(prost_types::Struct { fields });
         let mut request = tonic::Request::new(IstioCertificateRequest {
             csr: self.csr.unwrap_or_else(|| common::csr(key, &[common::ME])),
             validity_duration: self.seconds,

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -16,7 +17,8 @@ use tokio::sync::Mutex;
 
 use super::{Authenticator, Caller, ClusterIds, Credentials, Denial, bearer_token, caller_of};
 use crate::token::ISTIO_CA;
-use crate::token::verify::{Jwks, JwksError, ServiceAccountToken, TokenError, TokenRules};
+use crate::token::keys::{Jwks, JwksError};
+use crate::token::verify::{ServiceAccountToken, TokenError, TokenRules};
 
 /// How often the file is looked at. Its bytes are compared, so that however it is replaced is seen.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -73,11 +75,14 @@ struct Remembered {
 }
 
 /// Knows callers by keys that their tokens' issuer published.
+///
+/// Nobody is asked: a token is good until it expires, also if its pod or its service account is gone before.
 pub struct JwksAuthenticator {
     source: JwksSource,
     options: JwksOptions,
     clock: Arc<dyn Clock>,
     keys: ArcSwap<Keys>,
+    generations: AtomicU64,
     /// When the file was last looked at.
     looked: Mutex<Timestamp>,
     /// By the SHA-256 of the token.
@@ -104,6 +109,7 @@ impl JwksAuthenticator {
             options,
             clock,
             keys: ArcSwap::from_pointee(keys),
+            generations: AtomicU64::new(0),
         })
     }
 
@@ -113,7 +119,7 @@ impl JwksAuthenticator {
     /// They are none; then the old ones stay.
     pub fn replace(&self, bytes: Vec<u8>) -> Result<(), JwksError> {
         let keys = Jwks::parse(&bytes)?;
-        let generation = self.keys.load().generation + 1;
+        let generation = self.generations.fetch_add(1, Ordering::Relaxed) + 1;
         tracing::info!(keys = keys.len(), "other keys for service accounts' tokens");
         self.keys.store(Arc::new(Keys { keys, bytes, generation }));
         self.remembered.clear();

@@ -1,6 +1,7 @@
 //! Callers whose token the Kubernetes API vouches for.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use chancery_issuance::TrustDomain;
@@ -14,6 +15,9 @@ const SERVICE_ACCOUNTS: &str = "system:serviceaccounts";
 /// What the API says of the pod that a token is bound to.
 const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
 const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
+
+/// How long to wait before an API that did not answer is asked again.
+const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(400)];
 
 /// Why the Kubernetes API did not answer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -48,6 +52,20 @@ impl TokenReviewAuthenticator {
         clusters: Arc<ClusterIds>,
     ) -> Self {
         Self { reviewer, audiences, domain, clusters }
+    }
+
+    /// Asks up to three times: a caller that is turned away as unknown does not call again.
+    async fn review(&self, token: &str) -> Result<TokenReviewStatus, ReviewError> {
+        let mut pauses = PAUSES.into_iter();
+        loop {
+            match (self.reviewer.review(token, &self.audiences).await, pauses.next()) {
+                (Err(error), Some(pause)) => {
+                    tracing::debug!(%error, "a token could not be reviewed; it is tried again");
+                    tokio::time::sleep(pause).await;
+                }
+                (outcome, _) => return outcome,
+            }
+        }
     }
 
     /// What an answer means.
@@ -91,8 +109,7 @@ impl Authenticator for TokenReviewAuthenticator {
     async fn authenticate(&self, credentials: &Credentials<'_>) -> Result<Option<Caller>, Denial> {
         let Some(token) = bearer_token(credentials.metadata)? else { return Ok(None) };
         self.clusters.check(credentials.metadata)?;
-        let status = self.reviewer.review(token, &self.audiences).await;
-        let status = status.map_err(|error| {
+        let status = self.review(token).await.map_err(|error| {
             Denial::new("token_review_unavailable", format!("token could not be reviewed: {error}"))
         })?;
         self.read(status).map(Some)
@@ -226,9 +243,14 @@ mod tests {
             let denial = outcome(&authenticator, &[TOKEN]).await.expect_err(name);
             assert_eq!(denial.reason, reason, "{name}");
         }
-        let (_, authenticator) = authenticator(Err(ReviewError("connection refused".into())));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_api_that_does_not_answer_is_asked_three_times() {
+        let (reviewer, authenticator) = authenticator(Err(ReviewError("connection refused".into())));
         let denial = outcome(&authenticator, &[TOKEN]).await.expect_err("no answer");
         assert_eq!(denial.reason, "token_review_unavailable");
+        assert_eq!(reviewer.1.lock().expect("unpoisoned").len(), 3);
     }
 
     #[tokio::test]
