@@ -183,7 +183,7 @@ mod tests {
     }
 
     /// Answers one request after the other with these bytes, and gives what was asked last.
-    async fn envoy_of(answers: &'static [&'static str]) -> (String, tokio::task::JoinHandle<String>) {
+    async fn envoy_of(answers: Vec<&'static str>) -> (String, tokio::task::JoinHandle<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address").to_string();
         let task = tokio::spawn(async move {
@@ -201,13 +201,13 @@ mod tests {
     }
 
     async fn envoy(answer: &'static str) -> (String, tokio::task::JoinHandle<String>) {
-        envoy_of(Box::leak(Box::new([answer]))).await
+        envoy_of(vec![answer]).await
     }
 
     #[tokio::test]
     async fn an_envoy_that_takes_no_mask_is_asked_for_everything() {
         let refusal = "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
-        let (address, task) = envoy_of(&[refusal, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"]).await;
+        let (address, task) = envoy_of(vec![refusal, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"]).await;
         assert_eq!(config_dump(&address).await.expect("an answer").as_str(), "{}");
         assert!(task.await.expect("it ended").starts_with("GET /config_dump HTTP/1.1\r\n"));
     }
