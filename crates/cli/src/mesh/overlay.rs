@@ -1,6 +1,6 @@
 //! `mesh overlay`: Overlays and the control plane's document.
 
-use chancery_mesh::overlay::{Compatibility, ControlPlane, Document, MatchPolicy, Node};
+use chancery_mesh::overlay::{Compatibility, ControlPlane, Document, MatchPolicy, Node, NodeError, manifest};
 
 use super::secrets::read_text;
 use crate::command::{Arguments, Call, Command, Failure, Outcome};
@@ -166,7 +166,8 @@ fn documents(call: &mut Call<'_>) -> Result<Vec<Document>, Failure> {
     }
     let mut documents = Vec::new();
     for file in files {
-        for node in nodes(call, &file)? {
+        let text = read_text(call, &file)?;
+        for node in Node::documents(&text).map_err(|error| at(&file, &error))? {
             let read = Document::read(&node).map_err(|failures| {
                 let all: Vec<String> = failures.iter().map(|failure| format!("{file}: {failure}")).collect();
                 Failure::Local(all.join("\n"))
@@ -181,12 +182,12 @@ fn documents(call: &mut Call<'_>) -> Result<Vec<Document>, Failure> {
 fn objects(call: &mut Call<'_>) -> Result<Vec<Node>, Failure> {
     let mut objects = Vec::new();
     for file in call.args.clone() {
-        objects.extend(nodes(call, &file)?);
+        let text = read_text(call, &file)?;
+        objects.extend(manifest(&text).map_err(|error| at(&file, &error))?);
     }
     Ok(objects)
 }
 
-fn nodes(call: &mut Call<'_>, file: &str) -> Result<Vec<Node>, Failure> {
-    let text = read_text(call, file)?;
-    Node::documents(&text).map_err(|error| Failure::Local(format!("{file}: {error}")))
+fn at(file: &str, error: &NodeError) -> Failure {
+    Failure::Local(format!("{file}: {error}"))
 }

@@ -1,8 +1,11 @@
 //! The secrets of an Envoy's `/config_dump`.
 
+use std::borrow::Cow;
+
 use chancery_issuance::{Certificate, CertificateError};
 use data_encoding::{BASE64, BASE64_NOPAD, BASE64URL, BASE64URL_NOPAD};
-use serde::Serialize as _;
+use serde::{Deserialize, Serialize as _};
+use serde_json::value::RawValue;
 use zeroize::Zeroize as _;
 
 use crate::overlay::{Map, Node};
@@ -133,9 +136,7 @@ impl Dump {
         if text.len() > Self::MOST {
             return Err(DumpError::TooLong);
         }
-        let document: Node =
-            serde_json::from_str(text).map_err(|error| DumpError::Json(error.to_string()))?;
-        let mut section = in_camel_case(section(document)?);
+        let mut section = in_camel_case(section(text)?);
         redact(&mut section, false);
         let mut secrets = Vec::new();
         // In the order in which tables show them.
@@ -287,10 +288,33 @@ fn decoded(text: &str) -> Option<Vec<u8>> {
         .find_map(|form| form.decode(text.as_bytes()).ok())
 }
 
+/// The sections of a dump, unread: they may have many megabytes, and only one is wanted.
+#[derive(Deserialize)]
+struct Sections<'a> {
+    #[serde(borrow)]
+    configs: Option<Vec<&'a RawValue>>,
+}
+
+/// The type of a section.
+#[derive(Deserialize)]
+struct Typed<'a> {
+    #[serde(borrow, rename = "@type")]
+    kind: Option<Cow<'a, str>>,
+}
+
 /// The section with the secrets.
-fn section(document: Node) -> Result<Node, DumpError> {
-    let Node::Map(mut top) = document else { return Err(DumpError::NoSecrets) };
-    let Some(configs) = top.remove("configs") else {
+fn section(text: &str) -> Result<Node, DumpError> {
+    let json = |error: serde_json::Error| DumpError::Json(error.to_string());
+    // serde reads the fields of a struct from a list too.
+    let is_map = text.trim_start().starts_with('{');
+    let sections: Sections<'_> = serde_json::from_str(text).map_err(json)?;
+    if !is_map {
+        return Err(DumpError::NoSecrets);
+    }
+    let Some(configs) = sections.configs else {
+        let Node::Map(top) = serde_json::from_str(text).map_err(json)? else {
+            return Err(DumpError::NoSecrets);
+        };
         let is_known = |key: &str| {
             let known = ["dynamicActiveSecrets", "dynamicWarmingSecrets", "staticSecrets"];
             known.contains(&camel_case(key).as_str())
@@ -298,14 +322,13 @@ fn section(document: Node) -> Result<Node, DumpError> {
         let bare = top.is_empty() || top.iter().any(|(key, _)| is_known(key));
         return if bare { Ok(without_type(top)) } else { Err(DumpError::NoSecrets) };
     };
-    let configs = match configs {
-        Node::List(configs) => configs,
-        Node::Null => Vec::new(),
-        other => return Err(shape("configs", "list", &other)),
+    let is_it = |config: &&RawValue| {
+        let typed = serde_json::from_str::<Typed<'_>>(config.get()).ok();
+        typed.and_then(|typed| typed.kind).is_some_and(|kind| kind == Dump::TYPE)
     };
-    let is_it = |config: &Node| config.at(&["@type"]).and_then(Node::as_text) == Some(Dump::TYPE);
-    match configs.into_iter().rfind(is_it) {
-        Some(Node::Map(section)) => Ok(without_type(section)),
+    let section = configs.into_iter().rfind(is_it).ok_or(DumpError::NoSecrets)?;
+    match serde_json::from_str(section.get()).map_err(json)? {
+        Node::Map(section) => Ok(without_type(section)),
         _ => Err(DumpError::NoSecrets),
     }
 }

@@ -72,6 +72,16 @@ fn the_last_section_counts() {
 }
 
 #[test]
+fn other_sections_may_hold_whatever_they_like() {
+    let deep = format!("{}{}", "[".repeat(1000), "]".repeat(1000));
+    let text = format!(
+        r#"{{"configs": [{{"@type": "other", "twice": 1, "twice": 2, "large": 1e999, "deep": {deep}}}, {{"@type": "{}", "dynamic_active_secrets": [{{"name": "a"}}]}}, 5]}}"#,
+        Dump::TYPE
+    );
+    assert_eq!(Dump::parse(&text).expect("a dump").secrets()[0].name, "a");
+}
+
+#[test]
 fn what_is_secret_is_never_kept() {
     let key = "-----BEGIN PRIVATE KEY-----";
     for source in [
@@ -105,7 +115,10 @@ fn what_is_secret_is_never_kept() {
 fn what_is_no_dump_is_refused() {
     for (text, reason) in [
         ("", "the dump is no JSON: EOF while parsing a value at line 1 column 0"),
-        ("[]", "config dump has no configuration type type.googleapis.com/envoy.admin.v3.SecretsConfigDump"),
+        (
+            "[null]",
+            "config dump has no configuration type type.googleapis.com/envoy.admin.v3.SecretsConfigDump",
+        ),
         (
             r#"{"configs": []}"#,
             "config dump has no configuration type type.googleapis.com/envoy.admin.v3.SecretsConfigDump",
@@ -114,7 +127,18 @@ fn what_is_no_dump_is_refused() {
             r#"{"a": 1}"#,
             "config dump has no configuration type type.googleapis.com/envoy.admin.v3.SecretsConfigDump",
         ),
-        (r#"{"configs": {}}"#, "configs must be a list, and is a map"),
+        (
+            r#"{"configs": {}}"#,
+            "the dump is no JSON: invalid type: map, expected a sequence at line 1 column 12",
+        ),
+        (
+            r#"[[{"@type": "type.googleapis.com/envoy.admin.v3.SecretsConfigDump"}]]"#,
+            "config dump has no configuration type type.googleapis.com/envoy.admin.v3.SecretsConfigDump",
+        ),
+        (
+            r#"{"configs": [1, null, {"@type": 5}]}"#,
+            "config dump has no configuration type type.googleapis.com/envoy.admin.v3.SecretsConfigDump",
+        ),
         (
             r#"{"dynamicActiveSecrets": {}}"#,
             "dynamicActiveSecrets.dynamicActiveSecrets must be a list, and is a map",

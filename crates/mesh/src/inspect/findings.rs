@@ -5,6 +5,7 @@ use jiff::Timestamp;
 
 use super::chain::{called, verify_chain};
 use super::dump::{Bundle, Content, Dump, Secret, Status};
+use super::table::printable;
 
 /// How much a finding matters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,7 +33,7 @@ impl std::fmt::Display for Finding {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { severity, rule, secret, says } = self;
         let word = if *severity == Severity::Fault { "fault" } else { "note" };
-        write!(f, "{word}: {secret}: {says} ({rule})")
+        write!(f, "{word}: {}: {} ({rule})", printable(secret), printable(says))
     }
 }
 

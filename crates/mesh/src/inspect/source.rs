@@ -66,6 +66,9 @@ pub enum SourceError {
 /// The sections with secrets, of a configuration that may have many megabytes.
 const SECRETS: &str = "/config_dump?mask=static_secrets,dynamic_active_secrets,dynamic_warming_secrets";
 
+/// The same without choosing.
+const EVERYTHING: &str = "/config_dump";
+
 /// What is loaded.
 const CERTS: &str = "/certs";
 
@@ -97,7 +100,11 @@ impl Source {
 /// # Errors
 /// It cannot be reached, or answers something else.
 pub async fn config_dump(address: &str) -> Result<Zeroizing<String>, SourceError> {
-    get(address, SECRETS).await
+    match get(address, SECRETS).await {
+        // One that knows no masks, or not this one, still tells everything.
+        Err(SourceError::Status { status: 400, .. }) => get(address, EVERYTHING).await,
+        answer => answer,
+    }
 }
 
 /// Asks the Envoy at an address for what it has loaded.
@@ -175,18 +182,34 @@ mod tests {
         }
     }
 
-    /// Answers one request with these bytes, and gives what was asked.
-    async fn envoy(answer: &'static str) -> (String, tokio::task::JoinHandle<String>) {
+    /// Answers one request after the other with these bytes, and gives what was asked last.
+    async fn envoy_of(answers: Vec<&'static str>) -> (String, tokio::task::JoinHandle<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address").to_string();
         let task = tokio::spawn(async move {
-            let (mut stream, _) = listener.accept().await.expect("a connection");
-            let mut asked = vec![0; 4096];
-            let length = stream.read(&mut asked).await.expect("a request");
-            stream.write_all(answer.as_bytes()).await.expect("somebody listens");
-            String::from_utf8(asked[..length].to_vec()).expect("a text")
+            let mut last = String::new();
+            for answer in answers {
+                let (mut stream, _) = listener.accept().await.expect("a connection");
+                let mut asked = vec![0; 4096];
+                let length = stream.read(&mut asked).await.expect("a request");
+                stream.write_all(answer.as_bytes()).await.expect("somebody listens");
+                last = String::from_utf8(asked[..length].to_vec()).expect("a text");
+            }
+            last
         });
         (address, task)
+    }
+
+    async fn envoy(answer: &'static str) -> (String, tokio::task::JoinHandle<String>) {
+        envoy_of(vec![answer]).await
+    }
+
+    #[tokio::test]
+    async fn an_envoy_that_takes_no_mask_is_asked_for_everything() {
+        let refusal = "HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
+        let (address, task) = envoy_of(vec![refusal, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}"]).await;
+        assert_eq!(config_dump(&address).await.expect("an answer").as_str(), "{}");
+        assert!(task.await.expect("it ended").starts_with("GET /config_dump HTTP/1.1\r\n"));
     }
 
     #[tokio::test]

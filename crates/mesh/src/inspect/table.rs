@@ -42,13 +42,15 @@ impl Dump {
 
 /// Cells in columns that are as wide as their widest cell and the gap; the last one ends its line.
 pub(super) fn columns(rows: &[Vec<String>]) -> String {
+    let rows: Vec<Vec<String>> =
+        rows.iter().map(|row| row.iter().map(|cell| printable(cell)).collect()).collect();
     let length = |cell: &String| cell.chars().count();
     let count = rows.iter().map(Vec::len).max().unwrap_or_default();
     let width =
         |column: usize| rows.iter().filter_map(|row| row.get(column)).map(length).max().unwrap_or_default();
     let widths: Vec<usize> = (0..count).map(width).collect();
     let mut text = String::new();
-    for row in rows {
+    for row in &rows {
         for (at, (cell, width)) in row.iter().zip(&widths).enumerate() {
             text.push_str(cell);
             if at + 1 < row.len() {
@@ -58,6 +60,11 @@ pub(super) fn columns(rows: &[Vec<String>]) -> String {
         text.push('\n');
     }
     text
+}
+
+/// What a stranger has named must not move a terminal's cursor.
+pub(super) fn printable(text: &str) -> String {
+    text.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
 }
 
 struct Row {

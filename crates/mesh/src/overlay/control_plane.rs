@@ -342,8 +342,7 @@ fn carry_out_components(
     compatibility: Compatibility,
     failures_so_far: &mut Vec<Failure>,
 ) {
-    let revision = operator.at(&["spec", "revision"]).and_then(Node::as_text).filter(|text| !text.is_empty());
-    let name = revision.map_or_else(|| "istiod".to_owned(), |revision| format!("istiod-{revision}"));
+    let name = deployment(operator, objects);
     for (place, settings) in components(operator) {
         if let (Some(variables), "pilot") = (settings.at(&["env"]), place.as_str()) {
             let fault = |fault: Fault| Failure { place: place.clone(), fault };
@@ -370,6 +369,23 @@ fn carry_out_components(
             Err(errors) => errors,
         };
         failures_so_far.extend(failures(&place, errors));
+    }
+}
+
+/// The name of istiod's Deployment: by the operator's revision. A ControlPlane does not tell it, so that without one the
+/// only istiod that there is is meant.
+fn deployment(operator: &Node, objects: &[Node]) -> String {
+    let revision = operator.at(&["spec", "revision"]).and_then(Node::as_text);
+    if let Some(revision) = revision.filter(|revision| !revision.is_empty()) {
+        return format!("istiod-{revision}");
+    }
+    let is_deployment = |object: &&Node| object.at(&["kind"]).and_then(Node::as_text) == Some("Deployment");
+    let names =
+        objects.iter().filter(is_deployment).filter_map(|object| object.at(&["metadata", "name"])?.as_text());
+    let names: Vec<&str> = names.filter(|name| *name == "istiod" || name.starts_with("istiod-")).collect();
+    match names.as_slice() {
+        [name] => (*name).to_owned(),
+        _ => "istiod".to_owned(),
     }
 }
 

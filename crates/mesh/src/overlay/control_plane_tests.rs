@@ -151,6 +151,20 @@ spec:
 }
 
 #[test]
+fn the_only_istiod_is_meant_where_no_revision_is_told() {
+    let settings = ControlPlane { deployment: "istiod-canary".to_owned(), ..ControlPlane::default() };
+    let canary = ISTIOD.replace("name: istiod\n", "name: istiod-canary\n");
+    let (objects, outcome) = carried_out(&settings, &canary);
+    assert_eq!(outcome.failures, []);
+    assert_eq!(list_at(istiod(&objects).0, "env").len(), 7);
+    // Of two, that without revision.
+    let (objects, outcome) = carried_out(&ControlPlane::default(), &format!("{canary}---\n{ISTIOD}"));
+    assert_eq!(outcome.failures, []);
+    assert_eq!(list_at(istiod(&objects).0, "env").len(), 6);
+    assert_eq!(list_at(istiod(&objects[2..]).0, "env").len(), 7);
+}
+
+#[test]
 fn what_has_no_object_is_told() {
     let (_, outcome) = carried_out(&ControlPlane::default(), "kind: Service\nmetadata: {name: istiod}");
     let failures: Vec<String> = outcome.failures.iter().map(ToString::to_string).collect();

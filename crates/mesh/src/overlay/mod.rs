@@ -19,6 +19,6 @@ pub use control_plane::{ControlPlane, Document, Failure, Fault, Outcome};
 pub use environment::{EnvironmentError, merge_environment};
 pub use lint::{Lint, Rule, lint};
 pub use node::{Map, Node, NodeError, Number};
-pub use objects::{MatchPolicy, Overlay, OverlayError, OverlayFault, apply};
+pub use objects::{MatchPolicy, Overlay, OverlayError, OverlayFault, apply, manifest};
 pub use patch::{Compatibility, Patch, PatchError, PatchFault};
 pub use path::{Element, Index, Path, PathError};

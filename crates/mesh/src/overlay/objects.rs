@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Compatibility, Node, Patch, PatchError};
+use super::{Compatibility, Node, NodeError, Patch, PatchError};
 
 /// Patches for the objects of one kind and name.
 #[derive(Debug, Clone, PartialEq)]
@@ -136,6 +136,22 @@ fn fields(node: &Node, known: &[&str]) -> Result<(), String> {
     }
 }
 
+/// The objects of a manifest: what a `List` holds, as `kubectl get` prints several, stands for itself.
+///
+/// # Errors
+/// As [`Node::documents`].
+pub fn manifest(text: &str) -> Result<Vec<Node>, NodeError> {
+    let mut objects = Vec::new();
+    for document in Node::documents(text)? {
+        let is_list = document.at(&["kind"]).and_then(Node::as_text) == Some("List");
+        match document.at(&["items"]) {
+            Some(Node::List(items)) if is_list => objects.extend(items.iter().cloned()),
+            _ => objects.push(document),
+        }
+    }
+    Ok(objects)
+}
+
 /// Works through overlays, each on what those before it have left, and gives all errors. A patch that fails leaves the
 /// object as it was, and the next one is tried.
 ///
@@ -217,6 +233,14 @@ spec: {replicas: 1}
         let lists: Vec<_> = objects.iter().map(|object| object.at(&["spec", "list"]).cloned()).collect();
         let both = Some(Node::List(vec![Node::from(1), Node::from(2)]));
         assert_eq!(lists, [None, both.clone(), both]);
+    }
+
+    #[test]
+    fn the_items_of_a_list_are_objects() {
+        let text = "kind: List\nitems: [{kind: A}, {kind: B}]\n---\nkind: C\n---\nkind: List\n";
+        let kinds = manifest(text).expect("YAML");
+        let kinds: Vec<_> = kinds.iter().map(|object| object.at(&["kind"]).and_then(Node::as_text)).collect();
+        assert_eq!(kinds, [Some("A"), Some("B"), Some("C"), Some("List")]);
     }
 
     #[test]

@@ -24,7 +24,6 @@ for root in root other-root; do
     openssl req -x509 -new -key $root.key -subj "/O=test/CN=$root" -days 36500 -out $root.pem \
         -addext 'basicConstraints=critical,CA:true' -addext 'keyUsage=critical,keyCertSign,cRLSign'
 done
-# `req -x509` may add extensions of its own configuration twice.
 signed intermediate root '/O=test/CN=intermediate' "$ca"
 signed workload intermediate '/' "${leaf}subjectAltName=critical,URI:spiffe://cluster.local/ns/foo/sa/sleep\n"
 cat workload.pem intermediate.pem root.pem > chain.pem
