@@ -15,7 +15,7 @@ use chancery_issuance::{
 };
 use jiff::Timestamp;
 use kube::api::{PartialObjectMeta, PostParams};
-use kube::runtime::watcher::{self, watcher};
+use kube::runtime::watcher;
 use kube::{Api, Client};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
@@ -237,17 +237,19 @@ pub async fn run_istiod_secret(
     let config = watcher::Config::default().fields(&format!("metadata.name={SECRET}"));
     let changed = Notify::new();
     let keep = async {
-        let fresh = || Pauses::new(Duration::from_millis(200), Duration::from_secs(60));
-        let mut pauses = fresh();
+        let mut pauses = Pauses::new(Duration::from_millis(200), Duration::from_secs(60));
         loop {
             let current = Arc::clone(&roots.borrow_and_update());
             let mut next = RESYNC;
             if !current.certificates.is_empty() {
                 match wanted.reconcile(&api, &*signer, &current, &*clock).await {
-                    Ok(again) => (next, pauses) = (again, fresh()),
+                    Ok(again) => {
+                        next = again;
+                        pauses.reset();
+                    }
                     Err(error) => {
                         tracing::warn!(name = SECRET, %error, "istiod's Secret could not be kept; this is tried again");
-                        sleep(pauses.next().unwrap_or(RESYNC)).await;
+                        sleep(pauses.pause()).await;
                         continue;
                     }
                 }
@@ -262,7 +264,7 @@ pub async fn run_istiod_secret(
         }
     };
     // Only that it changed matters here, so what is in it does not travel.
-    tokio::join!(follow(watcher(metadata, config), "istiod's Secret", |_| changed.notify_one()), keep);
+    tokio::join!(follow(metadata, config, "istiod's Secret", |_| changed.notify_one()), keep);
 }
 
 #[cfg(test)]
