@@ -121,10 +121,16 @@ impl Shared {
                 let (shared, published) = (Arc::clone(self), published.clone());
                 async move {
                     let done = shared.reconcile(&namespace, &published).await;
-                    if let Err(error) = &done {
-                        tracing::warn!(namespace, %error, "the roots could not be written; this is tried again");
+                    match &done {
+                        Ok(()) => return true,
+                        Err(error) if error.is_conflict() => {
+                            tracing::debug!(namespace, "somebody else wrote the ConfigMap at the same time");
+                        }
+                        Err(error) => {
+                            tracing::warn!(namespace, %error, "the roots could not be written; this is tried again");
+                        }
                     }
-                    done.is_ok()
+                    false
                 }
             })
             .await;
