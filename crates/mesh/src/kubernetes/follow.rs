@@ -5,10 +5,11 @@ use std::hash::{BuildHasher, RandomState};
 use std::pin::pin;
 use std::time::Duration;
 
-use kube::runtime::WatchStreamExt;
-use kube::runtime::utils::Backoff;
-use kube::runtime::watcher::{Error, Event};
-use tokio_stream::{Stream, StreamExt};
+use kube::runtime::watcher::{Config, Event, watcher};
+use kube::{Api, Resource};
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, sleep};
+use tokio_stream::StreamExt;
 
 /// Pauses that double, each shortened by up to a quarter at random, so that many replicas do not ask at once.
 #[derive(Debug, Clone)]
@@ -22,48 +23,69 @@ impl Pauses {
     pub(crate) fn new(first: Duration, longest: Duration) -> Self {
         Self { first, longest, next: first }
     }
-}
 
-impl Iterator for Pauses {
-    type Item = Duration;
-
-    fn next(&mut self) -> Option<Duration> {
+    /// The next pause.
+    pub(crate) fn pause(&mut self) -> Duration {
         let pause = self.next;
         self.next = (pause * 2).min(self.longest);
         // A number that nobody can guess is not needed here, one that differs between processes is.
         let off = RandomState::new().hash_one(0) % 256;
-        Some(pause - pause / 1024 * u32::try_from(off).unwrap_or(0))
+        pause - pause / 1024 * u32::try_from(off).unwrap_or(0)
     }
-}
 
-impl Backoff for Pauses {
-    fn reset(&mut self) {
+    /// Begins anew.
+    pub(crate) fn reset(&mut self) {
         self.next = self.first;
     }
 }
 
-/// Follows a watch and hands on what it tells. `what` names it in the log. It does not return.
-pub(crate) async fn follow<K: Debug + Send>(
-    stream: impl Stream<Item = Result<Event<K>, Error>> + Send,
-    what: &str,
-    mut on: impl FnMut(Event<K>) + Send,
-) {
-    let mut stream = pin!(stream.backoff(Pauses::new(Duration::from_millis(200), Duration::from_secs(10))));
+/// After so many failures in a row the version that the watch stood at is given up, and everything is read anew. A server
+/// whose store was restored from a backup knows that version no longer, and does not always say so with 410.
+const FAILURES: u32 = 4;
+
+/// Failures further apart than this are not in a row.
+const CALM: Duration = Duration::from_secs(30);
+
+/// Follows what a watch tells. `what` names it in the log. It does not return.
+pub(crate) async fn follow<K>(api: Api<K>, config: Config, what: &str, mut on: impl FnMut(Event<K>) + Send)
+where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let mut pauses = Pauses::new(Duration::from_millis(200), Duration::from_secs(10));
+    let mut failures = 0;
+    let mut last_failure: Option<Instant> = None;
     let mut is_broken = false;
-    while let Some(next) = stream.next().await {
-        match next {
-            Ok(event) => {
-                if is_broken && !matches!(event, Event::Init) {
-                    is_broken = false;
-                    tracing::info!(watch = what, "the watch goes on");
+    loop {
+        let mut events = pin!(watcher(api.clone(), config.clone()));
+        while let Some(next) = events.next().await {
+            let error = match next {
+                Ok(event) => {
+                    // A list that only begins proves nothing.
+                    if is_broken && !matches!(event, Event::Init) {
+                        is_broken = false;
+                        tracing::info!(watch = what, "the watch goes on");
+                    }
+                    on(event);
+                    continue;
                 }
-                on(event);
+                Err(error) => error,
+            };
+            if last_failure.is_none_or(|last| last.elapsed() > CALM) {
+                pauses.reset();
+                failures = 0;
             }
             // The first failure tells it all; the others only say that it is still so.
-            Err(error) if is_broken => tracing::debug!(watch = what, %error, "the watch is still broken"),
-            Err(error) => {
+            if is_broken {
+                tracing::debug!(watch = what, %error, "the watch is still broken");
+            } else {
                 is_broken = true;
                 tracing::warn!(watch = what, %error, "the watch is broken and will be taken up again");
+            }
+            sleep(pauses.pause()).await;
+            last_failure = Some(Instant::now());
+            failures += 1;
+            if failures % FAILURES == 0 {
+                break;
             }
         }
     }
@@ -77,10 +99,10 @@ mod tests {
     fn pauses_double_up_to_their_bound_and_begin_anew() {
         let mut pauses = Pauses::new(Duration::from_secs(1), Duration::from_secs(4));
         for whole in [1.0, 2.0, 4.0, 4.0] {
-            let pause = pauses.next().expect("a pause").as_secs_f64();
+            let pause = pauses.pause().as_secs_f64();
             assert!((whole * 0.74..=whole).contains(&pause), "{pause} of {whole}");
         }
         pauses.reset();
-        assert!(pauses.next().expect("a pause") <= Duration::from_secs(1));
+        assert!(pauses.pause() <= Duration::from_secs(1));
     }
 }

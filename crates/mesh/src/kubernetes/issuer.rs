@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client};
 use tokio::sync::watch;
 
@@ -79,7 +79,7 @@ impl ActiveIssuer {
         let api: Api<ConfigMap> = Api::namespaced(client, namespace);
         let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
         let mut is_seen = false;
-        follow(watcher(api, config), "runtime issuer", |event| match event {
+        follow(api, config, "runtime issuer", |event| match event {
             Event::Init => is_seen = false,
             Event::InitApply(map) => {
                 is_seen = true;

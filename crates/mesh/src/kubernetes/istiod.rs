@@ -6,7 +6,7 @@ use std::time::Duration;
 use chancery_client::format_duration;
 use chancery_issuance::TrustDomain;
 use kube::api::{ObjectMeta, PostParams};
-use kube::runtime::watcher::{self, watcher};
+use kube::runtime::watcher;
 use kube::{Api, Client};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
@@ -242,8 +242,7 @@ pub async fn run_istiod_certificate(client: Client, wanted: IstiodCertificate, m
     let config = watcher::Config::default().fields(&format!("metadata.name={}", wanted.name));
     let changed = Notify::new();
     let reconcile = async {
-        let fresh = || Pauses::new(Duration::from_millis(200), Duration::from_secs(60));
-        let mut pauses = fresh();
+        let mut pauses = Pauses::new(Duration::from_millis(200), Duration::from_secs(60));
         loop {
             let active = issuer.borrow_and_update().clone();
             let done = match &active {
@@ -251,10 +250,10 @@ pub async fn run_istiod_certificate(client: Client, wanted: IstiodCertificate, m
                 None => Ok(()),
             };
             match done {
-                Ok(()) => pauses = fresh(),
+                Ok(()) => pauses.reset(),
                 Err(error) => {
                     tracing::warn!(name = wanted.name, %error, "istiod's Certificate could not be written");
-                    sleep(pauses.next().unwrap_or(RESYNC)).await;
+                    sleep(pauses.pause()).await;
                     continue;
                 }
             }
@@ -268,10 +267,7 @@ pub async fn run_istiod_certificate(client: Client, wanted: IstiodCertificate, m
             .await;
         }
     };
-    tokio::join!(
-        follow(watcher(api.clone(), config), "istiod's Certificate", |_| changed.notify_one()),
-        reconcile
-    );
+    tokio::join!(follow(api.clone(), config, "istiod's Certificate", |_| changed.notify_one()), reconcile);
 }
 
 #[cfg(test)]

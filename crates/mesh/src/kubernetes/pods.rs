@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use k8s_openapi::NamespaceResourceScope;
 use kube::api::ObjectMeta;
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client};
 use serde::{Deserialize, Serialize};
 
@@ -86,7 +86,7 @@ impl PodIndex {
     /// Follows the pods of all namespaces. It does not return.
     pub async fn run(&self, client: Client) {
         let api: Api<PartialPod> = Api::all(client);
-        follow(watcher(api, watcher::Config::default()), "pods", |event| self.apply(event)).await;
+        follow(api, watcher::Config::default(), "pods", |event| self.apply(event)).await;
     }
 
     /// Whether all pods have been seen once.

@@ -99,7 +99,7 @@ impl Ca {
         };
         let csr = chancery_issuance::create_csr(&request, &*key).expect("a CSR");
         let csr = VerifiedCsr::from_der(&csr.der, &KeyPolicy::any()).expect("a CSR");
-        let request = CaRequest::new(name, limits());
+        let request = CaRequest { ttl: Some(limits().max_ttl / 2), ..CaRequest::new(name, limits()) };
         let made = prepare_intermediate(&request, &csr, &self.issuer, serial(), now()).expect("prepared");
         Self::of(made.sign().expect("signed").certificate().expect("a certificate"), key)
     }

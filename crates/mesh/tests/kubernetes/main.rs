@@ -13,6 +13,7 @@ mod double;
 mod election;
 mod issuers;
 mod istiod;
+mod kubectl;
 mod pods;
 mod real;
 mod root_config_maps;

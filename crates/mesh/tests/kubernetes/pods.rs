@@ -76,3 +76,23 @@ async fn more_pods_than_fit_a_page_are_all_seen() {
         assert!(index.runs_on(&workload("default", "web"), &format!("n{number}")), "{number}");
     }
 }
+
+#[tokio::test]
+async fn a_server_that_no_longer_knows_the_version_of_the_watch_is_read_anew() {
+    let (server, client) = double().await;
+    put(&server, "default", "a", "web", "n1", "Running");
+    let index = Arc::new(PodIndex::default());
+    let _running = background({
+        let index = Arc::clone(&index);
+        async move { index.run(client).await }
+    });
+    until("all pods were seen", || index.is_complete()).await;
+    // As after a restored backup: the watch is refused without a 410 in it, whatever it is asked for.
+    server.inject("watch", "pods", Fault::Code(504), 4);
+    server.drop_watches();
+    server.remove("pods", "default", "a");
+    server.compact();
+    let lists = server.count("list", "pods");
+    until("read anew", || server.count("list", "pods") > lists).await;
+    until("and right", || index.pod("default", "a").is_none()).await;
+}

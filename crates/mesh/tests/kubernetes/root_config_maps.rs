@@ -125,6 +125,9 @@ async fn namespaces_that_are_not_chosen_or_going_away_get_nothing_and_lose_nothi
     until("chosen later", || has(&server, "default", &ca.pem())).await;
     // No longer chosen: it keeps what it has, and gets nothing new.
     server.namespace("chosen", &[("istio", "off")]);
+    // What comes later is seen later.
+    server.namespace("barrier", &[("istio", "on")]);
+    until("the change was seen", || has(&server, "barrier", &ca.pem())).await;
     let other = Ca::root("other");
     sender.send_replace(roots(&[&ca, &other]));
     until("changed", || has(&server, "default", &(ca.pem() + &other.pem()))).await;
@@ -260,9 +263,10 @@ async fn a_namespace_that_goes_away_while_it_is_written_to_is_no_failure() {
             .filter(|one| one.verb == "create" && one.namespace.as_deref() == Some("default"))
             .count()
     };
-    until("it was tried", || tried() == 2).await;
+    until("it was tried", || tried() >= 2).await;
     let other = Ca::root("other");
     sender.send_replace(roots(&[&other]));
     until("the others go on", || has(&server, "istio-system", &other.pem())).await;
-    assert!(tried() <= 3, "it is not tried again and again");
+    // Once for each event, at most; failures would be tried again and again.
+    assert!(tried() <= 4, "{}", tried());
 }

@@ -14,6 +14,7 @@
 )]
 
 mod control;
+mod discovery;
 mod kind;
 mod selector;
 mod serve;

@@ -17,6 +17,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
 use super::control::{Fault, Request, Shared, State};
+use super::discovery;
 use super::kind::{Kind, Target};
 use super::selector::Selectors;
 use super::status::Failure;
@@ -71,10 +72,13 @@ async fn answer(request: http::Request<Incoming>, shared: Arc<Shared>) -> Result
         }
         _ => {}
     }
+    if let Some(found) = discovery::answer(head.uri.path(), &shared.state().kinds) {
+        return Ok(json_answer(200, &found));
+    }
     let parameters = parameters(head.uri.query().unwrap_or_default());
     let Some(target) = Target::parse(head.uri.path()) else { return Ok(failure(&Failure::no_such_path())) };
     let body = if body.is_empty() { Ok(Value::Null) } else { serde_json::from_slice(&body) };
-    let Ok(body) = body else { return Ok(failure(&Failure::bad_request("the body is not JSON"))) };
+    let Ok(body) = body else { return Ok(failure(&Failure::unsupported_body())) };
     let verb = verb(&head.method, &target, &parameters);
     let call = Call { method: head.method, target, parameters, headers: head.headers, body, verb };
     let fault = {

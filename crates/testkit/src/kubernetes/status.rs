@@ -139,6 +139,11 @@ impl Failure {
         Self::new(415, "UnsupportedMediaType", message, Some(json!({})))
     }
 
+    pub(super) fn unsupported_body() -> Self {
+        let message = "the body of the request was in an unknown format - accepted media types include: application/json";
+        Self::new(415, "UnsupportedMediaType", message, Some(json!({})))
+    }
+
     pub(super) fn expired(asked: u64, oldest: u64) -> Self {
         Self::new(410, "Expired", format!("too old resource version: {asked} ({oldest})"), None)
     }

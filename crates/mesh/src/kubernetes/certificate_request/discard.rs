@@ -41,13 +41,13 @@ pub(super) async fn delete_all(api: Api<CertificateRequest>, mut names: mpsc::Re
 }
 
 async fn delete(api: &Api<CertificateRequest>, name: &str) {
-    let pauses = Pauses::new(Duration::from_millis(200), Duration::from_secs(5)).take(ATTEMPTS);
-    for pause in pauses {
+    let mut pauses = Pauses::new(Duration::from_millis(200), Duration::from_secs(5));
+    for _ in 0..ATTEMPTS {
         match optional(api.delete(name, &DeleteParams::default())).await {
             Ok(_) => return,
             Err(error) if error.is_transient() => {
                 tracing::debug!(name, %error, "a CertificateRequest could not be deleted yet");
-                sleep(pause).await;
+                sleep(pauses.pause()).await;
             }
             Err(error) => {
                 tracing::warn!(name, %error, "a CertificateRequest cannot be deleted");

@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use chancery_api::Clock;
 use chancery_client::format_duration;
 use kube::api::{ObjectMeta, PostParams};
-use kube::runtime::watcher::{self, watcher};
+use kube::runtime::watcher;
 use kube::{Api, Client};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -98,7 +98,7 @@ impl CertificateRequestSigner {
         let (watched, told) = (api.clone(), Arc::clone(&waiting));
         background.spawn(async move {
             let config = watcher::Config::default().timeout(WATCH_SECONDS);
-            follow(watcher(watched, config), "certificate requests", |event| told.apply(event)).await;
+            follow(watched, config, "certificate requests", |event| told.apply(event)).await;
         });
         deletions.spawn(discard::delete_all(api.clone(), names));
         if settings.preserve {

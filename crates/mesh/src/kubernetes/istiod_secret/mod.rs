@@ -11,11 +11,12 @@ use std::time::Duration;
 
 use chancery_api::Clock;
 use chancery_issuance::{
-    CsrRequest, Curve, KeyForm, KeySpec, PrivateKey, RequestedNames, Signer as _, Subject, create_csr,
+    CsrRequest, Curve, KeyForm, KeySpec, PrivateKey, RequestedNames, SerialNumber, Signer as _, Subject,
+    create_csr,
 };
 use jiff::Timestamp;
 use kube::api::{PartialObjectMeta, PostParams};
-use kube::runtime::watcher::{self, watcher};
+use kube::runtime::watcher;
 use kube::{Api, Client};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
@@ -93,7 +94,13 @@ impl IstiodSecret {
         Ok(self)
     }
 
-    fn decide(&self, observed: Option<TlsSecret>, roots: &Roots, now: Timestamp) -> Action {
+    fn decide(
+        &self,
+        observed: Option<TlsSecret>,
+        issued: Option<&Issued>,
+        roots: &Roots,
+        now: Timestamp,
+    ) -> Action {
         let Some(observed) = observed else { return Action::Issue("there is none".into(), None) };
         if observed.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(CERT_MANAGERS)) {
             return Action::Foreign;
@@ -102,7 +109,7 @@ impl IstiodSecret {
             Ok(checked) => checked,
             Err(reason) => return Action::Issue(reason, Some(Box::new(observed))),
         };
-        let due = renewal(&checked, self.renew_before);
+        let due = renewal(&checked, self.renew_before, issued);
         if due <= now {
             return Action::Issue("it is due".into(), Some(Box::new(observed)));
         }
@@ -138,10 +145,11 @@ impl IstiodSecret {
         signer: &dyn Signer,
         roots: &Roots,
         clock: &dyn Clock,
+        issued: &mut Option<Issued>,
     ) -> Result<Duration, Failure> {
         let observed = optional(api.get(SECRET)).await?;
         let now = clock.now();
-        match self.decide(observed, roots, now) {
+        match self.decide(observed, issued.as_ref(), roots, now) {
             Action::Keep(due) => Ok(until(due, now)),
             Action::Foreign => {
                 tracing::warn!(name = SECRET, "cert-manager keeps istiod's Secret; it is left alone");
@@ -166,8 +174,9 @@ impl IstiodSecret {
                     request(api.replace(SECRET, &parameters, &secret)).await?;
                 }
                 let end = checked.leaf.not_after().to_timestamp();
+                *issued = Some(Issued { serial_number: checked.leaf.serial_number(), at: now });
                 tracing::info!(name = SECRET, reason, %end, "istiod's Secret has a new certificate");
-                Ok(until(renewal(&checked, self.renew_before), clock.now()))
+                Ok(until(renewal(&checked, self.renew_before, issued.as_ref()), clock.now()))
             }
         }
     }
@@ -211,13 +220,24 @@ impl IstiodSecret {
     }
 }
 
-/// When a certificate is due: so long before its end, but not in the first two thirds of its life.
-fn renewal(checked: &Checked, renew_before: Duration) -> Timestamp {
-    let (begin, end) = (checked.leaf.not_before(), checked.leaf.not_after());
-    let life = end.as_second().saturating_sub(begin.as_second());
+/// A certificate that this process had signed. Certificates may begin long before they are signed, so their own dates do
+/// not tell how long they live; a certificate that seems due from the start would be replaced over and over.
+#[derive(Debug)]
+struct Issued {
+    serial_number: SerialNumber,
+    at: Timestamp,
+}
+
+/// When a certificate is due: so long before its end; or after two thirds of its life, if that is too short.
+fn renewal(checked: &Checked, renew_before: Duration, issued: Option<&Issued>) -> Timestamp {
+    let Checked { leaf, .. } = checked;
+    let issued = issued.filter(|issued| issued.serial_number == leaf.serial_number());
+    let issued = issued.map_or(i64::MIN, |issued| issued.at.as_second());
+    let (begin, end) = (leaf.not_before().as_second().max(issued), leaf.not_after().as_second());
+    let life = end.saturating_sub(begin);
     let before = i64::try_from(renew_before.as_secs()).unwrap_or(i64::MAX);
     let before = if before < life { before } else { life / 3 };
-    Timestamp::from_second(end.as_second().saturating_sub(before)).unwrap_or(Timestamp::MIN)
+    Timestamp::from_second(end.saturating_sub(before)).unwrap_or(Timestamp::MIN)
 }
 
 fn until(due: Timestamp, now: Timestamp) -> Duration {
@@ -237,17 +257,20 @@ pub async fn run_istiod_secret(
     let config = watcher::Config::default().fields(&format!("metadata.name={SECRET}"));
     let changed = Notify::new();
     let keep = async {
-        let fresh = || Pauses::new(Duration::from_millis(200), Duration::from_secs(60));
-        let mut pauses = fresh();
+        let mut issued = None;
+        let mut pauses = Pauses::new(Duration::from_millis(200), Duration::from_secs(60));
         loop {
             let current = Arc::clone(&roots.borrow_and_update());
             let mut next = RESYNC;
             if !current.certificates.is_empty() {
-                match wanted.reconcile(&api, &*signer, &current, &*clock).await {
-                    Ok(again) => (next, pauses) = (again, fresh()),
+                match wanted.reconcile(&api, &*signer, &current, &*clock, &mut issued).await {
+                    Ok(again) => {
+                        next = again;
+                        pauses.reset();
+                    }
                     Err(error) => {
                         tracing::warn!(name = SECRET, %error, "istiod's Secret could not be kept; this is tried again");
-                        sleep(pauses.next().unwrap_or(RESYNC)).await;
+                        sleep(pauses.pause()).await;
                         continue;
                     }
                 }
@@ -262,7 +285,7 @@ pub async fn run_istiod_secret(
         }
     };
     // Only that it changed matters here, so what is in it does not travel.
-    tokio::join!(follow(watcher(metadata, config), "istiod's Secret", |_| changed.notify_one()), keep);
+    tokio::join!(follow(metadata, config, "istiod's Secret", |_| changed.notify_one()), keep);
 }
 
 #[cfg(test)]

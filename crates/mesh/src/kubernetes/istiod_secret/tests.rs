@@ -103,20 +103,36 @@ fn reason(action: Action) -> String {
 fn a_good_certificate_is_kept_until_it_is_due() {
     let (ca, wanted) = (ca("root"), wanted(&[]));
     let secret = signed(&wanted, &ca, wanted.duration);
-    let decided = |now| wanted.decide(Some(secret.clone()), &ca.roots, at(now));
+    let decided = |now| wanted.decide(Some(secret.clone()), None, &ca.roots, at(now));
     assert!(matches!(decided(60), Action::Keep(due) if due == at(1800)));
     assert!(matches!(decided(1799), Action::Keep(_)));
     assert_eq!(reason(decided(1800)), "it is due");
     assert_eq!(reason(decided(3600)), "the certificate is not valid now");
-    assert_eq!(reason(wanted.decide(None, &ca.roots, at(0))), "there is none");
+    assert_eq!(reason(wanted.decide(None, None, &ca.roots, at(0))), "there is none");
 }
 
 #[test]
 fn a_certificate_that_lives_less_than_asked_for_is_not_renewed_at_once() {
     let (ca, wanted) = (ca("root"), wanted(&[]));
     let secret = signed(&wanted, &ca, Duration::from_secs(1200));
+    // A process that did not issue it itself goes by its dates.
     // It begins half a minute before it was signed; the last third of its life is 410 seconds.
-    assert!(matches!(wanted.decide(Some(secret), &ca.roots, at(60)), Action::Keep(due) if due == at(790)));
+    assert!(
+        matches!(wanted.decide(Some(secret), None, &ca.roots, at(60)), Action::Keep(due) if due == at(790))
+    );
+}
+
+#[test]
+fn a_certificate_that_begins_in_the_past_counts_from_when_it_was_issued() {
+    let (ca, wanted) = (ca("root"), IstiodSecret { renew_before: Duration::from_secs(1215), ..wanted(&[]) });
+    let secret = signed(&wanted, &ca, Duration::from_secs(1200));
+    assert_eq!(reason(wanted.decide(Some(secret.clone()), None, &ca.roots, at(0))), "it is due");
+    let leaf =
+        Certificate::from_pem(&secret.text(CERTIFICATE).expect("a certificate")).expect("a certificate");
+    let issued = Issued { serial_number: leaf.serial_number(), at: at(0) };
+    let decided = |now| wanted.decide(Some(secret.clone()), Some(&issued), &ca.roots, at(now));
+    assert!(matches!(decided(0), Action::Keep(due) if due == at(800)));
+    assert_eq!(reason(decided(800)), "it is due");
 }
 
 #[test]
@@ -134,16 +150,16 @@ fn what_does_not_fit_is_issued_anew() {
         secret.data.insert(KEY.into(), foreign.data[KEY].clone());
         secret
     };
-    let decided = |secret: TlsSecret| reason(plain.decide(Some(secret), &ca.roots, at(60)));
+    let decided = |secret: TlsSecret| reason(plain.decide(Some(secret), None, &ca.roots, at(60)));
     assert_eq!(decided(without(KEY)), "tls.key is missing or not text");
     assert_eq!(decided(without(CERTIFICATE)), "tls.crt is missing or not text");
     assert_eq!(decided(swapped), "the certificate is for another key");
-    let moved = reason(plain.decide(Some(good.clone()), &other.roots, at(60)));
+    let moved = reason(plain.decide(Some(good.clone()), None, &other.roots, at(60)));
     assert_eq!(moved, "the chain does not lead to a root of the mesh");
-    let more = reason(wanted(&["default", "canary"]).decide(Some(good.clone()), &ca.roots, at(60)));
+    let more = reason(wanted(&["default", "canary"]).decide(Some(good.clone()), None, &ca.roots, at(60)));
     assert_eq!(more, "the certificate lacks the name istiod-canary.istio-system.svc");
     let rsa = IstiodSecret { key: KeyAlgorithm::Rsa(2048), ..plain };
-    assert_eq!(reason(rsa.decide(Some(good), &ca.roots, at(60))), "its key is of another kind");
+    assert_eq!(reason(rsa.decide(Some(good), None, &ca.roots, at(60))), "its key is of another kind");
 }
 
 #[test]
@@ -154,9 +170,11 @@ fn new_roots_are_written_without_a_new_certificate() {
     let mut roots = ca.roots.clone();
     roots.certificates.extend(other.roots.certificates);
     roots.pem.push_str(&other.roots.pem);
-    let Action::Roots(updated) = wanted.decide(Some(secret), &roots, at(60)) else { panic!("no new roots") };
+    let Action::Roots(updated) = wanted.decide(Some(secret), None, &roots, at(60)) else {
+        panic!("no new roots")
+    };
     assert_eq!(updated.data[CERTIFICATE], certificate);
-    assert!(matches!(wanted.decide(Some(*updated), &roots, at(60)), Action::Keep(_)));
+    assert!(matches!(wanted.decide(Some(*updated), None, &roots, at(60)), Action::Keep(_)));
 }
 
 #[test]
@@ -164,7 +182,7 @@ fn a_secret_of_cert_manager_is_left_alone() {
     let (ca, wanted) = (ca("root"), wanted(&[]));
     let mut secret = TlsSecret::new(SECRET);
     secret.metadata.annotations = Some([(CERT_MANAGERS.to_owned(), "istiod".to_owned())].into());
-    assert!(matches!(wanted.decide(Some(secret), &ca.roots, at(0)), Action::Foreign));
+    assert!(matches!(wanted.decide(Some(secret), None, &ca.roots, at(0)), Action::Foreign));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use chancery_api::Clock;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::api::{PartialObjectMeta, PostParams};
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client};
 use tokio::sync::watch;
 
@@ -62,12 +62,12 @@ pub async fn run_root_config_maps(
     let maps: Api<PartialObjectMeta<ConfigMap>> = Api::all(client.clone());
     let named = watcher::Config::default().fields(&format!("metadata.name={CONFIG_MAP}"));
     tokio::join!(
-        follow(watcher(Api::<Namespace>::all(client), watcher::Config::default()), "namespaces", |event| {
+        follow(Api::<Namespace>::all(client), watcher::Config::default(), "namespaces", |event| {
             if let Some(name) = shared.namespaces().apply(event, &shared.settings.selector) {
                 shared.queue.add(name);
             }
         }),
-        follow(watcher(maps, named), "root ConfigMaps", |event| match event {
+        follow(maps, named, "root ConfigMaps", |event| match event {
             Event::Apply(map) | Event::Delete(map) => {
                 if let Some(name) = map.metadata.namespace {
                     shared.queue.add(name);
@@ -121,10 +121,16 @@ impl Shared {
                 let (shared, published) = (Arc::clone(self), published.clone());
                 async move {
                     let done = shared.reconcile(&namespace, &published).await;
-                    if let Err(error) = &done {
-                        tracing::warn!(namespace, %error, "the roots could not be written; this is tried again");
+                    match &done {
+                        Ok(()) => return true,
+                        Err(error) if error.is_conflict() => {
+                            tracing::debug!(namespace, "somebody else wrote the ConfigMap at the same time");
+                        }
+                        Err(error) => {
+                            tracing::warn!(namespace, %error, "the roots could not be written; this is tried again");
+                        }
                     }
-                    done.is_ok()
+                    false
                 }
             })
             .await;

@@ -99,7 +99,7 @@ impl Queue {
         }
         let pauses =
             state.pauses.entry(name.to_owned()).or_insert_with(|| Pauses::new(FIRST_PAUSE, LONGEST_PAUSE));
-        pauses.next()
+        Some(pauses.pause())
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
