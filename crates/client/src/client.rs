@@ -22,6 +22,10 @@ use crate::{Answer, Config, ConfigError, Error, Loss, Method, Prepared, Request}
 /// The longest answer a client reads: a CRL of a million entries and some.
 const MAX_BODY: usize = 128 << 20;
 
+/// How often an HTTP/2 connection with requests on it is asked whether its other end is there, and how long the
+/// answer may take.
+const PING: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
+
 /// A client of one server. Cheap to clone; clones share connections and the token.
 #[derive(Clone)]
 pub struct Client {
@@ -66,6 +70,10 @@ impl Client {
         drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
         let mut builder = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
+            // All requests share one HTTP/2 connection: if its other end vanishes without a word, they would all
+            // wait for it, and those after them too.
+            .http2_keep_alive_interval(PING.0)
+            .http2_keep_alive_timeout(PING.1)
             .user_agent(concat!("chancery/", env!("CARGO_PKG_VERSION")))
             .tls_backend_rustls();
         let roots = trusted(&config)?;

@@ -57,7 +57,11 @@ const MESH: &[Flag] = &[
         Kind::Text,
         "Keys (JWKS) that callers' tokens are held against, without Kubernetes. Needs -jwks-issuer.",
     ),
-    Flag::new("jwks-issuer", Kind::Text, "Who must have issued these tokens."),
+    Flag::new(
+        "jwks-issuer",
+        Kind::Texts,
+        "Who may have issued these tokens. May be repeated, or comma-separated.",
+    ),
     Flag::new(
         "enable-client-cert-authenticator",
         Kind::Bool,
@@ -242,7 +246,7 @@ fn settings(call: &Call<'_>) -> Result<Settings, Failure> {
         authentication: Authentication {
             audiences: list(flags, "audiences", &["istio-ca"]),
             jwks_file: path("jwks-file"),
-            jwks_issuer: flags.non_empty("jwks-issuer").map(str::to_owned),
+            jwks_issuers: list(flags, "jwks-issuer", &[]),
             client_certificates: flags.on("enable-client-cert-authenticator"),
             trusted_node_accounts: node_accounts(flags)?,
         },

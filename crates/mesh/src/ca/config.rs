@@ -96,8 +96,8 @@ pub struct Authentication {
     pub audiences: Vec<String>,
     /// Keys of a token issuer, in a file: then Kubernetes is not asked.
     pub jwks_file: Option<PathBuf>,
-    /// Who must have issued tokens that are held against `jwks_file`.
-    pub jwks_issuer: Option<String>,
+    /// Who may have issued tokens that are held against `jwks_file`.
+    pub jwks_issuers: Vec<String>,
     /// Take client certificates of the mesh in place of a token.
     pub client_certificates: bool,
     /// `namespace/serviceaccount`s that may ask for the certificates of the pods on their node.
@@ -190,7 +190,7 @@ impl Settings {
                 }
             }
         }
-        if self.authentication.jwks_file.is_some() && self.authentication.jwks_issuer.is_none() {
+        if self.authentication.jwks_file.is_some() && self.authentication.jwks_issuers.is_empty() {
             return Err(SettingsError::JwksIssuer);
         }
         let serving = ServingSettings {

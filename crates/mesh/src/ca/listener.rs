@@ -1,12 +1,11 @@
 //! The port: from `accept` to a call, with all that is known of its sender.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
@@ -19,7 +18,6 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tower_service::Service;
 
-use super::measure::Handling;
 use super::roots::{Roots, RootsWatch};
 use super::serving::{PeerCertificates, Serving, jitter};
 use crate::proto::istio::istio_certificate_service_server::{
@@ -133,9 +131,9 @@ impl Listener {
                 peer,
             };
             connections.spawn(async move {
-                metrics::gauge!("chancery_mesh_ca_connections").increment(1.0);
+                metrics::gauge!("cert_manager_istio_csr_connections").increment(1.0);
                 connection.run(stream).await;
-                metrics::gauge!("chancery_mesh_ca_connections").decrement(1.0);
+                metrics::gauge!("cert_manager_istio_csr_connections").decrement(1.0);
                 drop(permit);
             });
         }
@@ -183,7 +181,7 @@ impl<S: IstioCertificateService> Connection<S> {
             Ok(Err(error)) => error.to_string(),
             Err(_) => "it took too long".to_owned(),
         };
-        metrics::counter!("chancery_mesh_ca_tls_handshake_failures_total").increment(1);
+        metrics::counter!("cert_manager_istio_csr_tls_handshake_failures_total").increment(1);
         tracing::debug!(reason, peer = %self.peer, "TLS handshake failed");
     }
 
@@ -203,12 +201,8 @@ impl<S: IstioCertificateService> Connection<S> {
             if let Some(chain) = &chain {
                 extensions.insert(chain.clone());
             }
-            async move {
-                let (handling, begun) = (Handling::begin(), Instant::now());
-                let response = service.call(request).await?;
-                handling.end(code(&response), begun.elapsed());
-                Ok::<_, Infallible>(response)
-            }
+            // It says itself what it did, in the log and in metrics.
+            service.call(request)
         });
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder
@@ -248,10 +242,4 @@ fn log_end(ended: hyper::Result<()>, peer: SocketAddr) {
     if let Err(error) = ended {
         tracing::debug!(%error, %peer, "connection ended with an error");
     }
-}
-
-/// gRPC's code: in the headers of an answer without a message; an answer with one is a success.
-fn code<B>(response: &http::Response<B>) -> i32 {
-    let status = response.headers().get("grpc-status");
-    status.and_then(|status| status.to_str().ok()?.parse().ok()).unwrap_or(0)
 }

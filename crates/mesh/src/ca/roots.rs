@@ -272,18 +272,18 @@ impl RootStore {
             }
             Err(error) => {
                 tracing::error!(%error, path = %path.display(), "the root bundle is not taken; the previous one stays");
-                metrics::counter!("chancery_mesh_ca_root_reload_failures_total").increment(1);
+                metrics::counter!("cert_manager_istio_csr_root_reload_failures_total").increment(1);
             }
         }
     }
 
     fn measure(&self) {
         let roots = self.current();
-        metrics::gauge!("chancery_mesh_ca_roots")
+        metrics::gauge!("cert_manager_istio_csr_roots")
             .set(u32::try_from(roots.certificates.len()).unwrap_or(u32::MAX));
         // The soonest end: the one to act upon.
         if let Some(end) = roots.certificates.iter().map(Certificate::not_after).min() {
-            metrics::gauge!("chancery_mesh_ca_root_expiry_timestamp_seconds")
+            metrics::gauge!("cert_manager_istio_csr_root_expiry_timestamp_seconds")
                 .set(super::measure::seconds(end.as_second()));
         }
     }

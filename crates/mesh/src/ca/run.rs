@@ -163,15 +163,11 @@ where
         Some(address) => Some(bind(address).await?),
         None => None,
     };
-    let local =
-        |found: io::Result<SocketAddr>, address| found.map_err(|source| RunError::Bind { address, source });
+    let lost = |source| RunError::Bind { address, source };
     let addresses = Addresses {
-        serving: local(listener.local_addr(), address)?,
-        readiness: local(readiness.local_addr(), settings.readiness_address)?,
-        metrics: metrics
-            .as_ref()
-            .map(|listener| local(listener.local_addr(), settings.readiness_address))
-            .transpose()?,
+        serving: listener.local_addr().map_err(lost)?,
+        readiness: readiness.local_addr().map_err(lost)?,
+        metrics: metrics.as_ref().map(HealthListener::local_addr).transpose().map_err(lost)?,
     };
 
     let roots =
