@@ -122,13 +122,11 @@ impl Session {
         {
             return Err(SessionError::JustFailed(reason.clone()));
         }
-        if seen > 0 {
-            if state.refused.is_some_and(|refused| refused.elapsed() < REFUSED_PAUSE) {
-                return Ok(false);
-            }
-            state.refused = Some(Instant::now());
+        if seen > 0 && state.refused.is_some_and(|refused| refused.elapsed() < REFUSED_PAUSE) {
+            return Ok(false);
         }
         self.log_in(&mut state).await?;
+        state.refused = Some(Instant::now()).filter(|_| seen > 0);
         Ok(true)
     }
 

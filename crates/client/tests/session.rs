@@ -67,7 +67,7 @@ async fn a_login_that_failed_is_not_repeated_by_everybody() {
         assert!(error.contains("invalid role or secret ID"), "{error}");
     }
     assert!(server.seen().len() <= 2, "{}", server.seen().len());
-    // A second later it is tried again.
+    // A second later it is tried again, also by those who were refused with an older token.
     open.store(true, Ordering::SeqCst);
     tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
     assert!(session.refresh(0).await.unwrap());

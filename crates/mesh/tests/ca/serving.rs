@@ -27,7 +27,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::{Code, Request, Response, Status};
 
-use crate::support::{Authority, csr, until};
+use crate::support::{Authority, Vault, csr, until};
 
 const NAME: &str = "istio-csr.cert-manager.svc";
 const HTTPBIN: &str = "spiffe://cluster.local/ns/sandbox/sa/httpbin";
@@ -483,4 +483,18 @@ async fn a_port_that_is_taken_is_named() {
     let signer = Arc::new(Authority::new("root"));
     let error = start(settings.check().unwrap(), signer, clock, parts).await.unwrap_err().to_string();
     assert!(error.starts_with(&format!("cannot listen on {address}: ")), "{error}");
+}
+
+#[tokio::test]
+async fn the_real_server_signs_the_services_own_certificate() {
+    let vault = Vault::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let roots = folder.path().join("ca.pem");
+    std::fs::write(&roots, &vault.root).unwrap();
+    let running = launch(settings(&roots), Arc::new(vault.signer(vault.address()))).await;
+    until("readiness", || async { get(running.addresses().readiness, "/readyz").await.0 == 200 }).await;
+    let client = Client::connect(running.addresses().serving, &vault.root, None).await.unwrap();
+    assert_eq!(client.ask("").await.unwrap_err().code(), Code::Unauthenticated);
+    assert_eq!(Certificate::from_der(&client.leaf).unwrap().sans().unwrap().dns, [NAME]);
+    running.shutdown().await;
 }
