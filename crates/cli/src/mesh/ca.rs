@@ -1,5 +1,7 @@
 //! `mesh ca`: The certificate service.
 
+mod kubernetes;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -7,9 +9,7 @@ use std::time::Duration;
 use chancery_api::Secret;
 use chancery_client::{Config, ConfigError, Credential, Environment, Login};
 use chancery_mesh::Workload;
-use chancery_mesh::ca::config::{
-    Authentication, CertificateRequestSettings, ServingNames, Settings, SignerChoice,
-};
+use chancery_mesh::ca::config::{Authentication, ServingNames, Settings, SignerChoice};
 use chancery_mesh::ca::listener::ListenerSettings;
 use chancery_mesh::ca::run::run;
 use chancery_mesh::ca::signer::DirectSettings;
@@ -133,26 +133,11 @@ const SIGNER: &[Flag] = &[
     Flag::new("kubernetes-auth-path", Kind::Text, "Where the Kubernetes method is mounted.").default("kubernetes"),
     Flag::new("kubernetes-role", Kind::Text, "Log in by the service account's token, to this role."),
     Flag::new("kubernetes-token-file", Kind::Text, "The service account's token, read before each login.").default("/var/run/secrets/kubernetes.io/serviceaccount/token"),
-    Flag::new("cert-auth-path", Kind::Text, "Log in by client certificate, at the method mounted there. Needs -client-cert and -client-key."),
+    Flag::new("cert-auth-path", Kind::Text, "Log in by client certificate, at the method mounted there. Needs -vault-client-cert and -vault-client-key."),
     Flag::new("cert-auth-role", Kind::Text, "The role to log in to by client certificate. The default is any that fits."),
-    Flag::new("client-cert", Kind::Text, "A PEM certificate to show the server.").env("CLIENT_CERT"),
-    Flag::new("client-key", Kind::Text, "Its key.").env("CLIENT_KEY"),
+    Flag::new("vault-client-cert", Kind::Text, "A PEM certificate to show the server.").env("CLIENT_CERT"),
+    Flag::new("vault-client-key", Kind::Text, "Its key.").env("CLIENT_KEY"),
     Flag::new("token-file", Kind::Text, "A file with a token, instead of a login; read again when the token is refused."),
-];
-
-const REQUESTS: &[Flag] = &[
-    Flag::new("certificate-namespace", Kind::Text, "Where CertificateRequests are made.")
-        .alias(&["c"])
-        .default("istio-system"),
-    Flag::new("issuer-name", Kind::Text, "The issuer's name.").alias(&["u"]).default("istio-ca"),
-    Flag::new("issuer-kind", Kind::Text, "The issuer's kind.").alias(&["k"]).default("Issuer"),
-    Flag::new("issuer-group", Kind::Text, "The issuer's group.").alias(&["g"]).default("cert-manager.io"),
-    Flag::new(
-        "preserve-certificate-requests",
-        Kind::Bool,
-        "Leave CertificateRequests when they are answered.",
-    )
-    .alias(&["d"]),
 ];
 
 const LOGGING: &[Flag] = &[
@@ -182,12 +167,14 @@ pub(super) const COMMANDS: &[Command] = &[Command {
            $ {p} mesh ca -vault-addr=https://vault:8200 -kubernetes-role=mesh-ca -root-ca-file=ca.cert.pem\n\n\
            Try it out on one machine, with keys in a file in place of Kubernetes:\n\n\
            $ {p} mesh ca -vault-addr=http://127.0.0.1:8200 -token-file=$HOME/.vault-token -jwks-file=jwks.json \
-           -jwks-issuer=https://kubernetes.default.svc -serving-certificate-dns-names=localhost.mesh.svc",
+           -jwks-issuer=https://kubernetes.default.svc -serving-certificate-dns-names=localhost.mesh.svc -without-kubernetes",
     flags: &[
         ("Mesh Options", MESH),
         ("Serving Options", SERVING),
         ("Signer Options", SIGNER),
-        ("cert-manager Options", REQUESTS),
+        ("Kubernetes Options", kubernetes::CONNECTION),
+        ("cert-manager Options", kubernetes::REQUESTS),
+        ("istiod Options", kubernetes::ISTIOD),
         ("Log Options", LOGGING),
     ],
     arguments: Arguments::Exactly(0),
@@ -250,6 +237,7 @@ fn settings(call: &Call<'_>) -> Result<Settings, Failure> {
             client_certificates: flags.on("enable-client-cert-authenticator"),
             trusted_node_accounts: node_accounts(flags)?,
         },
+        kubernetes: kubernetes::settings(flags)?,
         listener: ListenerSettings { max_connections, ..listener },
     })
 }
@@ -258,13 +246,9 @@ fn signer(call: &Call<'_>) -> Result<SignerChoice, Failure> {
     let flags = &call.flags;
     let text = |name: &str| flags.text(name).unwrap_or_default().to_owned();
     match flags.text("signer").unwrap_or_default() {
-        "certificate-request" => Ok(SignerChoice::CertificateRequest(CertificateRequestSettings {
-            namespace: text("certificate-namespace"),
-            issuer_name: text("issuer-name"),
-            issuer_kind: text("issuer-kind"),
-            issuer_group: text("issuer-group"),
-            preserve: flags.on("preserve-certificate-requests"),
-        })),
+        "certificate-request" => {
+            Ok(SignerChoice::CertificateRequest(Box::new(kubernetes::certificate_requests(flags))))
+        }
         "direct" => Ok(SignerChoice::Direct(Box::new(DirectSettings {
             client: server(call)?,
             login: login(call)?,
@@ -288,8 +272,8 @@ fn server(call: &Call<'_>) -> Result<Config, Failure> {
     let mut config = Config::from_env(&overlay).map_err(failed)?;
     let path = |name: &str| flags.non_empty(name).map(PathBuf::from);
     config.ca_cert = path("vault-ca-file");
-    config.client_cert = path("client-cert");
-    config.client_key = path("client-key");
+    config.client_cert = path("vault-client-cert");
+    config.client_key = path("vault-client-key");
     config.tls_server_name = flags.non_empty("vault-tls-server-name").map(str::to_owned);
     config.namespace = flags.non_empty("vault-namespace").map(str::to_owned);
     config.timeout = flags.duration("vault-timeout").unwrap_or(Duration::from_secs(10));
@@ -313,8 +297,10 @@ fn login(call: &Call<'_>) -> Result<Login, Failure> {
         found.push(Login::Kubernetes { mount: text("kubernetes-auth-path"), role: role.to_owned(), jwt });
     }
     if let Some(mount) = flags.non_empty("cert-auth-path") {
-        if flags.non_empty("client-cert").is_none() {
-            return Err(Failure::Local("-cert-auth-path needs -client-cert and -client-key".to_owned()));
+        if flags.non_empty("vault-client-cert").is_none() {
+            return Err(Failure::Local(
+                "-cert-auth-path needs -vault-client-cert and -vault-client-key".to_owned(),
+            ));
         }
         found.push(Login::Certificate { mount: mount.to_owned(), name: text("cert-auth-role") });
     }
