@@ -184,6 +184,7 @@ pub(super) const COMMANDS: &[Command] = &[Command {
 fn serve(call: &mut Call<'_>) -> Outcome {
     let settings = settings(call)?;
     log(&call.flags)?;
+    chancery_server::raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::Local(format!("no runtime: {error}")))?;
     runtime.block_on(run(settings)).map_err(|error| Failure::Local(error.to_string()))?;
@@ -251,7 +252,7 @@ fn signer(call: &Call<'_>) -> Result<SignerChoice, Failure> {
         }
         "direct" => Ok(SignerChoice::Direct(Box::new(DirectSettings {
             client: server(call)?,
-            login: login(call)?,
+            login: login(flags, || call.token())?,
             sign_path: text("sign-path"),
             serving_sign_path: flags.non_empty("serving-sign-path").map(str::to_owned),
         }))),
@@ -281,8 +282,7 @@ fn server(call: &Call<'_>) -> Result<Config, Failure> {
 }
 
 /// The one way to log in that the flags speak of; without any, the token that all commands would use.
-fn login(call: &Call<'_>) -> Result<Login, Failure> {
-    let flags = &call.flags;
+fn login(flags: &Flags, token: impl FnOnce() -> Result<Option<Secret>, Failure>) -> Result<Login, Failure> {
     let text = |name: &str| flags.text(name).unwrap_or_default().to_owned();
     let file = |name: &str| flags.non_empty(name).map(|path| Credential::File(path.into()));
     let mut found = Vec::new();
@@ -306,7 +306,7 @@ fn login(call: &Call<'_>) -> Result<Login, Failure> {
     }
     found.extend(file("token-file").map(Login::Token));
     if found.is_empty() {
-        found.extend(call.token()?.map(|token| Login::Token(Credential::Given(token))));
+        found.extend(token()?.map(|token| Login::Token(Credential::Given(token))));
     }
     match (found.pop(), found.is_empty()) {
         (Some(login), true) => Ok(login),
@@ -413,6 +413,22 @@ mod tests {
             let flags = read(&[&format!("-ca-trusted-node-accounts={account}")]);
             assert!(said(node_accounts(&flags)).ends_with("expected NAMESPACE/SERVICE_ACCOUNT"));
         }
+    }
+
+    #[test]
+    fn one_way_to_log_in_is_found_and_several_are_refused() {
+        let found = |args: &[&str]| login(&read(args), || Ok(Some(Secret::from("stored"))));
+        let shown = |args: &[&str]| format!("{:?}", found(args).expect("a login"));
+        assert!(shown(&["-role-id=r", "-secret-id-file=/s"]).starts_with("AppRole { mount: \"approle\""));
+        assert!(shown(&["-role-id-file=/r"]).starts_with("AppRole"));
+        assert!(shown(&["-kubernetes-role=mesh"]).contains("serviceaccount/token"));
+        assert!(shown(&["-cert-auth-path=cert", "-vault-client-cert=/c"]).starts_with("Certificate"));
+        assert!(shown(&["-token-file=/t"]).starts_with("Token(File"));
+        assert_eq!(shown(&[]), "Token(Given([redacted]))");
+        assert!(said(login(&read(&[]), || Ok(None))).starts_with("there is no way to log in"));
+        assert!(said(found(&["-role-id=r", "-token-file=/t"])).starts_with("several ways to log in"));
+        assert!(said(found(&["-secret-id-file=/s"])).contains("needs -role-id"));
+        assert!(said(found(&["-cert-auth-path=cert"])).contains("needs -vault-client-cert"));
     }
 
     #[test]
