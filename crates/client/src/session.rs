@@ -241,6 +241,10 @@ impl Inner {
             let renewable = answer.field("renewable").and_then(crate::Value::as_bool).unwrap_or_default();
             return Ok(Life { ttl: seconds(ttl), renewable });
         };
+        if let Login::Certificate { .. } = &self.login {
+            // The one that was shown last time may have been replaced.
+            self.client.reload().await.map_err(Error::Config)?;
+        }
         let answer = self.client.answer(&request.plain()).await?;
         let auth = answer.and_then(|answer| answer.auth).ok_or(SessionError::NoToken)?;
         let life = Life::of(&auth);

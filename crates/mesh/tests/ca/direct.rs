@@ -4,12 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use chancery_client::Credential;
+use chancery_api::Secret;
+use chancery_client::{Config, Credential, Login};
 use chancery_issuance::Certificate;
-use chancery_mesh::ca::signer::{DirectSigner, Purpose, SignedChain, Signer, SigningError, SigningRequest};
+use chancery_mesh::ca::signer::{
+    DirectSettings, DirectSigner, Purpose, SignedChain, Signer, SigningError, SigningRequest,
+};
+use chancery_testkit::server::TestServer;
 use serde_json::json;
 
-use crate::support::{Link, Mode, Vault, csr};
+use crate::support::{Authority, Link, Mode, Vault, csr};
 
 const HTTPBIN: &str = "spiffe://cluster.local/ns/sandbox/sa/httpbin";
 
@@ -174,4 +178,27 @@ async fn connections_are_kept() {
         sign(&signer, HTTPBIN).await.unwrap();
     }
     assert_eq!(link.connections.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_server_whose_authority_was_replaced_is_believed_without_a_restart() {
+    let server = TestServer::start(true).await;
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = folder.path().join("ca.pem");
+    std::fs::write(&bundle, Authority::new("before").root).unwrap();
+    let mut client = Config::new(server.url().parse().unwrap());
+    client.ca_cert = Some(bundle.clone());
+    let signer = DirectSigner::new(DirectSettings {
+        client,
+        login: Login::Token(Secret::from(server.root_token()).into()),
+        sign_path: "absent/sign/role".to_owned(),
+        serving_sign_path: None,
+    });
+    let signer = signer.unwrap();
+    let reason = unavailable(sign(&signer, HTTPBIN).await);
+    assert!(reason.contains("certificate signed by unknown authority"), "{reason}");
+    std::fs::copy(server.ca_file().unwrap(), &bundle).unwrap();
+    // What the server then says is its own matter.
+    let reaches = || async { matches!(sign(&signer, HTTPBIN).await, Err(SigningError::Refused(_))) };
+    crate::support::until("a conversation", reaches).await;
 }
