@@ -2,7 +2,7 @@
 
 mod kubernetes;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -111,8 +111,12 @@ const SERVING: &[Flag] = &[
         "A key exchange: X25519, P-256, P-384 or its number. In order; may be repeated, or comma-separated.",
     ),
     Flag::new("max-connections", Kind::Uint, "Most connections at a time. The default is 16384."),
-    Flag::new("readiness-probe-port", Kind::Uint, "Where probes are answered; 0 is any free port.")
-        .default("6060"),
+    Flag::new(
+        "readiness-probe-port",
+        Kind::Uint,
+        "Where probes are answered, on all addresses of the family of -serving-address; 0 is any free port.",
+    )
+    .default("6060"),
     Flag::new("readiness-probe-path", Kind::Text, "The path of the readiness probe.").default("/readyz"),
     Flag::new("metrics-port", Kind::Uint, "Where /metrics is; 0 is any free port.").default("9402"),
 ];
@@ -199,8 +203,13 @@ fn settings(call: &Call<'_>) -> Result<Settings, Failure> {
     let serving = flags.text("serving-address").unwrap_or_default();
     // As in Go, nothing before the colon means every address.
     let serving = if serving.starts_with(':') { format!("[::]{serving}") } else { serving.to_owned() };
-    let serving_address =
+    let serving_address: SocketAddr =
         serving.parse().map_err(|_| wrong("serving-address", &serving, "an address and a port"))?;
+    let any = if serving_address.is_ipv6() {
+        IpAddr::from(Ipv6Addr::UNSPECIFIED)
+    } else {
+        IpAddr::from(Ipv4Addr::UNSPECIFIED)
+    };
     let listener = ListenerSettings::default();
     let max_connections = match number(flags, "max-connections")? {
         0 => listener.max_connections,
@@ -211,9 +220,9 @@ fn settings(call: &Call<'_>) -> Result<Settings, Failure> {
         trust_domain_aliases: list(flags, "trust-domain-aliases", &[]),
         cluster_ids: list(flags, "cluster-id", &["Kubernetes"]),
         serving_address,
-        readiness_address: port(flags, "readiness-probe-port")?,
+        readiness_address: SocketAddr::new(any, port(flags, "readiness-probe-port")?),
         readiness_path: text("readiness-probe-path"),
-        metrics_address: Some(port(flags, "metrics-port")?),
+        metrics_address: Some(SocketAddr::new(any, port(flags, "metrics-port")?)),
         root_ca_file: path("root-ca-file"),
         allow_intermediate_root: flags.on("allow-intermediate-root"),
         serving: ServingNames {
@@ -348,11 +357,9 @@ fn number(flags: &Flags, name: &str) -> Result<u32, Failure> {
     text.parse().map_err(|_| wrong(name, text, "a number"))
 }
 
-/// A port on every address.
-fn port(flags: &Flags, name: &str) -> Result<SocketAddr, Failure> {
+fn port(flags: &Flags, name: &str) -> Result<u16, Failure> {
     let number = number(flags, name)?;
-    let port = u16::try_from(number).map_err(|_| wrong(name, &number.to_string(), "a port"))?;
-    Ok(SocketAddr::from(([0, 0, 0, 0], port)))
+    u16::try_from(number).map_err(|_| wrong(name, &number.to_string(), "a port"))
 }
 
 fn log(flags: &Flags) -> Result<(), Failure> {
@@ -433,7 +440,7 @@ mod tests {
 
     #[test]
     fn ports_and_log_settings_that_are_none_are_refused() {
-        assert_eq!(port(&read(&[]), "readiness-probe-port").expect("a port").port(), 6060);
+        assert_eq!(port(&read(&[]), "readiness-probe-port").expect("a port"), 6060);
         assert!(said(port(&read(&["-metrics-port=70000"]), "metrics-port")).ends_with("expected a port"));
         let sentence = "invalid log-format; must be either \"text\" or \"json\"";
         assert_eq!(said(log(&read(&["-log-format=xml"]))), sentence);

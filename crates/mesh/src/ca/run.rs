@@ -119,6 +119,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     // Caught from the beginning, so that none is lost while the service starts.
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
+    let mut hang_up = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
     let (signer, mut tasks) = assemble::signer(&checked).await?;
     let mut running = start(checked.clone(), signer, Arc::clone(&clock), |signer, roots| async move {
         let (service, more) = assemble::assemble(&checked, signer, roots, clock).await?;
@@ -126,10 +127,14 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
         Ok(Parts { service, tasks })
     })
     .await?;
-    let ended = tokio::select! {
-        _ = interrupt.recv() => Ok(()),
-        _ = terminate.recv() => Ok(()),
-        error = running.failed() => Err(error),
+    let ended = loop {
+        tokio::select! {
+            _ = interrupt.recv() => break Ok(()),
+            _ = terminate.recv() => break Ok(()),
+            // Other programs read their files again then, and those who rotate files send it to all alike.
+            _ = hang_up.recv() => tracing::info!("there is nothing to reload: files are followed"),
+            error = running.failed() => break Err(error),
+        }
     };
     tracing::info!("the service stops");
     running.shutdown().await;

@@ -180,6 +180,36 @@ async fn connections_are_kept() {
     assert_eq!(link.connections.load(Ordering::SeqCst), 1);
 }
 
+/// A signer that asks for what is not there, so that an answer of the server's is a refusal.
+fn astray(server: &TestServer, client: Config) -> DirectSigner {
+    DirectSigner::new(DirectSettings {
+        client,
+        login: Login::Token(Secret::from(server.root_token()).into()),
+        sign_path: "absent/sign/role".to_owned(),
+        serving_sign_path: None,
+    })
+    .unwrap()
+}
+
+#[tokio::test]
+#[ignore = "takes a quarter of a minute"]
+async fn a_server_that_vanished_without_a_word_does_not_hold_the_one_that_took_its_place() {
+    let server = TestServer::start(true).await;
+    let link = Link::to(server.url().trim_start_matches("https://").parse().unwrap()).await;
+    let mut client = Config::new(format!("https://{}", link.address).parse().unwrap());
+    client.ca_cert = server.ca_file().map(Into::into);
+    client.timeout = Duration::from_secs(1);
+    let signer = astray(&server, client);
+    refused(sign(&signer, HTTPBIN).await);
+    link.set(Mode::Hole).await;
+    unavailable(sign(&signer, HTTPBIN).await);
+    let begun = Instant::now();
+    while !matches!(sign(&signer, HTTPBIN).await, Err(SigningError::Refused(_))) {
+        assert!(begun.elapsed() < Duration::from_secs(25));
+    }
+    assert_eq!(link.connections.load(Ordering::SeqCst), 2);
+}
+
 #[tokio::test]
 async fn a_server_whose_authority_was_replaced_is_believed_without_a_restart() {
     let server = TestServer::start(true).await;
@@ -188,13 +218,7 @@ async fn a_server_whose_authority_was_replaced_is_believed_without_a_restart() {
     std::fs::write(&bundle, Authority::new("before").root).unwrap();
     let mut client = Config::new(server.url().parse().unwrap());
     client.ca_cert = Some(bundle.clone());
-    let signer = DirectSigner::new(DirectSettings {
-        client,
-        login: Login::Token(Secret::from(server.root_token()).into()),
-        sign_path: "absent/sign/role".to_owned(),
-        serving_sign_path: None,
-    });
-    let signer = signer.unwrap();
+    let signer = astray(&server, client);
     let reason = unavailable(sign(&signer, HTTPBIN).await);
     assert!(reason.contains("certificate signed by unknown authority"), "{reason}");
     std::fs::copy(server.ca_file().unwrap(), &bundle).unwrap();
