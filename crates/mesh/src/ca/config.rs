@@ -196,7 +196,7 @@ impl Settings {
                 &names.tls_cipher_suites,
                 &names.tls_curve_preferences,
             )?,
-            trust_domain: trust_domain.clone(),
+            trust_domains: [std::slice::from_ref(&trust_domain), &aliases].concat(),
         };
         Ok(Checked { trust_domain, aliases, serving, settings: self })
     }

@@ -51,8 +51,8 @@ pub struct ServingSettings {
     pub duration: Duration,
     /// The protocol.
     pub tls: TlsSettings,
-    /// Whose clients may show certificates.
-    pub trust_domain: TrustDomain,
+    /// Whose workloads may show certificates: the mesh's trust domain and its aliases.
+    pub trust_domains: Vec<TrustDomain>,
 }
 
 /// The certificate of the moment.
@@ -245,8 +245,8 @@ impl Serving {
             return Ok(());
         };
         let roots = self.roots.current();
-        let ServingSettings { tls, trust_domain, .. } = &self.settings;
-        let config = server_config(tls, trust_domain, Arc::clone(&certificate.key), &roots);
+        let ServingSettings { tls, trust_domains, .. } = &self.settings;
+        let config = server_config(tls, trust_domains, Arc::clone(&certificate.key), &roots);
         let config = Arc::new(config.map_err(|error| ServingError(error.to_string()))?);
         self.handshake.store(Some(Arc::new(Handshake { config, roots })));
         if fresh.is_some() {

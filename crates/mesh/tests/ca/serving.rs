@@ -228,14 +228,20 @@ impl tower_service::Service<http::Request<tonic::body::Body>> for Sender {
 
 #[tokio::test]
 async fn a_client_without_certificate_is_heard_and_one_with_a_certificate_of_the_mesh_is_known() {
-    let service = Service::start(Authority::new("root").intermediate("below", true)).await;
+    let below = Authority::new("root").intermediate("below", true);
+    let service = Service::start_with(below, |settings| {
+        settings.trust_domain_aliases = vec!["cluster.before".to_owned()];
+    })
+    .await;
     service.until_ready().await;
     let plain = service.connect(None).await.unwrap();
     assert_eq!(plain.ask("").await.unwrap_err().code(), Code::Unauthenticated);
-    let (key, leaf) = service.workload(HTTPBIN);
-    let chain = format!("{leaf}{}", service.authority.certificate().pem());
-    let known = service.connect(Some((&key, &chain))).await.unwrap();
-    assert_eq!(known.ask("").await.unwrap(), [HTTPBIN]);
+    for name in [HTTPBIN, "spiffe://cluster.before/ns/sandbox/sa/httpbin"] {
+        let (key, leaf) = service.workload(name);
+        let chain = format!("{leaf}{}", service.authority.certificate().pem());
+        let known = service.connect(Some((&key, &chain))).await.unwrap();
+        assert_eq!(known.ask("").await.unwrap(), [name]);
+    }
     service.running.shutdown().await;
 }
 
