@@ -22,6 +22,10 @@ use crate::{Answer, Config, ConfigError, Error, Loss, Method, Prepared, Request}
 /// The longest answer a client reads: a CRL of a million entries and some.
 const MAX_BODY: usize = 128 << 20;
 
+/// How often an HTTP/2 connection with requests on it is asked whether its other end is there, and how long the
+/// answer may take.
+const PING: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
+
 /// A client of one server. Cheap to clone; clones share connections and the token.
 #[derive(Clone)]
 pub struct Client {
@@ -30,11 +34,17 @@ pub struct Client {
 
 struct Shared {
     config: Config,
+    connections: RwLock<Connections>,
+    token: RwLock<Option<Secret>>,
+    pace: tokio::sync::Mutex<Option<Instant>>,
+}
+
+/// What was made of the files that the settings name, and of the name server's answer.
+#[derive(Clone)]
+struct Connections {
     http: reqwest::Client,
     /// The URL host to connect under, when TLS must see another name than the address has.
     renamed: Option<crate::Address>,
-    token: RwLock<Option<Secret>>,
-    pace: tokio::sync::Mutex<Option<Instant>>,
 }
 
 impl fmt::Debug for Client {
@@ -64,44 +74,24 @@ impl Client {
     pub fn new(config: Config) -> Result<Self, ConfigError> {
         // Another part of the process may have installed one already; either serves.
         drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
-        let mut builder = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .user_agent(concat!("chancery/", env!("CARGO_PKG_VERSION")))
-            .tls_backend_rustls();
-        let roots = trusted(&config)?;
-        if !roots.is_empty() {
-            builder = builder.tls_certs_only(roots);
-        }
-        if config.danger_skip_verify {
-            builder = builder.tls_danger_accept_invalid_certs(true);
-        }
-        if let Some(identity) = identity(&config)? {
-            builder = builder.identity(identity);
-        }
-        if let Some(proxy) = &config.proxy {
-            let proxy = reqwest::Proxy::all(proxy).map_err(|error| ConfigError::Http(chain(&error)))?;
-            builder = builder.proxy(proxy);
-        } else if config.address.is_local() {
-            // HTTP_PROXY and its like are about other machines, as Go's clients have it.
-            builder = builder.no_proxy();
-        }
-        if let Some(socket) = config.address.socket() {
-            builder = builder.unix_socket(socket);
-        }
-        let mut renamed = None;
-        if let Some(name) = config.tls_server_name.as_deref().filter(|_| config.address.is_tls()) {
-            let unknown = |reason: String| ConfigError::Value { name: "TLS server name".into(), reason };
-            let address = config.address.with_host(name).ok_or_else(|| unknown(format!("{name:?}")))?;
-            let host = config.address.host().trim_matches(['[', ']']);
-            let resolved = (host, config.address.port()).to_socket_addrs();
-            let resolved: Vec<SocketAddr> = resolved.map_err(|error| unknown(error.to_string()))?.collect();
-            builder = builder.resolve_to_addrs(name, &resolved);
-            renamed = Some(address);
-        }
-        let http = builder.build().map_err(|error| unusable(&config, &error))?;
+        let connections = RwLock::new(Connections::new(&config)?);
         let token = RwLock::new(config.token.clone());
         let pace = tokio::sync::Mutex::new(None);
-        Ok(Self { shared: Arc::new(Shared { config, http, renamed, token, pace }) })
+        Ok(Self { shared: Arc::new(Shared { config, connections, token, pace }) })
+    }
+
+    /// Reads the certificates again that the settings name, and makes new connections from now on, in all clones:
+    /// for programs that outlive their certificates. After an error the old ones stay.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub async fn reload(&self) -> Result<(), ConfigError> {
+        let shared = Arc::clone(&self.shared);
+        // Files and name servers may take their time.
+        let made = tokio::task::spawn_blocking(move || Connections::new(&shared.config)).await;
+        let made = made.map_err(|error| ConfigError::Http(error.to_string()))??;
+        *self.shared.connections.write().unwrap_or_else(PoisonError::into_inner) = made;
+        Ok(())
     }
 
     /// The settings.
@@ -198,10 +188,11 @@ impl Client {
     }
 
     async fn once(&self, prepared: &Prepared, elsewhere: Option<url::Url>) -> Result<Response, Error> {
+        let Connections { http, renamed } = self.connections();
         let mut url = elsewhere.clone().unwrap_or_else(|| prepared.url.clone());
         let mut headers = HeaderMap::new();
         if elsewhere.is_none()
-            && let Some(renamed) = &self.shared.renamed
+            && let Some(renamed) = &renamed
         {
             let port = self.shared.config.address.port();
             let host = format!("{}:{port}", self.shared.config.address.host());
@@ -229,7 +220,7 @@ impl Client {
             Method::Patch => http::Method::PATCH,
             Method::Delete => http::Method::DELETE,
         };
-        let mut outgoing = self.shared.http.request(method, url).headers(headers);
+        let mut outgoing = http.request(method, url).headers(headers);
         if let Some(body) = &prepared.body {
             outgoing = outgoing.body(body.clone());
         }
@@ -251,6 +242,10 @@ impl Client {
         })
     }
 
+    fn connections(&self) -> Connections {
+        self.shared.connections.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Waits until the rate limit permits another request.
     async fn pace(&self) {
         let Some((rate, burst)) = self.shared.config.rate_limit else { return };
@@ -264,6 +259,51 @@ impl Client {
             due
         };
         tokio::time::sleep_until(due).await;
+    }
+}
+
+impl Connections {
+    fn new(config: &Config) -> Result<Self, ConfigError> {
+        let mut builder = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            // All requests share one HTTP/2 connection: if its other end vanishes without a word, they would all
+            // wait for it, and those after them too.
+            .http2_keep_alive_interval(PING.0)
+            .http2_keep_alive_timeout(PING.1)
+            .user_agent(concat!("chancery/", env!("CARGO_PKG_VERSION")))
+            .tls_backend_rustls();
+        let roots = trusted(config)?;
+        if !roots.is_empty() {
+            builder = builder.tls_certs_only(roots);
+        }
+        if config.danger_skip_verify {
+            builder = builder.tls_danger_accept_invalid_certs(true);
+        }
+        if let Some(identity) = identity(config)? {
+            builder = builder.identity(identity);
+        }
+        if let Some(proxy) = &config.proxy {
+            let proxy = reqwest::Proxy::all(proxy).map_err(|error| ConfigError::Http(chain(&error)))?;
+            builder = builder.proxy(proxy);
+        } else if config.address.is_local() {
+            // HTTP_PROXY and its like are about other machines, as Go's clients have it.
+            builder = builder.no_proxy();
+        }
+        if let Some(socket) = config.address.socket() {
+            builder = builder.unix_socket(socket);
+        }
+        let mut renamed = None;
+        if let Some(name) = config.tls_server_name.as_deref().filter(|_| config.address.is_tls()) {
+            let unknown = |reason: String| ConfigError::Value { name: "TLS server name".into(), reason };
+            let address = config.address.with_host(name).ok_or_else(|| unknown(format!("{name:?}")))?;
+            let host = config.address.host().trim_matches(['[', ']']);
+            let resolved = (host, config.address.port()).to_socket_addrs();
+            let resolved: Vec<SocketAddr> = resolved.map_err(|error| unknown(error.to_string()))?.collect();
+            builder = builder.resolve_to_addrs(name, &resolved);
+            renamed = Some(address);
+        }
+        let http = builder.build().map_err(|error| unusable(config, &error))?;
+        Ok(Self { http, renamed })
     }
 }
 

@@ -6,6 +6,7 @@
 //! should be good calls [`Session::refresh`]: of all who do so at once, one logs in and all have the new token.
 //! Who only uses the client never sees any of this: the client's clones share the token.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::rand;
@@ -53,6 +54,11 @@ impl SessionError {
 /// A client that is logged in, and how it came to be.
 #[derive(Debug)]
 pub struct Session {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
     client: Client,
     login: Login,
     state: Mutex<State>,
@@ -83,7 +89,7 @@ impl Session {
     pub fn new(client: Client, login: Login) -> Self {
         let life = Life { ttl: Duration::ZERO, renewable: false };
         let state = Mutex::new(State { life, refused: None, failure: None });
-        Self { client, login, state, generation: watch::Sender::new(0) }
+        Self { inner: Arc::new(Inner { client, login, state, generation: watch::Sender::new(0) }) }
     }
 
     /// Logs in and gives the client its token.
@@ -98,12 +104,12 @@ impl Session {
 
     /// The client; it and its clones always hold the current token.
     pub fn client(&self) -> &Client {
-        &self.client
+        &self.inner.client
     }
 
     /// Which token the client holds: 0 before the first login, one more with each.
     pub fn generation(&self) -> u64 {
-        *self.generation.borrow()
+        self.inner.generation()
     }
 
     /// Sees to it that there is another token than the one of generation `seen`, which the server refused; with
@@ -113,6 +119,25 @@ impl Session {
     /// # Errors
     /// The login is refused, or there is no answer.
     pub async fn refresh(&self, seen: u64) -> Result<bool, SessionError> {
+        let inner = Arc::clone(&self.inner);
+        // A login that was begun is finished, also if the one who began it no longer waits: others do.
+        let refreshed = tokio::spawn(async move { inner.refresh(seen).await }).await;
+        refreshed.unwrap_or_else(|error| Err(SessionError::JustFailed(error.to_string())))
+    }
+
+    /// Logs in if nobody has yet, and keeps the token alive. Goes on for ever, but for a token that was given and
+    /// has come to its end; the reason is what it returns.
+    pub async fn keep(&self) -> SessionError {
+        self.inner.keep().await
+    }
+}
+
+impl Inner {
+    fn generation(&self) -> u64 {
+        *self.generation.borrow()
+    }
+
+    async fn refresh(&self, seen: u64) -> Result<bool, SessionError> {
         let mut state = self.state.lock().await;
         if self.generation() > seen {
             return Ok(true);
@@ -122,19 +147,15 @@ impl Session {
         {
             return Err(SessionError::JustFailed(reason.clone()));
         }
-        if seen > 0 {
-            if state.refused.is_some_and(|refused| refused.elapsed() < REFUSED_PAUSE) {
-                return Ok(false);
-            }
-            state.refused = Some(Instant::now());
+        if seen > 0 && state.refused.is_some_and(|refused| refused.elapsed() < REFUSED_PAUSE) {
+            return Ok(false);
         }
         self.log_in(&mut state).await?;
+        state.refused = Some(Instant::now()).filter(|_| seen > 0);
         Ok(true)
     }
 
-    /// Logs in if nobody has yet, and keeps the token alive. Goes on for ever, but for a token that was given and
-    /// has come to its end; the reason is what it returns.
-    pub async fn keep(&self) -> SessionError {
+    async fn keep(&self) -> SessionError {
         let mut failures = 0;
         let mut generation = self.generation.subscribe();
         loop {
@@ -220,6 +241,10 @@ impl Session {
             let renewable = answer.field("renewable").and_then(crate::Value::as_bool).unwrap_or_default();
             return Ok(Life { ttl: seconds(ttl), renewable });
         };
+        if let Login::Certificate { .. } = &self.login {
+            // The one that was shown last time may have been replaced.
+            self.client.reload().await.map_err(Error::Config)?;
+        }
         let answer = self.client.answer(&request.plain()).await?;
         let auth = answer.and_then(|answer| answer.auth).ok_or(SessionError::NoToken)?;
         let life = Life::of(&auth);

@@ -214,3 +214,22 @@ async fn child_asks_in_its_own_environment() {
     let client = Client::new(Config { max_retries: 0, ..config }).unwrap();
     client.send(&Request::read("x")).await.unwrap();
 }
+
+#[tokio::test]
+async fn an_authority_that_was_replaced_is_believed_after_a_reload() {
+    let server = Server::tls("server");
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = folder.path().join("ca.pem");
+    fs::copy(testdata("other_authority.pem"), &bundle).unwrap();
+    let mut config = Config::new(server.address.parse().unwrap());
+    (config.ca_cert, config.max_retries) = (Some(bundle.clone()), 0);
+    let client = Client::new(config).unwrap();
+    let clone = client.clone();
+    assert_eq!(loss(client.send(&Request::read("x")).await).0, Loss::Tls);
+    fs::write(&bundle, "half-written").unwrap();
+    client.reload().await.unwrap_err();
+    assert_eq!(loss(client.send(&Request::read("x")).await).0, Loss::Tls);
+    fs::copy(testdata("authority.pem"), &bundle).unwrap();
+    client.reload().await.unwrap();
+    clone.send(&Request::read("x")).await.unwrap();
+}

@@ -67,8 +67,21 @@ async fn a_login_that_failed_is_not_repeated_by_everybody() {
         assert!(error.contains("invalid role or secret ID"), "{error}");
     }
     assert!(server.seen().len() <= 2, "{}", server.seen().len());
-    // A second later it is tried again.
+    // A second later it is tried again, also by those who were refused with an older token.
     open.store(true, Ordering::SeqCst);
     tokio::time::sleep(std::time::Duration::from_millis(1100)).await;
     assert!(session.refresh(0).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_login_is_finished_for_others_when_who_began_it_gives_up() {
+    let server = Server::start(|_, _| {
+        std::thread::sleep(std::time::Duration::from_millis(300));
+        Reply::Answer(200, String::new(), r#"{"auth":{"client_token":"late","lease_duration":3600}}"#)
+    });
+    let session = Session::new(client(&server), login());
+    let patience = std::time::Duration::from_millis(50);
+    assert!(tokio::time::timeout(patience, session.refresh(0)).await.is_err());
+    assert!(session.refresh(0).await.unwrap());
+    assert_eq!((server.seen().len(), session.generation()), (1, 1));
 }

@@ -20,5 +20,5 @@ mod run;
 pub use config::{Config, ConfigError};
 pub use dev::{DevOptions, DevServer, start_dev};
 pub use probe::ProbeConfig;
-pub use process::run;
+pub use process::{raise_open_files, run};
 pub use run::{Running, StartError, start};

@@ -43,7 +43,7 @@ pub async fn run(config: Config, dev: Option<DevOptions>) -> Result<(), StartErr
 
 /// Takes as many open files as the system grants. Each connection is one, and the 1024 that a process has at
 /// first are for programs that cannot count further.
-fn raise_open_files() {
+pub fn raise_open_files() {
     let limit = getrlimit(Resource::Nofile);
     if limit.current == limit.maximum {
         return;

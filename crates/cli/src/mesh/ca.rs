@@ -1,15 +1,15 @@
 //! `mesh ca`: The certificate service.
 
-use std::net::SocketAddr;
+mod kubernetes;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use chancery_api::Secret;
 use chancery_client::{Config, ConfigError, Credential, Environment, Login};
 use chancery_mesh::Workload;
-use chancery_mesh::ca::config::{
-    Authentication, CertificateRequestSettings, ServingNames, Settings, SignerChoice,
-};
+use chancery_mesh::ca::config::{Authentication, ServingNames, Settings, SignerChoice};
 use chancery_mesh::ca::listener::ListenerSettings;
 use chancery_mesh::ca::run::run;
 use chancery_mesh::ca::signer::DirectSettings;
@@ -57,7 +57,11 @@ const MESH: &[Flag] = &[
         Kind::Text,
         "Keys (JWKS) that callers' tokens are held against, without Kubernetes. Needs -jwks-issuer.",
     ),
-    Flag::new("jwks-issuer", Kind::Text, "Who must have issued these tokens."),
+    Flag::new(
+        "jwks-issuer",
+        Kind::Texts,
+        "Who may have issued these tokens. May be repeated, or comma-separated.",
+    ),
     Flag::new(
         "enable-client-cert-authenticator",
         Kind::Bool,
@@ -107,8 +111,12 @@ const SERVING: &[Flag] = &[
         "A key exchange: X25519, P-256, P-384 or its number. In order; may be repeated, or comma-separated.",
     ),
     Flag::new("max-connections", Kind::Uint, "Most connections at a time. The default is 16384."),
-    Flag::new("readiness-probe-port", Kind::Uint, "Where probes are answered; 0 is any free port.")
-        .default("6060"),
+    Flag::new(
+        "readiness-probe-port",
+        Kind::Uint,
+        "Where probes are answered, on all addresses of the family of -serving-address; 0 is any free port.",
+    )
+    .default("6060"),
     Flag::new("readiness-probe-path", Kind::Text, "The path of the readiness probe.").default("/readyz"),
     Flag::new("metrics-port", Kind::Uint, "Where /metrics is; 0 is any free port.").default("9402"),
 ];
@@ -129,26 +137,11 @@ const SIGNER: &[Flag] = &[
     Flag::new("kubernetes-auth-path", Kind::Text, "Where the Kubernetes method is mounted.").default("kubernetes"),
     Flag::new("kubernetes-role", Kind::Text, "Log in by the service account's token, to this role."),
     Flag::new("kubernetes-token-file", Kind::Text, "The service account's token, read before each login.").default("/var/run/secrets/kubernetes.io/serviceaccount/token"),
-    Flag::new("cert-auth-path", Kind::Text, "Log in by client certificate, at the method mounted there. Needs -client-cert and -client-key."),
+    Flag::new("cert-auth-path", Kind::Text, "Log in by client certificate, at the method mounted there. Needs -vault-client-cert and -vault-client-key."),
     Flag::new("cert-auth-role", Kind::Text, "The role to log in to by client certificate. The default is any that fits."),
-    Flag::new("client-cert", Kind::Text, "A PEM certificate to show the server.").env("CLIENT_CERT"),
-    Flag::new("client-key", Kind::Text, "Its key.").env("CLIENT_KEY"),
+    Flag::new("vault-client-cert", Kind::Text, "A PEM certificate to show the server.").env("CLIENT_CERT"),
+    Flag::new("vault-client-key", Kind::Text, "Its key.").env("CLIENT_KEY"),
     Flag::new("token-file", Kind::Text, "A file with a token, instead of a login; read again when the token is refused."),
-];
-
-const REQUESTS: &[Flag] = &[
-    Flag::new("certificate-namespace", Kind::Text, "Where CertificateRequests are made.")
-        .alias(&["c"])
-        .default("istio-system"),
-    Flag::new("issuer-name", Kind::Text, "The issuer's name.").alias(&["u"]).default("istio-ca"),
-    Flag::new("issuer-kind", Kind::Text, "The issuer's kind.").alias(&["k"]).default("Issuer"),
-    Flag::new("issuer-group", Kind::Text, "The issuer's group.").alias(&["g"]).default("cert-manager.io"),
-    Flag::new(
-        "preserve-certificate-requests",
-        Kind::Bool,
-        "Leave CertificateRequests when they are answered.",
-    )
-    .alias(&["d"]),
 ];
 
 const LOGGING: &[Flag] = &[
@@ -178,12 +171,14 @@ pub(super) const COMMANDS: &[Command] = &[Command {
            $ {p} mesh ca -vault-addr=https://vault:8200 -kubernetes-role=mesh-ca -root-ca-file=ca.cert.pem\n\n\
            Try it out on one machine, with keys in a file in place of Kubernetes:\n\n\
            $ {p} mesh ca -vault-addr=http://127.0.0.1:8200 -token-file=$HOME/.vault-token -jwks-file=jwks.json \
-           -jwks-issuer=https://kubernetes.default.svc -serving-certificate-dns-names=localhost.mesh.svc",
+           -jwks-issuer=https://kubernetes.default.svc -serving-certificate-dns-names=localhost.mesh.svc -without-kubernetes",
     flags: &[
         ("Mesh Options", MESH),
         ("Serving Options", SERVING),
         ("Signer Options", SIGNER),
-        ("cert-manager Options", REQUESTS),
+        ("Kubernetes Options", kubernetes::CONNECTION),
+        ("cert-manager Options", kubernetes::REQUESTS),
+        ("istiod Options", kubernetes::ISTIOD),
         ("Log Options", LOGGING),
     ],
     arguments: Arguments::Exactly(0),
@@ -193,6 +188,7 @@ pub(super) const COMMANDS: &[Command] = &[Command {
 fn serve(call: &mut Call<'_>) -> Outcome {
     let settings = settings(call)?;
     log(&call.flags)?;
+    chancery_server::raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::Local(format!("no runtime: {error}")))?;
     runtime.block_on(run(settings)).map_err(|error| Failure::Local(error.to_string()))?;
@@ -207,8 +203,13 @@ fn settings(call: &Call<'_>) -> Result<Settings, Failure> {
     let serving = flags.text("serving-address").unwrap_or_default();
     // As in Go, nothing before the colon means every address.
     let serving = if serving.starts_with(':') { format!("[::]{serving}") } else { serving.to_owned() };
-    let serving_address =
+    let serving_address: SocketAddr =
         serving.parse().map_err(|_| wrong("serving-address", &serving, "an address and a port"))?;
+    let any = if serving_address.is_ipv6() {
+        IpAddr::from(Ipv6Addr::UNSPECIFIED)
+    } else {
+        IpAddr::from(Ipv4Addr::UNSPECIFIED)
+    };
     let listener = ListenerSettings::default();
     let max_connections = match number(flags, "max-connections")? {
         0 => listener.max_connections,
@@ -219,9 +220,9 @@ fn settings(call: &Call<'_>) -> Result<Settings, Failure> {
         trust_domain_aliases: list(flags, "trust-domain-aliases", &[]),
         cluster_ids: list(flags, "cluster-id", &["Kubernetes"]),
         serving_address,
-        readiness_address: port(flags, "readiness-probe-port")?,
+        readiness_address: SocketAddr::new(any, port(flags, "readiness-probe-port")?),
         readiness_path: text("readiness-probe-path"),
-        metrics_address: Some(port(flags, "metrics-port")?),
+        metrics_address: Some(SocketAddr::new(any, port(flags, "metrics-port")?)),
         root_ca_file: path("root-ca-file"),
         allow_intermediate_root: flags.on("allow-intermediate-root"),
         serving: ServingNames {
@@ -242,10 +243,11 @@ fn settings(call: &Call<'_>) -> Result<Settings, Failure> {
         authentication: Authentication {
             audiences: list(flags, "audiences", &["istio-ca"]),
             jwks_file: path("jwks-file"),
-            jwks_issuer: flags.non_empty("jwks-issuer").map(str::to_owned),
+            jwks_issuers: list(flags, "jwks-issuer", &[]),
             client_certificates: flags.on("enable-client-cert-authenticator"),
             trusted_node_accounts: node_accounts(flags)?,
         },
+        kubernetes: kubernetes::settings(flags)?,
         listener: ListenerSettings { max_connections, ..listener },
     })
 }
@@ -254,16 +256,12 @@ fn signer(call: &Call<'_>) -> Result<SignerChoice, Failure> {
     let flags = &call.flags;
     let text = |name: &str| flags.text(name).unwrap_or_default().to_owned();
     match flags.text("signer").unwrap_or_default() {
-        "certificate-request" => Ok(SignerChoice::CertificateRequest(CertificateRequestSettings {
-            namespace: text("certificate-namespace"),
-            issuer_name: text("issuer-name"),
-            issuer_kind: text("issuer-kind"),
-            issuer_group: text("issuer-group"),
-            preserve: flags.on("preserve-certificate-requests"),
-        })),
+        "certificate-request" => {
+            Ok(SignerChoice::CertificateRequest(Box::new(kubernetes::certificate_requests(flags))))
+        }
         "direct" => Ok(SignerChoice::Direct(Box::new(DirectSettings {
             client: server(call)?,
-            login: login(call)?,
+            login: login(flags, || call.token())?,
             sign_path: text("sign-path"),
             serving_sign_path: flags.non_empty("serving-sign-path").map(str::to_owned),
         }))),
@@ -284,8 +282,8 @@ fn server(call: &Call<'_>) -> Result<Config, Failure> {
     let mut config = Config::from_env(&overlay).map_err(failed)?;
     let path = |name: &str| flags.non_empty(name).map(PathBuf::from);
     config.ca_cert = path("vault-ca-file");
-    config.client_cert = path("client-cert");
-    config.client_key = path("client-key");
+    config.client_cert = path("vault-client-cert");
+    config.client_key = path("vault-client-key");
     config.tls_server_name = flags.non_empty("vault-tls-server-name").map(str::to_owned);
     config.namespace = flags.non_empty("vault-namespace").map(str::to_owned);
     config.timeout = flags.duration("vault-timeout").unwrap_or(Duration::from_secs(10));
@@ -293,8 +291,7 @@ fn server(call: &Call<'_>) -> Result<Config, Failure> {
 }
 
 /// The one way to log in that the flags speak of; without any, the token that all commands would use.
-fn login(call: &Call<'_>) -> Result<Login, Failure> {
-    let flags = &call.flags;
+fn login(flags: &Flags, token: impl FnOnce() -> Result<Option<Secret>, Failure>) -> Result<Login, Failure> {
     let text = |name: &str| flags.text(name).unwrap_or_default().to_owned();
     let file = |name: &str| flags.non_empty(name).map(|path| Credential::File(path.into()));
     let mut found = Vec::new();
@@ -309,14 +306,16 @@ fn login(call: &Call<'_>) -> Result<Login, Failure> {
         found.push(Login::Kubernetes { mount: text("kubernetes-auth-path"), role: role.to_owned(), jwt });
     }
     if let Some(mount) = flags.non_empty("cert-auth-path") {
-        if flags.non_empty("client-cert").is_none() {
-            return Err(Failure::Local("-cert-auth-path needs -client-cert and -client-key".to_owned()));
+        if flags.non_empty("vault-client-cert").is_none() {
+            return Err(Failure::Local(
+                "-cert-auth-path needs -vault-client-cert and -vault-client-key".to_owned(),
+            ));
         }
         found.push(Login::Certificate { mount: mount.to_owned(), name: text("cert-auth-role") });
     }
     found.extend(file("token-file").map(Login::Token));
     if found.is_empty() {
-        found.extend(call.token()?.map(|token| Login::Token(Credential::Given(token))));
+        found.extend(token()?.map(|token| Login::Token(Credential::Given(token))));
     }
     match (found.pop(), found.is_empty()) {
         (Some(login), true) => Ok(login),
@@ -358,11 +357,9 @@ fn number(flags: &Flags, name: &str) -> Result<u32, Failure> {
     text.parse().map_err(|_| wrong(name, text, "a number"))
 }
 
-/// A port on every address.
-fn port(flags: &Flags, name: &str) -> Result<SocketAddr, Failure> {
+fn port(flags: &Flags, name: &str) -> Result<u16, Failure> {
     let number = number(flags, name)?;
-    let port = u16::try_from(number).map_err(|_| wrong(name, &number.to_string(), "a port"))?;
-    Ok(SocketAddr::from(([0, 0, 0, 0], port)))
+    u16::try_from(number).map_err(|_| wrong(name, &number.to_string(), "a port"))
 }
 
 fn log(flags: &Flags) -> Result<(), Failure> {
@@ -426,8 +423,24 @@ mod tests {
     }
 
     #[test]
+    fn one_way_to_log_in_is_found_and_several_are_refused() {
+        let found = |args: &[&str]| login(&read(args), || Ok(Some(Secret::from("stored"))));
+        let shown = |args: &[&str]| format!("{:?}", found(args).expect("a login"));
+        assert!(shown(&["-role-id=r", "-secret-id-file=/s"]).starts_with("AppRole { mount: \"approle\""));
+        assert!(shown(&["-role-id-file=/r"]).starts_with("AppRole"));
+        assert!(shown(&["-kubernetes-role=mesh"]).contains("serviceaccount/token"));
+        assert!(shown(&["-cert-auth-path=cert", "-vault-client-cert=/c"]).starts_with("Certificate"));
+        assert!(shown(&["-token-file=/t"]).starts_with("Token(File"));
+        assert_eq!(shown(&[]), "Token(Given([redacted]))");
+        assert!(said(login(&read(&[]), || Ok(None))).starts_with("there is no way to log in"));
+        assert!(said(found(&["-role-id=r", "-token-file=/t"])).starts_with("several ways to log in"));
+        assert!(said(found(&["-secret-id-file=/s"])).contains("needs -role-id"));
+        assert!(said(found(&["-cert-auth-path=cert"])).contains("needs -vault-client-cert"));
+    }
+
+    #[test]
     fn ports_and_log_settings_that_are_none_are_refused() {
-        assert_eq!(port(&read(&[]), "readiness-probe-port").expect("a port").port(), 6060);
+        assert_eq!(port(&read(&[]), "readiness-probe-port").expect("a port"), 6060);
         assert!(said(port(&read(&["-metrics-port=70000"]), "metrics-port")).ends_with("expected a port"));
         let sentence = "invalid log-format; must be either \"text\" or \"json\"";
         assert_eq!(said(log(&read(&["-log-format=xml"]))), sentence);

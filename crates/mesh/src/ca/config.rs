@@ -1,5 +1,7 @@
 //! What an operator says, checked.
 
+mod kubernetes;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,6 +14,8 @@ use super::serving::ServingSettings;
 use super::signer::DirectSettings;
 use super::tls::{TlsSettings, TlsSettingsError};
 use crate::Workload;
+
+pub use kubernetes::{CertificateRequests, Istiod, KubernetesConnection, KubernetesSettings, RootConfigMap};
 
 /// The settings of the certificate service, as they are written.
 #[derive(Debug, Clone)]
@@ -42,6 +46,8 @@ pub struct Settings {
     pub max_client_certificate_duration: Duration,
     /// How callers are known.
     pub authentication: Authentication,
+    /// The Kubernetes API; `None` does without: tokens are then held against keys, and the server signs.
+    pub kubernetes: Option<KubernetesSettings>,
     /// What one caller may take of the port.
     pub listener: ListenerSettings,
 }
@@ -71,22 +77,7 @@ pub enum SignerChoice {
     /// The server, over its API.
     Direct(Box<DirectSettings>),
     /// cert-manager, by CertificateRequests.
-    CertificateRequest(CertificateRequestSettings),
-}
-
-/// How CertificateRequests are made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CertificateRequestSettings {
-    /// Where they are made.
-    pub namespace: String,
-    /// The issuer.
-    pub issuer_name: String,
-    /// Its kind.
-    pub issuer_kind: String,
-    /// Its group.
-    pub issuer_group: String,
-    /// Leave them when they are answered.
-    pub preserve: bool,
+    CertificateRequest(Box<CertificateRequests>),
 }
 
 /// How callers are known.
@@ -96,8 +87,8 @@ pub struct Authentication {
     pub audiences: Vec<String>,
     /// Keys of a token issuer, in a file: then Kubernetes is not asked.
     pub jwks_file: Option<PathBuf>,
-    /// Who must have issued tokens that are held against `jwks_file`.
-    pub jwks_issuer: Option<String>,
+    /// Who may have issued tokens that are held against `jwks_file`.
+    pub jwks_issuers: Vec<String>,
     /// Take client certificates of the mesh in place of a token.
     pub client_certificates: bool,
     /// `namespace/serviceaccount`s that may ask for the certificates of the pods on their node.
@@ -144,6 +135,7 @@ impl Settings {
                 audiences: vec!["istio-ca".to_owned()],
                 ..Authentication::default()
             },
+            kubernetes: Some(KubernetesSettings::default()),
             listener: ListenerSettings::default(),
         }
     }
@@ -183,14 +175,16 @@ impl Settings {
                 check_sign_path(&direct.sign_path)?;
                 direct.serving_sign_path.as_deref().map_or(Ok(()), check_sign_path)?;
             }
-            SignerChoice::CertificateRequest(request) => {
-                let CertificateRequestSettings { issuer_name, issuer_kind, issuer_group, .. } = request;
-                if issuer_name.is_empty() || issuer_kind.is_empty() || issuer_group.is_empty() {
-                    return Err(SettingsError::Issuer);
-                }
+            SignerChoice::CertificateRequest(requests) if !requests.is_complete() => {
+                return Err(SettingsError::Issuer);
             }
+            SignerChoice::CertificateRequest(_) => {}
         }
-        if self.authentication.jwks_file.is_some() && self.authentication.jwks_issuer.is_none() {
+        let direct = matches!(self.signer, SignerChoice::Direct(_));
+        if self.kubernetes.is_none() && (self.authentication.jwks_file.is_none() || !direct) {
+            return Err(SettingsError::NeedsKubernetes);
+        }
+        if self.authentication.jwks_file.is_some() && self.authentication.jwks_issuers.is_empty() {
             return Err(SettingsError::JwksIssuer);
         }
         let serving = ServingSettings {
@@ -202,7 +196,7 @@ impl Settings {
                 &names.tls_cipher_suites,
                 &names.tls_curve_preferences,
             )?,
-            trust_domain: trust_domain.clone(),
+            trust_domains: [std::slice::from_ref(&trust_domain), &aliases].concat(),
         };
         Ok(Checked { trust_domain, aliases, serving, settings: self })
     }
@@ -268,9 +262,15 @@ pub enum SettingsError {
     /// Nothing that signs.
     #[error("the sign path {0:?} is not of the form MOUNT/sign/ROLE")]
     SignPath(String),
-    /// Half an issuer.
-    #[error("the issuer's name, kind and group must all be given")]
+    /// Half an issuer, or none at all.
+    #[error(
+        "the issuer's name, kind and group must all be given, or none of them and a ConfigMap \
+         (-runtime-issuance-config-map-name and -namespace) that names one later"
+    )]
     Issuer,
+    /// Something that only Kubernetes can do.
+    #[error("without Kubernetes, tokens must be held against keys (-jwks-file), and -signer must be direct")]
+    NeedsKubernetes,
     /// Keys without a name.
     #[error("tokens that are held against a key file need the issuer's name: give -jwks-issuer")]
     JwksIssuer,
@@ -330,6 +330,29 @@ mod tests {
     }
 
     #[test]
+    fn an_issuer_is_named_in_full_or_left_to_a_config_map() {
+        let complete = |enabled, [name, kind, group]: [&str; 3], runtime: bool| {
+            let requests = CertificateRequests {
+                namespace: "istio-system".into(),
+                preserve: false,
+                additional_annotations: std::collections::BTreeMap::new(),
+                issuer_enabled: enabled,
+                issuer_name: name.into(),
+                issuer_kind: kind.into(),
+                issuer_group: group.into(),
+                runtime_config_map: runtime.then(|| ("ns".into(), "map".into())),
+            };
+            requests.is_complete()
+        };
+        let (all, some, none) = (["a", "b", "c"], ["a", "", "c"], ["", "", ""]);
+        assert!(complete(true, all, false) && complete(true, all, true));
+        assert!(!complete(true, some, false) && !complete(true, some, true));
+        for (enabled, issuer) in [(true, none), (false, none), (false, some), (false, all)] {
+            assert!(!complete(enabled, issuer, false) && complete(enabled, issuer, true));
+        }
+    }
+
+    #[test]
     fn settings_that_cannot_be_used_are_named() {
         for (sentence, refusal) in [
             (
@@ -355,6 +378,10 @@ mod tests {
             (
                 "the readiness path \"ready\" does not begin with a slash",
                 refused(|settings| settings.readiness_path = "ready".into()),
+            ),
+            (
+                "without Kubernetes, tokens must be held against keys (-jwks-file), and -signer must be direct",
+                refused(|settings| settings.kubernetes = None),
             ),
             (
                 "tokens that are held against a key file need the issuer's name: give -jwks-issuer",

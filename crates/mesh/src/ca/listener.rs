@@ -18,9 +18,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tower_service::Service;
 
-use super::authenticate::PeerCertificates;
 use super::roots::{Roots, RootsWatch};
-use super::serving::{Serving, jitter};
+use super::serving::{PeerCertificates, Serving, jitter};
 use crate::proto::istio::istio_certificate_service_server::{
     IstioCertificateService, IstioCertificateServiceServer,
 };
@@ -69,6 +68,9 @@ impl Default for ListenerSettings {
 /// How often a silent connection is asked whether somebody is there, and how long the answer may take.
 const PING: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
 
+/// How long, beside the drain, a connection that was asked to end may take for the calls on it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// A port that is taken and not served yet.
 #[derive(Debug)]
 pub struct Listener {
@@ -116,6 +118,8 @@ impl Listener {
             };
             let (stream, peer, permit) = match accepted {
                 Ok(accepted) => accepted,
+                // Its sender has gone again before it was looked at.
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
                 Err(error) => {
                     // Mostly too many open files: without a pause this loop would eat a core.
                     tracing::warn!(%error, "cannot accept a connection");
@@ -132,9 +136,9 @@ impl Listener {
                 peer,
             };
             connections.spawn(async move {
-                metrics::gauge!("chancery_mesh_ca_connections").increment(1.0);
+                metrics::gauge!("cert_manager_istio_csr_connections").increment(1.0);
                 connection.run(stream).await;
-                metrics::gauge!("chancery_mesh_ca_connections").decrement(1.0);
+                metrics::gauge!("cert_manager_istio_csr_connections").decrement(1.0);
                 drop(permit);
             });
         }
@@ -182,7 +186,7 @@ impl<S: IstioCertificateService> Connection<S> {
             Ok(Err(error)) => error.to_string(),
             Err(_) => "it took too long".to_owned(),
         };
-        metrics::counter!("chancery_mesh_ca_tls_handshake_failures_total").increment(1);
+        metrics::counter!("cert_manager_istio_csr_tls_handshake_failures_total").increment(1);
         tracing::debug!(reason, peer = %self.peer, "TLS handshake failed");
     }
 
@@ -202,6 +206,7 @@ impl<S: IstioCertificateService> Connection<S> {
             if let Some(chain) = &chain {
                 extensions.insert(chain.clone());
             }
+            // It says itself what it did, in the log and in metrics.
             service.call(request)
         });
         let mut builder = http2::Builder::new(TokioExecutor::new());
@@ -213,9 +218,13 @@ impl<S: IstioCertificateService> Connection<S> {
             .keep_alive_timeout(PING.1);
         let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), answer));
         let age = settings.max_connection_age.mul_f64(1.0 + 0.1 * jitter());
+        let mut patience = PATIENCE;
         let reason = tokio::select! {
             ended = connection.as_mut() => return log_end(ended, peer),
-            _ = stop.wait_for(|stop| *stop) => "the service stops",
+            _ = stop.wait_for(|stop| *stop) => {
+                patience = Duration::ZERO;
+                "the service stops"
+            }
             () = tokio::time::sleep(age) => "it is old",
             () = silence(&asked, settings.first_call_timeout) => "nothing was asked",
             // Whoever is known by a certificate of the roots of before must show it again.
@@ -223,9 +232,13 @@ impl<S: IstioCertificateService> Connection<S> {
         };
         tracing::debug!(reason, %peer, "the connection is asked to end");
         connection.as_mut().graceful_shutdown();
-        match tokio::time::timeout(settings.drain, connection).await {
-            Ok(ended) => log_end(ended, peer),
-            Err(_) => tracing::debug!(%peer, "the connection was cut off"),
+        let enough = async {
+            drop(tokio::time::timeout(patience, stop.wait_for(|stop| *stop)).await);
+            tokio::time::sleep(settings.drain).await;
+        };
+        tokio::select! {
+            ended = connection => log_end(ended, peer),
+            () = enough => tracing::debug!(%peer, "the connection was cut off"),
         }
     }
 }

@@ -1,14 +1,10 @@
-//! What is measured, under the names that upstream's dashboards look for, and a few of our own. Calls are measured by
-//! `metering.rs`.
+//! What is measured, under the names that upstream's dashboards look for, and a few of our own.
 
 use std::sync::OnceLock;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
-use super::metering;
-
 const TLS_PROVIDER_REQUESTS: &str = "cert_manager_istio_csr_tls_provider_certificate_requests";
-
 /// The bounds of upstream's histograms, in seconds.
 const BUCKETS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
@@ -31,7 +27,6 @@ pub fn install() -> PrometheusHandle {
             tracing::warn!(%error, "metrics are recorded elsewhere in this process");
         }
         describe();
-        metering::describe();
         handle
     });
     made.clone()
@@ -39,18 +34,28 @@ pub fn install() -> PrometheusHandle {
 
 fn describe() {
     metrics::describe_counter!(TLS_PROVIDER_REQUESTS, "Requests for the serving certificate, by success");
-    metrics::describe_gauge!("chancery_mesh_ca_roots", "How many roots the mesh has");
-    metrics::describe_gauge!("chancery_mesh_ca_root_expiry_timestamp_seconds", "When the first root expires");
+    metrics::describe_histogram!(
+        "cert_manager_istio_csr_signer_seconds",
+        "How long the signer took, by outcome"
+    );
+    metrics::describe_gauge!("cert_manager_istio_csr_roots", "How many roots the mesh has");
+    metrics::describe_gauge!(
+        "cert_manager_istio_csr_root_expiry_timestamp_seconds",
+        "When the first root expires"
+    );
     metrics::describe_counter!(
-        "chancery_mesh_ca_root_reload_failures_total",
+        "cert_manager_istio_csr_root_reload_failures_total",
         "Root bundles that were not taken"
     );
     metrics::describe_gauge!(
-        "chancery_mesh_ca_serving_certificate_expiry_timestamp_seconds",
+        "cert_manager_istio_csr_serving_certificate_expiry_timestamp_seconds",
         "When the service's own certificate expires"
     );
-    metrics::describe_gauge!("chancery_mesh_ca_connections", "Open connections");
-    metrics::describe_counter!("chancery_mesh_ca_tls_handshake_failures_total", "Handshakes that failed");
+    metrics::describe_gauge!("cert_manager_istio_csr_connections", "Open connections");
+    metrics::describe_counter!(
+        "cert_manager_istio_csr_tls_handshake_failures_total",
+        "Handshakes that failed"
+    );
 }
 
 /// Seconds since 1970 as metrics have them.
@@ -69,14 +74,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_measured_carries_upstreams_names_and_labels() {
+    fn requests_for_the_serving_certificate_carry_upstreams_name_and_labels() {
         let recorded = install();
         serving_certificate(true);
         serving_certificate(false);
+        metrics::histogram!("cert_manager_istio_csr_signer_seconds").record(0.003);
         let text = recorded.render();
         for line in [
-            "cert_manager_istio_csr_tls_provider_certificate_requests{success=\"0\"} 1".to_owned(),
-            "cert_manager_istio_csr_tls_provider_certificate_requests{success=\"1\"} 1".to_owned(),
+            "cert_manager_istio_csr_tls_provider_certificate_requests{success=\"0\"} 1",
+            "cert_manager_istio_csr_tls_provider_certificate_requests{success=\"1\"} 1",
+            // Histograms of seconds have upstream's bounds.
+            "cert_manager_istio_csr_signer_seconds_bucket{le=\"0.005\"} 1",
         ] {
             assert!(text.lines().any(|found| found == line), "{line}\n{text}");
         }

@@ -240,16 +240,21 @@ impl RootStore {
         let mut before = taken;
         // The file may have changed between its first reading and here.
         let mut due = true;
+        let mut ended = None;
         loop {
             tokio::time::sleep(POLL).await;
-            let now = fingerprint(path).await;
-            let settled = now == before;
-            before = now;
-            if (now == taken && !due) || !settled {
+            let found = fingerprint(path).await;
+            let settled = found == before;
+            before = found;
+            let now = clock.now();
+            // One that has expired since is no root any more; verifiers do not look at that (RFC 5280, 6.1.1 (d)).
+            let soonest = self.soonest_end().filter(|end| end.as_second() < now.as_second());
+            due |= soonest.is_some() && soonest != ended;
+            if (found == taken && !due) || !settled {
                 continue;
             }
-            (taken, due) = (now, false);
-            self.reload(path, clock.now());
+            (taken, due, ended) = (found, false, soonest);
+            self.reload(path, now);
         }
     }
 
@@ -272,18 +277,22 @@ impl RootStore {
             }
             Err(error) => {
                 tracing::error!(%error, path = %path.display(), "the root bundle is not taken; the previous one stays");
-                metrics::counter!("chancery_mesh_ca_root_reload_failures_total").increment(1);
+                metrics::counter!("cert_manager_istio_csr_root_reload_failures_total").increment(1);
             }
         }
     }
 
+    fn soonest_end(&self) -> Option<Time> {
+        self.current().certificates.iter().map(Certificate::not_after).min()
+    }
+
     fn measure(&self) {
         let roots = self.current();
-        metrics::gauge!("chancery_mesh_ca_roots")
+        metrics::gauge!("cert_manager_istio_csr_roots")
             .set(u32::try_from(roots.certificates.len()).unwrap_or(u32::MAX));
         // The soonest end: the one to act upon.
-        if let Some(end) = roots.certificates.iter().map(Certificate::not_after).min() {
-            metrics::gauge!("chancery_mesh_ca_root_expiry_timestamp_seconds")
+        if let Some(end) = self.soonest_end() {
+            metrics::gauge!("cert_manager_istio_csr_root_expiry_timestamp_seconds")
                 .set(super::measure::seconds(end.as_second()));
         }
     }

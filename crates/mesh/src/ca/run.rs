@@ -123,6 +123,7 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     // Caught from the beginning, so that none is lost while the service starts.
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
+    let mut hang_up = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
     let (signer, mut tasks) = assemble::signer(&checked).await?;
     let mut running = start(checked.clone(), signer, Arc::clone(&clock), |signer, roots| async move {
         let (service, more) = assemble::assemble(&checked, signer, roots, clock).await?;
@@ -130,10 +131,14 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
         Ok(Parts { service, tasks })
     })
     .await?;
-    let ended = tokio::select! {
-        _ = interrupt.recv() => Ok(()),
-        _ = terminate.recv() => Ok(()),
-        error = running.failed() => Err(error),
+    let ended = loop {
+        tokio::select! {
+            _ = interrupt.recv() => break Ok(()),
+            _ = terminate.recv() => break Ok(()),
+            // Other programs read their files again then, and those who rotate files send it to all alike.
+            _ = hang_up.recv() => tracing::info!("there is nothing to reload: files are followed"),
+            error = running.failed() => break Err(error),
+        }
     };
     tracing::info!("the service stops");
     running.shutdown().await;
@@ -167,15 +172,11 @@ where
         Some(address) => Some(bind(address).await?),
         None => None,
     };
-    let local =
-        |found: io::Result<SocketAddr>, address| found.map_err(|source| RunError::Bind { address, source });
+    let lost = |source| RunError::Bind { address, source };
     let addresses = Addresses {
-        serving: local(listener.local_addr(), address)?,
-        readiness: local(readiness.local_addr(), settings.readiness_address)?,
-        metrics: metrics
-            .as_ref()
-            .map(|listener| local(listener.local_addr(), settings.readiness_address))
-            .transpose()?,
+        serving: listener.local_addr().map_err(lost)?,
+        readiness: readiness.local_addr().map_err(lost)?,
+        metrics: metrics.as_ref().map(HealthListener::local_addr).transpose().map_err(lost)?,
     };
 
     let roots =

@@ -45,8 +45,8 @@ pub struct ServingSettings {
     pub duration: Duration,
     /// The protocol.
     pub tls: TlsSettings,
-    /// Whose clients may show certificates.
-    pub trust_domain: TrustDomain,
+    /// Whose workloads may show certificates: the mesh's trust domain and its aliases.
+    pub trust_domains: Vec<TrustDomain>,
 }
 
 /// The certificate of the moment.
@@ -138,8 +138,8 @@ impl Serving {
                 }
                 Err(error) => {
                     failures += 1;
-                    let pause = self.pause(failures);
                     let has_one = self.current.borrow().is_some();
+                    let pause = pause(failures, has_one, jitter());
                     tracing::error!(
                         %error, failures, pause_ms = pause.as_millis(), served = has_one,
                         "no new certificate for the service itself"
@@ -148,17 +148,6 @@ impl Serving {
                 }
             }
         }
-    }
-
-    /// 1, 2, 4 … 30 s until there is a first certificate; 20 s later. A twentieth is random.
-    fn pause(&self, failures: u32) -> Duration {
-        let pause = if self.current.borrow().is_some() {
-            RENEWAL_PAUSE
-        } else {
-            let (from, to) = FIRST_PAUSES;
-            from.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(to)
-        };
-        pause.mul_f64(1.0 + 0.05 * jitter())
     }
 
     async fn sleep_until(&self, moment: Timestamp) {
@@ -199,7 +188,7 @@ impl Serving {
         }
         let certificate = Arc::new(self.accept(&key, &signed.chain, &roots, now)?);
         self.install(Some(&certificate))?;
-        metrics::gauge!("chancery_mesh_ca_serving_certificate_expiry_timestamp_seconds")
+        metrics::gauge!("cert_manager_istio_csr_serving_certificate_expiry_timestamp_seconds")
             .set(measure::seconds(certificate.not_after.as_second()));
         // From now, not from its beginning: issuers date certificates back.
         Ok((renewal_time(now, certificate.not_after, jitter()), certificate))
@@ -250,8 +239,8 @@ impl Serving {
             return Ok(());
         };
         let roots = self.roots.current();
-        let ServingSettings { tls, trust_domain, .. } = &self.settings;
-        let config = server_config(tls, trust_domain, Arc::clone(&certificate.key), &roots);
+        let ServingSettings { tls, trust_domains, .. } = &self.settings;
+        let config = server_config(tls, trust_domains, Arc::clone(&certificate.key), &roots);
         let config = Arc::new(config.map_err(|error| ServingError(error.to_string()))?);
         self.handshake.store(Some(Arc::new(Handshake { config, roots })));
         if fresh.is_some() {
@@ -272,6 +261,14 @@ impl Serving {
     }
 }
 
+/// 1, 2, 4 … 30 s until there is a first certificate, 20 s later; and a twentieth at random.
+fn pause(failures: u32, has_one: bool, jitter: f64) -> Duration {
+    let (from, to) = FIRST_PAUSES;
+    let growing = from.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(to);
+    let pause = if has_one { RENEWAL_PAUSE } else { growing };
+    pause.mul_f64(1.0 + 0.05 * jitter)
+}
+
 fn key_and_csr(spec: KeySpec, names: Vec<String>) -> Result<(PrivateKey, String), ServingError> {
     let key = PrivateKey::generate(spec).map_err(|error| ServingError(format!("no key: {error}")))?;
     let names = RequestedNames { alt_names: names, ..RequestedNames::default() };
@@ -287,4 +284,19 @@ pub(super) fn jitter() -> f64 {
         return 0.0;
     }
     f64::from(byte[0]) / 255.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_certificate_is_asked_for_ever_less_often_and_a_later_one_every_twenty_seconds() {
+        let seconds =
+            |has_one| (1..9).map(|failures| pause(failures, has_one, 0.0).as_secs()).collect::<Vec<_>>();
+        assert_eq!(seconds(false), [1, 2, 4, 8, 16, 30, 30, 30]);
+        assert_eq!(seconds(true), [20; 8]);
+        assert_eq!(pause(1, false, 1.0), Duration::from_millis(1050));
+        assert_eq!(pause(u32::MAX, false, 0.0), FIRST_PAUSES.1);
+    }
 }

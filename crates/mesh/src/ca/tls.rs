@@ -123,7 +123,7 @@ fn named_group(name: &str) -> Result<NamedGroup, TlsSettingsError> {
 /// The configuration for handshakes with this certificate, while these are the roots.
 pub(super) fn server_config(
     settings: &TlsSettings,
-    trust_domain: &TrustDomain,
+    trust_domains: &[TrustDomain],
     key: Arc<CertifiedKey>,
     roots: &Roots,
 ) -> Result<ServerConfig, Error> {
@@ -138,7 +138,7 @@ pub(super) fn server_config(
             .allow_unauthenticated()
             .build()
             .map_err(|error| Error::General(error.to_string()))?;
-    let verifier = Arc::new(MeshClients { inner: verifier, trust_domain: trust_domain.clone() });
+    let verifier = Arc::new(MeshClients { inner: verifier, trust_domains: trust_domains.to_vec() });
     let resolver = Arc::new(SingleCertAndKey::from(key));
     let mut config = builder.with_client_cert_verifier(verifier).with_cert_resolver(resolver);
     config.alpn_protocols = vec![b"h2".to_vec()];
@@ -148,11 +148,11 @@ pub(super) fn server_config(
     Ok(config)
 }
 
-/// Takes certificates of the mesh's workloads: they lead to a root, and name one workload of the trust domain.
+/// Takes certificates of the mesh's workloads: they lead to a root, and name one workload of a trust domain of the mesh.
 #[derive(Debug)]
 struct MeshClients {
     inner: Arc<dyn ClientCertVerifier>,
-    trust_domain: TrustDomain,
+    trust_domains: Vec<TrustDomain>,
 }
 
 /// Why a client's certificate is not one of the mesh's.
@@ -177,8 +177,8 @@ impl MeshClients {
         };
         let id = SpiffeId::parse(name).map_err(|error| error.to_string())?;
         Workload::of(&id).map_err(|error| error.to_string())?;
-        if id.trust_domain() != self.trust_domain {
-            return Err(format!("{name} is not of the trust domain {}", self.trust_domain.as_str()));
+        if !self.trust_domains.contains(&id.trust_domain()) {
+            return Err(format!("{name} is not of a trust domain of this mesh"));
         }
         Ok(())
     }

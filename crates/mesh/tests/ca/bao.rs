@@ -129,11 +129,10 @@ async fn reviewer(token: String) -> (SocketAddr, Arc<Mutex<Vec<Value>>>) {
                     };
                     let answer = json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview",
                         "metadata": {}, "spec": {}, "status": status });
-                    let answer = http::Response::builder()
+                    http::Response::builder()
                         .status(201)
                         .header("content-type", "application/json")
-                        .body(Full::new(Bytes::from(answer.to_string())));
-                    answer
+                        .body(Full::new(Bytes::from(answer.to_string())))
                 }
             });
             tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), answer));

@@ -4,12 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use chancery_client::Credential;
+use chancery_api::Secret;
+use chancery_client::{Config, Credential, Login};
 use chancery_issuance::Certificate;
-use chancery_mesh::ca::signer::{DirectSigner, Purpose, SignedChain, Signer, SigningError, SigningRequest};
+use chancery_mesh::ca::signer::{
+    DirectSettings, DirectSigner, Purpose, SignedChain, Signer, SigningError, SigningRequest,
+};
+use chancery_testkit::server::TestServer;
 use serde_json::json;
 
-use crate::support::{Link, Mode, Vault, csr};
+use crate::support::{Authority, Link, Mode, Vault, csr};
 
 const HTTPBIN: &str = "spiffe://cluster.local/ns/sandbox/sa/httpbin";
 
@@ -174,4 +178,51 @@ async fn connections_are_kept() {
         sign(&signer, HTTPBIN).await.unwrap();
     }
     assert_eq!(link.connections.load(Ordering::SeqCst), 1);
+}
+
+/// A signer that asks for what is not there, so that an answer of the server's is a refusal.
+fn astray(server: &TestServer, client: Config) -> DirectSigner {
+    DirectSigner::new(DirectSettings {
+        client,
+        login: Login::Token(Secret::from(server.root_token()).into()),
+        sign_path: "absent/sign/role".to_owned(),
+        serving_sign_path: None,
+    })
+    .unwrap()
+}
+
+#[tokio::test]
+#[ignore = "takes a quarter of a minute"]
+async fn a_server_that_vanished_without_a_word_does_not_hold_the_one_that_took_its_place() {
+    let server = TestServer::start(true).await;
+    let link = Link::to(server.url().trim_start_matches("https://").parse().unwrap()).await;
+    let mut client = Config::new(format!("https://{}", link.address).parse().unwrap());
+    client.ca_cert = server.ca_file().map(Into::into);
+    client.timeout = Duration::from_secs(1);
+    let signer = astray(&server, client);
+    refused(sign(&signer, HTTPBIN).await);
+    link.set(Mode::Hole).await;
+    unavailable(sign(&signer, HTTPBIN).await);
+    let begun = Instant::now();
+    while !matches!(sign(&signer, HTTPBIN).await, Err(SigningError::Refused(_))) {
+        assert!(begun.elapsed() < Duration::from_secs(25));
+    }
+    assert_eq!(link.connections.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_server_whose_authority_was_replaced_is_believed_without_a_restart() {
+    let server = TestServer::start(true).await;
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = folder.path().join("ca.pem");
+    std::fs::write(&bundle, Authority::new("before").root).unwrap();
+    let mut client = Config::new(server.url().parse().unwrap());
+    client.ca_cert = Some(bundle.clone());
+    let signer = astray(&server, client);
+    let reason = unavailable(sign(&signer, HTTPBIN).await);
+    assert!(reason.contains("certificate signed by unknown authority"), "{reason}");
+    std::fs::copy(server.ca_file().unwrap(), &bundle).unwrap();
+    // What the server then says is its own matter.
+    let reaches = || async { matches!(sign(&signer, HTTPBIN).await, Err(SigningError::Refused(_))) };
+    crate::support::until("a conversation", reaches).await;
 }

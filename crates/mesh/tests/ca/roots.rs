@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use chancery_api::{Clock, SystemClock};
+use chancery_api::{Clock, FixedClock, SystemClock};
 use chancery_issuance::Certificate;
 use chancery_mesh::ca::roots::{RootStore, Roots, RootsError, RootsWarning};
 use jiff::Timestamp;
@@ -178,5 +178,27 @@ async fn who_writes_slowly_is_not_read_in_the_middle() {
     let (changed, ()) = tokio::join!(watch.changed(), writer);
     changed.unwrap();
     assert!(has(&store, &[&two, &three, &one]));
+    task.abort();
+}
+
+#[tokio::test]
+async fn a_root_that_expires_meanwhile_is_left_out_and_the_last_one_stays() {
+    let day = Duration::from_secs(24 * 3600);
+    let (old, new) =
+        (Authority::beginning("old", now().checked_sub(day * 364).unwrap()), Authority::new("new"));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("ca.pem");
+    fs::write(&path, format!("{}{}", old.root, new.root)).unwrap();
+    let clock = Arc::new(FixedClock::at(now()));
+    let store = Arc::new(RootStore::open(Some(path), false, clock.now()).unwrap());
+    assert!(has(&store, &[&old, &new]));
+    let (follower, watch) = (Arc::clone(&store), Arc::clone(&clock));
+    let task = tokio::spawn(async move { follower.follow(watch.as_ref()).await });
+    clock.advance(day * 2);
+    until("the old root's end", || async { has(&store, &[&new]) }).await;
+    // Something must be given out; probes tell that it is no use.
+    clock.advance(day * 400);
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    assert!(has(&store, &[&new]));
     task.abort();
 }

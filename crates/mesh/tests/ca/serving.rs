@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use chancery_api::{Clock, SystemClock};
+use chancery_api::{Clock, FixedClock, SystemClock};
 use chancery_client::{Config, Login};
 use chancery_issuance::{Certificate, KeyForm, PrivateKey};
 use chancery_mesh::ca::config::Settings;
@@ -27,7 +27,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::{Code, Request, Response, Status};
 
-use crate::support::{Authority, csr, until};
+use crate::support::{Authority, Vault, csr, until};
 
 const NAME: &str = "istio-csr.cert-manager.svc";
 const HTTPBIN: &str = "spiffe://cluster.local/ns/sandbox/sa/httpbin";
@@ -76,7 +76,10 @@ fn settings(roots: &std::path::Path) -> Settings {
 }
 
 async fn launch(settings: Settings, signer: Arc<dyn Signer>) -> Running {
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    launch_at(settings, signer, Arc::new(SystemClock)).await
+}
+
+async fn launch_at(settings: Settings, signer: Arc<dyn Signer>, clock: Arc<dyn Clock>) -> Running {
     let parts = |_, _| async { Ok(Parts { service: Mirror, tasks: Vec::new() }) };
     start(settings.check().unwrap(), signer, clock, parts).await.unwrap()
 }
@@ -133,6 +136,36 @@ struct Client {
     sender: http2::SendRequest<tonic::body::Body>,
     /// The leaf that the service showed.
     leaf: Vec<u8>,
+    version: Option<rustls::ProtocolVersion>,
+    kind: Option<rustls::HandshakeKind>,
+}
+
+/// A client's TLS that believes this root, and shows this identity.
+fn tls(
+    root: &str,
+    identity: Option<(&PrivateKey, &str)>,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> Arc<ClientConfig> {
+    let der = |pem: &str| {
+        let all = Certificate::all_from_pem(pem).unwrap();
+        all.iter().map(|one| CertificateDer::from(one.der().to_vec())).collect::<Vec<_>>()
+    };
+    let mut roots = RootCertStore::empty();
+    for root in der(root) {
+        roots.add(root).unwrap();
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap();
+    let config = config.with_root_certificates(roots);
+    let mut config = match identity {
+        None => config.with_no_client_auth(),
+        Some((key, chain)) => {
+            let key = PrivateKeyDer::Pkcs8(key.to_der(KeyForm::Pkcs8).to_vec().into());
+            config.with_client_auth_cert(der(chain), key).unwrap()
+        }
+    };
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    Arc::new(config)
 }
 
 impl Client {
@@ -141,37 +174,22 @@ impl Client {
         root: &str,
         identity: Option<(&PrivateKey, &str)>,
     ) -> Result<Self, String> {
-        let der = |pem: &str| {
-            let all = Certificate::all_from_pem(pem).unwrap();
-            all.iter().map(|one| CertificateDer::from(one.der().to_vec())).collect::<Vec<_>>()
-        };
-        let mut roots = RootCertStore::empty();
-        for root in der(root) {
-            roots.add(root).unwrap();
-        }
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots);
-        let mut config = match identity {
-            None => config.with_no_client_auth(),
-            Some((key, chain)) => {
-                let key = PrivateKeyDer::Pkcs8(key.to_der(KeyForm::Pkcs8).to_vec().into());
-                config.with_client_auth_cert(der(chain), key).unwrap()
-            }
-        };
-        config.alpn_protocols = vec![b"h2".to_vec()];
+        Self::connect_with(address, tls(root, identity, rustls::ALL_VERSIONS)).await
+    }
+
+    async fn connect_with(address: SocketAddr, config: Arc<ClientConfig>) -> Result<Self, String> {
         let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
         let name = ServerName::try_from(NAME).unwrap();
-        let stream = TlsConnector::from(Arc::new(config)).connect(name, stream).await;
+        let stream = TlsConnector::from(config).connect(name, stream).await;
         let stream = stream.map_err(|error| error.to_string())?;
-        let leaf = stream.get_ref().1.peer_certificates().unwrap()[0].to_vec();
+        let session = stream.get_ref().1;
+        let leaf = session.peer_certificates().unwrap()[0].to_vec();
+        let (version, kind) = (session.protocol_version(), session.handshake_kind());
         let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
             .await
             .map_err(|error| error.to_string())?;
         tokio::spawn(connection);
-        Ok(Self { sender, leaf })
+        Ok(Self { sender, leaf, version, kind })
     }
 
     async fn ask(&self, csr: &str) -> Result<Vec<String>, Status> {
@@ -210,14 +228,20 @@ impl tower_service::Service<http::Request<tonic::body::Body>> for Sender {
 
 #[tokio::test]
 async fn a_client_without_certificate_is_heard_and_one_with_a_certificate_of_the_mesh_is_known() {
-    let service = Service::start(Authority::new("root").intermediate("below", true)).await;
+    let below = Authority::new("root").intermediate("below", true);
+    let service = Service::start_with(below, |settings| {
+        settings.trust_domain_aliases = vec!["cluster.before".to_owned()];
+    })
+    .await;
     service.until_ready().await;
     let plain = service.connect(None).await.unwrap();
     assert_eq!(plain.ask("").await.unwrap_err().code(), Code::Unauthenticated);
-    let (key, leaf) = service.workload(HTTPBIN);
-    let chain = format!("{leaf}{}", service.authority.certificate().pem());
-    let known = service.connect(Some((&key, &chain))).await.unwrap();
-    assert_eq!(known.ask("").await.unwrap(), [HTTPBIN]);
+    for name in [HTTPBIN, "spiffe://cluster.before/ns/sandbox/sa/httpbin"] {
+        let (key, leaf) = service.workload(name);
+        let chain = format!("{leaf}{}", service.authority.certificate().pem());
+        let known = service.connect(Some((&key, &chain))).await.unwrap();
+        assert_eq!(known.ask("").await.unwrap(), [name]);
+    }
     service.running.shutdown().await;
 }
 
@@ -288,7 +312,7 @@ async fn a_signer_that_is_away_is_waited_for_and_probes_tell_the_truth() {
 }
 
 #[tokio::test]
-async fn a_service_whose_certificate_has_expired_is_not_ready_and_recovers() {
+async fn a_service_whose_certificate_has_expired_is_not_ready() {
     let authority = Authority::new("root");
     authority.lifetime.store(3, Ordering::SeqCst);
     let service = Service::start(authority).await;
@@ -388,6 +412,95 @@ async fn messages_and_headers_beyond_the_limits_are_refused() {
     let client = service.connect(None).await.unwrap();
     let long = client.ask(&"x".repeat(300 * 1024)).await.unwrap_err();
     assert_eq!(long.code(), Code::OutOfRange, "{long:?}");
-    assert_eq!(client.ask("").await.unwrap_err().code(), Code::Unauthenticated);
+
+    let path = "https://ca/istio.v1.auth.IstioCertificateService/CreateCertificate";
+    let with = |length: usize| {
+        let request = http::Request::post(path).header("authorization", "x".repeat(length));
+        request.header("content-type", "application/grpc").body(tonic::body::Body::empty()).unwrap()
+    };
+    let mut sender = client.sender.clone();
+    let answer = sender.send_request(with(16 * 1024)).await.unwrap();
+    assert_eq!(answer.status(), 200);
+    let refused = sender.send_request(with(80 * 1024)).await;
+    assert!(refused.is_err() || refused.is_ok_and(|answer| answer.status() == 431));
     service.running.shutdown().await;
+}
+
+#[tokio::test]
+async fn both_versions_of_tls_are_spoken_and_no_session_is_resumed() {
+    use rustls::version::{TLS12, TLS13};
+    let service = Service::start(Authority::new("root")).await;
+    service.until_ready().await;
+    let (key, leaf) = service.workload(HTTPBIN);
+    for version in [&TLS12, &TLS13] {
+        let config = tls(&service.authority.root, Some((&key, &leaf)), &[version]);
+        for _ in 0..2 {
+            let address = service.running.addresses().serving;
+            let client = Client::connect_with(address, Arc::clone(&config)).await.unwrap();
+            assert_eq!(client.ask("").await.unwrap(), [HTTPBIN]);
+            assert_eq!(
+                (client.version, client.kind),
+                (Some(version.version), Some(rustls::HandshakeKind::Full))
+            );
+        }
+    }
+    service.running.shutdown().await;
+
+    let newest = Service::start_with(Authority::new("root"), |settings| {
+        settings.serving.tls_min_version = "VersionTLS13".to_owned();
+    })
+    .await;
+    newest.until_ready().await;
+    let config = tls(&newest.authority.root, None, &[&TLS12]);
+    assert!(Client::connect_with(newest.running.addresses().serving, config).await.is_err());
+    newest.running.shutdown().await;
+}
+
+#[tokio::test]
+async fn expired_roots_and_certificates_make_the_service_unready() {
+    let folder = tempfile::tempdir().unwrap();
+    let roots = folder.path().join("ca.pem");
+    let authority = Authority::new("root");
+    std::fs::write(&roots, &authority.root).unwrap();
+    let clock = Arc::new(FixedClock::at(SystemClock.now()));
+    let running = launch_at(settings(&roots), Arc::new(authority), Arc::<FixedClock>::clone(&clock)).await;
+    let readiness = running.addresses().readiness;
+    until("readiness", || async { get(readiness, "/readyz").await.0 == 200 }).await;
+    let day = Duration::from_secs(24 * 3600);
+    clock.advance(day);
+    let (status, text) = get(readiness, "/readyz").await;
+    assert_eq!(status, 500);
+    assert!(text.contains("[-]tls_provider failed: the serving certificate expired at"), "{text}");
+    assert!(text.contains("[+]roots ok"), "{text}");
+    clock.advance(day * 365);
+    let (_, text) = get(readiness, "/readyz").await;
+    assert!(text.contains("[-]roots failed: the last of the mesh's roots expired at"), "{text}");
+    running.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_named() {
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap();
+    let mut settings = settings(std::path::Path::new("/absent"));
+    settings.serving_address = address;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let parts = |_, _| async { Ok(Parts { service: Mirror, tasks: Vec::new() }) };
+    let signer = Arc::new(Authority::new("root"));
+    let error = start(settings.check().unwrap(), signer, clock, parts).await.unwrap_err().to_string();
+    assert!(error.starts_with(&format!("cannot listen on {address}: ")), "{error}");
+}
+
+#[tokio::test]
+async fn the_real_server_signs_the_services_own_certificate() {
+    let vault = Vault::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let roots = folder.path().join("ca.pem");
+    std::fs::write(&roots, &vault.root).unwrap();
+    let running = launch(settings(&roots), Arc::new(vault.signer(vault.address()))).await;
+    until("readiness", || async { get(running.addresses().readiness, "/readyz").await.0 == 200 }).await;
+    let client = Client::connect(running.addresses().serving, &vault.root, None).await.unwrap();
+    assert_eq!(client.ask("").await.unwrap_err().code(), Code::Unauthenticated);
+    assert_eq!(Certificate::from_der(&client.leaf).unwrap().sans().unwrap().dns, [NAME]);
+    running.shutdown().await;
 }

@@ -1,15 +1,19 @@
 //! Signing straight over the Vault API: one client that keeps its connections, one session that keeps its token.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use async_trait::async_trait;
-use chancery_client::{Client, Config, ConfigError, Error, Login, Request, Session, SessionError};
+use chancery_client::{Client, Config, ConfigError, Error, Login, Loss, Request, Session, SessionError};
 use chancery_issuance::Certificate;
 use serde::{Deserialize, Serialize};
 
 use super::{Purpose, SignedChain, Signer, SigningError, SigningRequest};
+
+/// The shortest time between two readings of the server's certificates.
+const RELOAD_PAUSE: Duration = Duration::from_secs(2);
 
 /// Whom to ask, as whom, and where.
 #[derive(Debug, Clone)]
@@ -30,6 +34,8 @@ pub struct DirectSigner {
     session: Session,
     sign_path: String,
     serving_sign_path: String,
+    /// When the server's certificates were last read again.
+    reloaded: Mutex<Option<Instant>>,
     /// What came with the last certificate: the same for all of an issuer, so that it is read once.
     last: ArcSwapOption<Issuers>,
 }
@@ -73,6 +79,7 @@ impl DirectSigner {
             session: Session::new(client, login),
             serving_sign_path: serving.unwrap_or_else(|| sign_path.clone()),
             sign_path,
+            reloaded: Mutex::new(None),
             last: ArcSwapOption::empty(),
         })
     }
@@ -84,9 +91,33 @@ impl DirectSigner {
     }
 
     async fn ask(&self, request: &Request) -> Result<SignedChain, Error> {
-        let response = self.session.client().send(request).await?;
+        let response = match self.session.client().send(request).await {
+            Err(error) => {
+                self.reload_after(&error).await;
+                return Err(error);
+            }
+            Ok(response) => response,
+        };
         let signed: Signed = response.data()?;
         Ok(self.chain(signed))
+    }
+
+    /// The server's authority may have been replaced since it was read, or the server moved; the next attempt will
+    /// tell.
+    async fn reload_after(&self, error: &Error) {
+        if !matches!(error, Error::Transport { kind: Loss::Tls | Loss::Connect, .. }) {
+            return;
+        }
+        {
+            let mut reloaded = self.reloaded.lock().unwrap_or_else(PoisonError::into_inner);
+            if reloaded.is_some_and(|reloaded| reloaded.elapsed() < RELOAD_PAUSE) {
+                return;
+            }
+            *reloaded = Some(Instant::now());
+        }
+        if let Err(error) = self.session.client().reload().await {
+            tracing::warn!(%error, "the certificates for the signer cannot be read again; the old ones stay");
+        }
     }
 
     fn chain(&self, signed: Signed) -> SignedChain {
@@ -124,7 +155,12 @@ impl Signer for DirectSigner {
 
         let mut seen = self.session.generation();
         if seen == 0 {
-            self.session.refresh(0).await.map_err(|error| no_login(&error))?;
+            if let Err(error) = self.session.refresh(0).await {
+                if let SessionError::Request(error) = &error {
+                    self.reload_after(error).await;
+                }
+                return Err(no_login(&error));
+            }
             seen = self.session.generation();
         }
         match self.ask(&call).await {

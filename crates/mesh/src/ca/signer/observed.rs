@@ -69,7 +69,7 @@ impl Signer for ObservedSigner {
             }
         };
         drop(state);
-        metrics::histogram!("chancery_mesh_ca_signing_seconds", "purpose" => purpose, "outcome" => outcome)
+        metrics::histogram!("cert_manager_istio_csr_signer_seconds", "purpose" => purpose, "outcome" => outcome)
             .record(begun.elapsed());
         answer
     }

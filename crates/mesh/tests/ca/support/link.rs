@@ -12,6 +12,8 @@ pub(crate) enum Mode {
     Open,
     /// Connections are taken and nothing comes through.
     Stalled,
+    /// The connections there are lose everything and never end, as when a machine vanishes; new ones are carried.
+    Hole,
     /// Connections are cut as soon as they are made, and so are those there are.
     Cut,
 }
@@ -47,16 +49,24 @@ impl Link {
 }
 
 async fn carry(mut near: TcpStream, server: SocketAddr, mut mode: watch::Receiver<Mode>) {
-    let mut watched = mode.clone();
+    let (mut watched, mut hole) = (mode.clone(), mode.clone());
     let passed = async {
         if watched.wait_for(|mode| *mode != Mode::Stalled).await.is_err() {
             return;
         }
         let Ok(mut far) = TcpStream::connect(server).await else { return };
+        let is_new = *watched.borrow() == Mode::Hole;
+        let vanished = async {
+            let _ = hole.wait_for(|mode| *mode == Mode::Hole && !is_new).await.is_ok();
+        };
         let copied = tokio::io::copy_bidirectional(&mut near, &mut far);
         tokio::select! {
             _ = copied => {}
             _ = watched.wait_for(|mode| *mode == Mode::Stalled) => {}
+            () = vanished => {}
+        }
+        if *watched.borrow() == Mode::Hole {
+            std::future::pending::<()>().await;
         }
         // What stalls in the middle is lost; its ends only learn of it when the link is mended.
         watched.wait_for(|mode| *mode != Mode::Stalled).await.ok();
