@@ -122,7 +122,8 @@ impl Agent {
     async fn stream(&self, names: &[&str]) -> Stream {
         let (send, requests) = mpsc::channel(4);
         send.send(asks(names, "")).await.unwrap();
-        let answers = self.sds().await.stream_secrets(ReceiverStream::new(requests)).await.unwrap().into_inner();
+        let answers =
+            self.sds().await.stream_secrets(ReceiverStream::new(requests)).await.unwrap().into_inner();
         Stream { send, answers }
     }
 
@@ -139,7 +140,10 @@ struct Stream {
 
 impl Stream {
     async fn next(&mut self) -> Result<DiscoveryResponse, Status> {
-        timeout(Duration::from_secs(10), self.answers.message()).await.expect("it must answer").map(Option::unwrap)
+        timeout(Duration::from_secs(10), self.answers.message())
+            .await
+            .expect("it must answer")
+            .map(Option::unwrap)
     }
 
     async fn is_quiet(&mut self) -> bool {
@@ -210,7 +214,8 @@ async fn a_call_brings_what_istio_brings_with_the_token_of_the_moment() {
     issuer.issue(None).await.unwrap();
 
     let calls = world.double.calls();
-    let header = |call: usize, name: &str| calls[call].metadata.get(name).map(|value| value.to_str().unwrap());
+    let header =
+        |call: usize, name: &str| calls[call].metadata.get(name).map(|value| value.to_str().unwrap());
     assert_eq!(header(0, "authorization"), Some("Bearer the token"));
     assert_eq!(header(1, "authorization"), Some("Bearer another"));
     assert_eq!(header(0, "clusterid"), Some("Kubernetes"));
@@ -470,8 +475,7 @@ async fn a_client_that_never_reads_keeps_nobody_else_waiting_and_nothing_of_it_i
     // Each of these asks for everything again; after what the windows hold nothing more is taken.
     let mut sent = 0_u32;
     while sent < 50_000
-        && let Ok(Ok(())) =
-            timeout(Duration::from_millis(500), flood.send.send(asks(&["default"], ""))).await
+        && let Ok(Ok(())) = timeout(Duration::from_millis(500), flood.send.send(asks(&["default"], ""))).await
     {
         sent += 1;
     }

@@ -11,7 +11,8 @@ use crate::command::{Arguments, Call, Command, Failure, Outcome};
 use crate::flags::{Flag, Kind};
 
 const LOGS: &[Flag] = &[
-    Flag::new("log-level", Kind::Text, "\"trace\", \"debug\", \"info\", \"warn\" or \"error\".").default("info"),
+    Flag::new("log-level", Kind::Text, "\"trace\", \"debug\", \"info\", \"warn\" or \"error\".")
+        .default("info"),
     Flag::new("log-format", Kind::Text, "\"standard\" or \"json\".").default("standard"),
 ];
 
@@ -69,7 +70,11 @@ fn agent(call: &mut Call<'_>) -> Outcome {
     }
     for setting in VARIABLES {
         let given = Some(setting.flag).filter(|flag| call.flags.given(flag));
-        variables.extend(given.and_then(|flag| call.flags.text(flag)).map(|value| (setting.name.to_owned(), value.to_owned())));
+        variables.extend(
+            given
+                .and_then(|flag| call.flags.text(flag))
+                .map(|value| (setting.name.to_owned(), value.to_owned())),
+        );
     }
     let settings = Settings::read(&variables).map_err(|error| Failure::Local(error.to_string()))?;
     // One thread: there is one of these beside every workload.
@@ -85,7 +90,9 @@ fn agent(call: &mut Call<'_>) -> Outcome {
                 _ = terminate.recv() => {}
             }
         };
-        run(settings, stopped).await.map_err(|error| Failure::Local(format!("Error starting the agent: {error}")))
+        run(settings, stopped)
+            .await
+            .map_err(|error| Failure::Local(format!("Error starting the agent: {error}")))
     });
     ended.map(|()| 0)
 }
@@ -94,7 +101,9 @@ fn agent(call: &mut Call<'_>) -> Outcome {
 fn log(call: &Call<'_>) -> Result<(), Failure> {
     let level = call.flags.non_empty("log-level").unwrap_or("info");
     if !["trace", "debug", "info", "warn", "error"].contains(&level) {
-        return Err(Failure::Local(format!("-log-level: {level:?} is none of trace, debug, info, warn and error")));
+        return Err(Failure::Local(format!(
+            "-log-level: {level:?} is none of trace, debug, info, warn and error"
+        )));
     }
     // The libraries below tell how they move bytes, which nobody wants at our own levels.
     let filter = format!("{level},hyper=warn,hyper_util=warn,h2=warn,rustls=warn,tokio_rustls=warn");

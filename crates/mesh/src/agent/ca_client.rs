@@ -99,7 +99,8 @@ impl CaClient {
                 Ok(Err(status)) => status,
                 Err(_) => Status::deadline_exceeded("the CA did not answer in time"),
             };
-            let over = attempts == ATTEMPTS || !can_be_repeated(status.code()) || Instant::now() + wait >= deadline;
+            let over =
+                attempts == ATTEMPTS || !can_be_repeated(status.code()) || Instant::now() + wait >= deadline;
             if over {
                 break Err(CaError { code: status.code(), message: status.message().to_owned(), attempts });
             }
@@ -157,7 +158,8 @@ impl CaClient {
         if let Some(token) = token {
             let bearer = zeroize::Zeroizing::new(format!("Bearer {}", token.expose()));
             let value = AsciiMetadataValue::try_from(bearer.as_str());
-            let mut value: MetadataValue<_> = value.map_err(|_| Status::invalid_argument("the token is none"))?;
+            let mut value: MetadataValue<_> =
+                value.map_err(|_| Status::invalid_argument("the token is none"))?;
             value.set_sensitive(true);
             metadata.insert("authorization", value);
         }
@@ -194,7 +196,8 @@ impl CaClient {
         now: Timestamp,
     ) -> Result<Channel, Status> {
         let settings = &self.settings;
-        let failed = |error: &dyn std::fmt::Display| Status::unavailable(format!("{}: {error}", settings.address));
+        let failed =
+            |error: &dyn std::fmt::Display| Status::unavailable(format!("{}: {error}", settings.address));
         let connected = async {
             let stream = TcpStream::connect(settings.address.as_str()).await?;
             stream.set_nodelay(true)?;
@@ -234,7 +237,9 @@ struct Channel(SendRequest<Body>);
 type AnswerBody = MapErr<Incoming, fn(hyper::Error) -> Status>;
 
 impl Channel {
-    async fn over<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S) -> Result<Self, hyper::Error> {
+    async fn over<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+        stream: S,
+    ) -> Result<Self, hyper::Error> {
         let (sender, connection) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(Some(Duration::from_secs(10)))

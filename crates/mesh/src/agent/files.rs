@@ -182,7 +182,8 @@ mod tests {
 
     async fn until(follower: &mut Follower, wanted: impl Fn(&Content) -> bool) -> Arc<Content> {
         let found = follower.wait_for(|content| content.as_deref().is_some_and(&wanted));
-        let found = tokio::time::timeout(Duration::from_secs(10), found).await.expect("it must come").unwrap();
+        let found =
+            tokio::time::timeout(Duration::from_secs(10), found).await.expect("it must come").unwrap();
         found.clone().unwrap()
     }
 
@@ -213,8 +214,10 @@ mod tests {
             symlink(Path::new("..data").join(file), folder.path().join(file)).unwrap();
         }
         let files = Files::new(POLL, POLL);
-        let resource =
-            FileResource::KeyPair { chain: folder.path().join("tls.crt"), key: folder.path().join("tls.key") };
+        let resource = FileResource::KeyPair {
+            chain: folder.path().join("tls.crt"),
+            key: folder.path().join("tls.key"),
+        };
         let mut follower = files.follow(resource.clone()).unwrap();
         let mut second_follower = files.follow(resource).unwrap();
         until(&mut follower, |content| chain_of(content) == first).await;

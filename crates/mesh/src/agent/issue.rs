@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use chancery_api::Clock;
 use chancery_issuance::{
-    Certificate, CsrError, CsrRequest, KeyError, KeyForm, KeySpec, PrivateKey, RequestedNames, SpiffeId, create_csr,
+    Certificate, CsrError, CsrRequest, KeyError, KeyForm, KeySpec, PrivateKey, RequestedNames, SpiffeId,
+    create_csr,
 };
 use jiff::Timestamp;
 
@@ -198,8 +199,14 @@ mod tests {
         };
         assert!(matches!(judge(&[], &key, now()), IssueError::Elements(0)));
         assert!(matches!(judge(&[&leaf], &key, now()), IssueError::Elements(1)));
-        assert!(matches!(judge(&[&leaf, &String::new()], &key, now()), IssueError::Secret(SecretError::NoRoots)));
-        assert!(matches!(judge(&[&leaf, &root], &other_key, now()), IssueError::Secret(SecretError::Mismatch)));
+        assert!(matches!(
+            judge(&[&leaf, &String::new()], &key, now()),
+            IssueError::Secret(SecretError::NoRoots)
+        ));
+        assert!(matches!(
+            judge(&[&leaf, &root], &other_key, now()),
+            IssueError::Secret(SecretError::Mismatch)
+        ));
         assert!(matches!(judge(&[&root, &leaf], &key, now()), IssueError::Secret(SecretError::Mismatch)));
         assert!(matches!(judge(&[&other, &root], &other_key, now()), IssueError::Identity { .. }));
         assert!(matches!(judge(&[&no_name, &root], &no_name_key, now()), IssueError::Identity { .. }));
@@ -210,7 +217,14 @@ mod tests {
     fn names_are_read_from_any_bytes() {
         let (leaf, _) = Ca::new("root").leaf(ID);
         assert_eq!(uri_names(&Certificate::from_pem(&leaf).unwrap()), [ID]);
-        for der in [&[][..], &[0x30], &[0x30, 0x80], &[0x30, 0x05, 1], &[0x30, 0x82, 1], &[0x30, 0x84, 0, 0, 0, 1, 1]] {
+        for der in [
+            &[][..],
+            &[0x30],
+            &[0x30, 0x80],
+            &[0x30, 0x05, 1],
+            &[0x30, 0x82, 1],
+            &[0x30, 0x84, 0, 0, 0, 1, 1],
+        ] {
             assert_eq!(element(der), None, "{der:?}");
         }
         let long = [&[0x86, 0x82, 0x01, 0x00][..], &[b'a'; 256], &[7]].concat();

@@ -11,13 +11,14 @@
 //! resources.rs      from a name that was asked for to one of these two
 //! sds/              Envoy's secret discovery                            (on the socket)
 //! workload_api.rs   the SPIFFE Workload API                             (on the socket)
-//! socket.rs         the socket itself
+//! socket.rs         the socket itself; authority.rs: for clients that send its path as a host
 //! status.rs         readiness and measurements, over HTTP
 //! run.rs            all of it, until a signal
 //! ```
 //!
 //! Private keys never leave the process but over the socket, and into the folder that `OUTPUT_CERTS` names.
 
+mod authority;
 mod ca_client;
 mod ca_tls;
 mod files;

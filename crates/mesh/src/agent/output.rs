@@ -34,7 +34,8 @@ impl Output {
     }
 
     fn write_one(&self, path: &Path, text: &str) -> io::Result<()> {
-        let same = fs::read(path).map(zeroize::Zeroizing::new).is_ok_and(|old| old.as_slice() == text.as_bytes());
+        let same =
+            fs::read(path).map(zeroize::Zeroizing::new).is_ok_and(|old| old.as_slice() == text.as_bytes());
         if same {
             return Ok(());
         }

@@ -74,7 +74,8 @@ pub async fn keep_current<F, Fut>(
             }
             Err(error) => {
                 failures += 1;
-                let left = end.map(|end| Duration::try_from_secs_f64(seconds(clock.now(), end)).unwrap_or_default());
+                let left =
+                    end.map(|end| Duration::try_from_secs_f64(seconds(clock.now(), end)).unwrap_or_default());
                 let wait = Renewal::retry(failures, left, random());
                 tracing::warn!(%error, failures, again_in = ?wait, current_left = ?left, "no certificate was issued");
                 wait
@@ -89,7 +90,9 @@ async fn sleep_until(clock: &dyn Clock, wait: Duration) {
     let due = clock.now().checked_add(wait).unwrap_or(Timestamp::MAX);
     loop {
         let left = seconds(clock.now(), due);
-        let Some(left) = Duration::try_from_secs_f64(left).ok().filter(|left| !left.is_zero()) else { return };
+        let Some(left) = Duration::try_from_secs_f64(left).ok().filter(|left| !left.is_zero()) else {
+            return;
+        };
         sleep(left.min(LOOK)).await;
     }
 }

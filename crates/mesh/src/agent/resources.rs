@@ -99,7 +99,8 @@ impl Resources {
     pub fn follow(&self, name: &ResourceName) -> Result<Follower, ResourceError> {
         let own = self.own.as_ref();
         // Without a CA they are waited for.
-        let from_files = |paths: &[&PathBuf]| self.store.is_none() || paths.iter().all(|path| is_filled(path));
+        let from_files =
+            |paths: &[&PathBuf]| self.store.is_none() || paths.iter().all(|path| is_filled(path));
         let resource = match name {
             ResourceName::Default => match own.filter(|files| from_files(&[&files.chain, &files.key])) {
                 Some(files) => FileResource::KeyPair { chain: files.chain.clone(), key: files.key.clone() },
@@ -134,7 +135,9 @@ mod tests {
 
     #[test]
     fn names_are_read_and_written_alike() {
-        for text in ["default", "ROOTCA", "file-cert:/a/c~/a/k", "file-root:/a/r", "file-root:system", "file-root:r"] {
+        for text in
+            ["default", "ROOTCA", "file-cert:/a/c~/a/k", "file-root:/a/r", "file-root:system", "file-root:r"]
+        {
             assert_eq!(ResourceName::parse(text).unwrap().to_string(), text);
         }
     }
@@ -142,10 +145,21 @@ mod tests {
     #[test]
     fn other_names_are_unknown() {
         let long = format!("file-root:/{}", "a".repeat(LONGEST));
-        for text in
-            ["", "Default", "rootca", "*", "file-cert:a", "file-cert:a~b~c", "file-cert:~b", "file-cert:a~", "file-root:", &long]
-        {
-            let ResourceError::Unknown(named) = ResourceName::parse(text).expect_err(text) else { panic!("{text}") };
+        for text in [
+            "",
+            "Default",
+            "rootca",
+            "*",
+            "file-cert:a",
+            "file-cert:a~b~c",
+            "file-cert:~b",
+            "file-cert:a~",
+            "file-root:",
+            &long,
+        ] {
+            let ResourceError::Unknown(named) = ResourceName::parse(text).expect_err(text) else {
+                panic!("{text}")
+            };
             assert!(text.starts_with(&named) && named.len() <= 200);
         }
     }
@@ -195,7 +209,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let resources = Resources::new(&settings(folder.path(), &[("FILE_MOUNTED_CERTS", "true")]), None);
         let follower = resources.follow(&ResourceName::RootCa);
-        std::fs::write(folder.path().join("root-cert.pem"), super::super::test_ca::Ca::new("root").root_pem()).unwrap();
+        std::fs::write(
+            folder.path().join("root-cert.pem"),
+            super::super::test_ca::Ca::new("root").root_pem(),
+        )
+        .unwrap();
         assert!(comes(follower).await);
     }
 }

@@ -53,7 +53,8 @@ pub async fn run(mut settings: Settings, stopped: impl Future<Output = ()>) -> R
 
     if let Some(port) = settings.status_port {
         let measured = status::record();
-        let listener = status::listen(port).await.map_err(|source| AgentError::StatusPort { port, source })?;
+        let listener =
+            status::listen(port).await.map_err(|source| AgentError::StatusPort { port, source })?;
         let health = Health::new(&resources, Arc::clone(&clock))?;
         tasks.spawn(status::serve(listener, health, measured));
     }
@@ -79,7 +80,8 @@ async fn bind(settings: &mut Settings) -> Result<Socket, AgentError> {
     };
     if settings.socket_is_foreign {
         if !Socket::answers(&settings.socket).await {
-            let reason = "WORKLOAD_IDENTITY_SOCKET_FILE says that another provider is there, and nobody answers";
+            let reason =
+                "WORKLOAD_IDENTITY_SOCKET_FILE says that another provider is there, and nobody answers";
             let path = settings.socket.clone();
             return Err(SocketError { path, reason: reason.to_owned() }.into());
         }

@@ -159,9 +159,11 @@ mod tests {
         // In `turned` there is no line end between the first and the second.
         let (one, other) = (Ca::new("one"), Ca::new("other"));
         let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-        let bundle = TrustBundle::from_pem(&format!("{}{broken}{}", one.root_pem(), other.root_pem())).unwrap();
+        let bundle =
+            TrustBundle::from_pem(&format!("{}{broken}{}", one.root_pem(), other.root_pem())).unwrap();
         let without_line_end = other.root_pem().trim_end().to_owned();
-        let turned = TrustBundle::from_pem(&format!("{without_line_end}{}{}", one.root_pem(), one.root_pem()));
+        let turned =
+            TrustBundle::from_pem(&format!("{without_line_end}{}{}", one.root_pem(), one.root_pem()));
         assert_eq!(bundle.certificates.len(), 2);
         assert_eq!(Ok(&bundle), turned.as_ref());
         assert_eq!(bundle.version, turned.unwrap().version);
@@ -181,7 +183,10 @@ mod tests {
 
         let (_, other) = ca.leaf("spiffe://d/ns/a/sa/b");
         assert_eq!(KeyPair::new(&chain, other), Err(SecretError::Mismatch));
-        assert_eq!(KeyPair::new::<&str>(&[], key.clone()), Err(SecretError::Chain(CertificateError::Missing)));
+        assert_eq!(
+            KeyPair::new::<&str>(&[], key.clone()),
+            Err(SecretError::Chain(CertificateError::Missing))
+        );
         assert!(matches!(KeyPair::new(&chain, Zeroizing::new(String::new())), Err(SecretError::Key(_))));
         assert!(matches!(
             KeyPair::new(&["-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"], key),

@@ -233,11 +233,14 @@ impl Settings {
         };
         let socket_file = read.text("WORKLOAD_IDENTITY_SOCKET_FILE").unwrap_or(SOCKET_FILE);
         if socket_file.contains('/') {
-            return Err(read.wrong("WORKLOAD_IDENTITY_SOCKET_FILE", "it is the name of a file, without a folder"));
+            return Err(
+                read.wrong("WORKLOAD_IDENTITY_SOCKET_FILE", "it is the name of a file, without a folder")
+            );
         }
         let socket = read.text("CHANCERY_AGENT_SOCKET").map(PathBuf::from);
-        let files_socket =
-            read.text("CHANCERY_AGENT_FILES_SOCKET").unwrap_or("/var/run/secrets/credential-uds/files-socket");
+        let files_socket = read
+            .text("CHANCERY_AGENT_FILES_SOCKET")
+            .unwrap_or("/var/run/secrets/credential-uds/files-socket");
         let ttl = read.duration("SECRET_TTL", Duration::from_secs(24 * 3600))?;
         if ttl.is_zero() {
             return Err(read.wrong("SECRET_TTL", "a certificate must live for some time"));
@@ -277,24 +280,32 @@ impl CaSettings {
             .rsplit_once(':')
             .filter(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0))
             .map(|(host, _)| host.trim_start_matches('[').trim_end_matches(']'));
-        let host = host.ok_or_else(|| read.wrong("CA_ADDR", format!("{address:?} is not of the form host:port")))?;
+        let host =
+            host.ok_or_else(|| read.wrong("CA_ADDR", format!("{address:?} is not of the form host:port")))?;
         // At the other end of a tunnel to this machine is istiod.
         let host = if host.contains("localhost") { "istiod.istio-system.svc" } else { host };
         let server_name = read.text("ISTIOD_SAN").unwrap_or(host).to_owned();
         if rustls::pki_types::ServerName::try_from(server_name.as_str()).is_err() {
             let reason = format!("{server_name:?} is no name of a server");
-            return Err(read.wrong(if read.text("ISTIOD_SAN").is_some() { "ISTIOD_SAN" } else { "CA_ADDR" }, reason));
+            return Err(
+                read.wrong(if read.text("ISTIOD_SAN").is_some() { "ISTIOD_SAN" } else { "CA_ADDR" }, reason)
+            );
         }
         let roots = match (read.text("CA_ROOT_CA"), read.text("PILOT_CERT_PROVIDER").unwrap_or("istiod")) {
             (Some("SYSTEM"), _) => CaRoots::System,
             (Some(path), _) => CaRoots::File(path.into()),
             (None, "none") => {
-                return Err(read.wrong("PILOT_CERT_PROVIDER", "none: then CA_ROOT_CA must name the CA's roots"));
+                return Err(
+                    read.wrong("PILOT_CERT_PROVIDER", "none: then CA_ROOT_CA must name the CA's roots")
+                );
             }
             (None, "custom") => CaRoots::File("/etc/certs/root-cert.pem".into()),
             (None, _) => CaRoots::File("/var/run/secrets/istio/root-cert.pem".into()),
         };
-        let token = match (read.text("CHANCERY_AGENT_TOKEN_FILE"), read.text("JWT_POLICY").unwrap_or("third-party-jwt")) {
+        let token = match (
+            read.text("CHANCERY_AGENT_TOKEN_FILE"),
+            read.text("JWT_POLICY").unwrap_or("third-party-jwt"),
+        ) {
             (Some(path), _) => Some(path),
             (None, "third-party-jwt") => Some("/var/run/secrets/tokens/istio-token"),
             (None, "first-party-jwt") => Some("/var/run/secrets/kubernetes.io/serviceaccount/token"),
@@ -384,7 +395,9 @@ impl<'a> Reader<'a> {
                 "rsa" => Ok(KeySpec::Rsa(2048)),
                 other => match other.strip_prefix("rsa").and_then(|bits| bits.parse().ok()) {
                     Some(bits) => rsa(KEY, bits),
-                    None => Err(self.wrong(KEY, format!("{text:?} is none of p256, p384 and rsa2048 to rsa8192"))),
+                    None => {
+                        Err(self.wrong(KEY, format!("{text:?} is none of p256, p384 and rsa2048 to rsa8192")))
+                    }
                 },
             };
         }
@@ -397,7 +410,8 @@ impl<'a> Reader<'a> {
                 Err(self.wrong("ECC_CURVE", format!("{other:?} is neither P256 nor P384")))
             }
             (Some(other), _, _) => {
-                Err(self.wrong("ECC_SIGNATURE_ALGORITHM", format!("{other:?} is not offered; there is ECDSA")))
+                Err(self
+                    .wrong("ECC_SIGNATURE_ALGORITHM", format!("{other:?} is not offered; there is ECDSA")))
             }
         }
     }
@@ -418,19 +432,24 @@ impl<'a> Reader<'a> {
     fn headers(&self) -> Result<Vec<(HeaderName, HeaderValue)>, SettingsError> {
         let mut headers = Vec::new();
         for (variable, value) in self.0 {
-            let Some(name) = variable.strip_prefix("CA_HEADER_").filter(|name| !name.is_empty()) else { continue };
+            let Some(name) = variable.strip_prefix("CA_HEADER_").filter(|name| !name.is_empty()) else {
+                continue;
+            };
             let parsed = HeaderName::from_bytes(name.as_bytes()).ok().zip(HeaderValue::from_str(value).ok());
             // gRPC's own, and those that the agent sends for itself.
             let reserved = |name: &HeaderName| {
                 let name = name.as_str();
-                name.starts_with("grpc-") || ["authorization", "clusterid", "content-type", "te"].contains(&name)
+                name.starts_with("grpc-")
+                    || ["authorization", "clusterid", "content-type", "te"].contains(&name)
             };
             match parsed.filter(|(name, _)| !reserved(name)) {
                 Some((name, mut value)) => {
                     value.set_sensitive(true);
                     headers.push((name, value));
                 }
-                None => return Err(self.wrong("CA_HEADER_", format!("{name} with its value cannot be a header"))),
+                None => {
+                    return Err(self.wrong("CA_HEADER_", format!("{name} with its value cannot be a header")));
+                }
             }
         }
         Ok(headers)
@@ -472,7 +491,10 @@ mod tests {
             (&[("ECC_SIGNATURE_ALGORITHM", "ECDSA")][..], KeySpec::Ec(Curve::P256)),
             (&[("ECC_SIGNATURE_ALGORITHM", "ECDSA"), ("ECC_CURVE", "P384")], KeySpec::Ec(Curve::P384)),
             (&[("WORKLOAD_RSA_KEY_SIZE", "3072")], KeySpec::Rsa(3072)),
-            (&[("ECC_SIGNATURE_ALGORITHM", "ECDSA"), ("WORKLOAD_RSA_KEY_SIZE", "2048")], KeySpec::Ec(Curve::P256)),
+            (
+                &[("ECC_SIGNATURE_ALGORITHM", "ECDSA"), ("WORKLOAD_RSA_KEY_SIZE", "2048")],
+                KeySpec::Ec(Curve::P256),
+            ),
             (&[("WORKLOAD_RSA_KEY_SIZE", "2048"), ("CHANCERY_AGENT_KEY", "p384")], KeySpec::Ec(Curve::P384)),
             (&[("CHANCERY_AGENT_KEY", "rsa4096")], KeySpec::Rsa(4096)),
         ] {
@@ -531,9 +553,15 @@ mod tests {
         assert!(ca(&[("CA_ADDR", "istiod.istio-system.svc:15010")]).plaintext);
         assert_eq!(ca(&[("CA_ADDR", "localhost:15012")]).server_name, "istiod.istio-system.svc");
         assert_eq!(ca(&[("CA_ADDR", "[::1]:15012")]).server_name, "::1");
-        assert_eq!(ca(&[("CA_ADDR", "10.0.0.1:443"), ("ISTIOD_SAN", "ca.example")]).server_name, "ca.example");
+        assert_eq!(
+            ca(&[("CA_ADDR", "10.0.0.1:443"), ("ISTIOD_SAN", "ca.example")]).server_name,
+            "ca.example"
+        );
         assert_eq!(ca(&[("CA_ROOT_CA", "SYSTEM")]).roots, CaRoots::System);
-        assert_eq!(ca(&[("CA_ROOT_CA", "/r"), ("PILOT_CERT_PROVIDER", "none")]).roots, CaRoots::File("/r".into()));
+        assert_eq!(
+            ca(&[("CA_ROOT_CA", "/r"), ("PILOT_CERT_PROVIDER", "none")]).roots,
+            CaRoots::File("/r".into())
+        );
         assert_eq!(
             ca(&[("PILOT_CERT_PROVIDER", "custom")]).roots,
             CaRoots::File("/etc/certs/root-cert.pem".into())

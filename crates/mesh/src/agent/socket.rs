@@ -21,6 +21,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tower_service::Service as _;
 
+use super::authority::Lenient;
 use super::resources::Resources;
 use super::sds::Sds;
 use super::workload_api::WorkloadApi;
@@ -179,7 +180,7 @@ async fn connection(stream: UnixStream, services: Services, mut stop: Stop) {
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buf_size(64 << 10)
         .max_header_list_size(16 << 10)
-        .serve_connection(TokioIo::new(stream), answer);
+        .serve_connection(TokioIo::new(Lenient::new(stream)), answer);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

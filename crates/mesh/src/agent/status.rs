@@ -150,7 +150,8 @@ mod tests {
             ("SERVICE_ACCOUNT", "b"),
             ("CHANCERY_AGENT_CERTS", folder.path().to_str().unwrap()),
         ];
-        let settings = Settings::read(&pairs.map(|(name, value)| (name.into(), value.into())).into()).unwrap();
+        let settings =
+            Settings::read(&pairs.map(|(name, value)| (name.into(), value.into())).into()).unwrap();
         let store = Arc::new(Store::default());
         let resources = Resources::new(&settings, Some(Arc::clone(&store)));
         let clock = Arc::new(FixedClock::at(now()));

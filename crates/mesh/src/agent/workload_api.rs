@@ -56,7 +56,8 @@ impl WorkloadApi {
         answer: fn(&Identity) -> Result<R, Status>,
     ) -> Result<Response<Answers<R>>, Status> {
         check_metadata(request)?;
-        let follow = |name| self.resources.follow(&name).map_err(|error| Status::unavailable(error.to_string()));
+        let follow =
+            |name| self.resources.follow(&name).map_err(|error| Status::unavailable(error.to_string()));
         let mut pair = follow(ResourceName::Default)?;
         let mut roots = follow(ResourceName::RootCa)?;
         let first = timeout(PATIENCE, Identity::wait(&mut pair, &mut roots)).await;
@@ -180,7 +181,8 @@ impl SpiffeWorkloadApi for WorkloadApi {
         &self,
         request: Request<X509svidRequest>,
     ) -> Result<Response<Self::FetchX509SVIDStream>, Status> {
-        let version = |identity: &Identity| format!("{}.{}", identity.pair.version(), identity.roots.version());
+        let version =
+            |identity: &Identity| format!("{}.{}", identity.pair.version(), identity.roots.version());
         let answer = |identity: &Identity| {
             Ok(X509svidResponse { svids: vec![identity.svid()?], ..X509svidResponse::default() })
         };
@@ -191,7 +193,8 @@ impl SpiffeWorkloadApi for WorkloadApi {
         &self,
         request: Request<X509BundlesRequest>,
     ) -> Result<Response<Self::FetchX509BundlesStream>, Status> {
-        let version = |identity: &Identity| format!("{}.{}", identity.id.trust_domain(), identity.roots.version());
+        let version =
+            |identity: &Identity| format!("{}.{}", identity.id.trust_domain(), identity.roots.version());
         let answer = |identity: &Identity| {
             Ok(X509BundlesResponse { bundles: identity.bundles()?, ..X509BundlesResponse::default() })
         };

@@ -124,7 +124,8 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
                 let mut service = service.clone();
                 async move { Ok::<_, Infallible>(service.call(request).await.expect("infallible")) }
             });
-            let served = http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), answer);
+            let served =
+                http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), answer);
             let _ = served.await;
         });
     }

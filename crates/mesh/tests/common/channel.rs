@@ -20,8 +20,7 @@ impl Channel {
     /// Connects; `None` if nobody is there.
     pub async fn to(path: &Path) -> Option<Self> {
         let stream = UnixStream::connect(path).await.ok()?;
-        let (sender, connection) =
-            http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.ok()?;
+        let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.ok()?;
         tokio::spawn(connection);
         Some(Self(sender))
     }

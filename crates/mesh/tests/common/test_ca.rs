@@ -19,10 +19,8 @@ pub struct Ca {
     issuer: Issuer,
 }
 
-const LIMITS: MountLimits = MountLimits {
-    default_ttl: Duration::from_secs(3600),
-    max_ttl: Duration::from_secs(10 * 365 * 86400),
-};
+const LIMITS: MountLimits =
+    MountLimits { default_ttl: Duration::from_secs(3600), max_ttl: Duration::from_secs(10 * 365 * 86400) };
 
 #[expect(clippy::disallowed_methods, reason = "tests of real time are an edge")]
 pub fn now() -> Timestamp {
@@ -40,7 +38,8 @@ impl Ca {
     pub fn new(name: &str) -> Self {
         let key = PrivateKey::generate(KeySpec::new("ec", 256).expect("a key")).expect("a key");
         let key: Arc<dyn Signer> = Arc::new(key);
-        let request = CaRequest { ttl: Some(Duration::from_secs(365 * 86400)), ..CaRequest::new(name, LIMITS) };
+        let request =
+            CaRequest { ttl: Some(Duration::from_secs(365 * 86400)), ..CaRequest::new(name, LIMITS) };
         let prepared = prepare_root(&request, &key, &AiaUrls::default(), serial(), now()).expect("a root");
         let root = prepared.sign().expect("a root");
         let certificate = root.certificate().expect("a root");
@@ -69,10 +68,11 @@ impl Ca {
             ..ProfileConfig::verbatim()
         })
         .expect("a profile");
-        let mut request =
-            IssuanceRequest::new(&RequestedNames::default(), Some(&csr), &profile, LIMITS).expect("a request");
+        let mut request = IssuanceRequest::new(&RequestedNames::default(), Some(&csr), &profile, LIMITS)
+            .expect("a request");
         request.ttl = Some(life);
-        let prepared = prepare(&request, &csr.key(), &profile, &self.issuer, serial(), now()).expect("a leaf");
+        let prepared =
+            prepare(&request, &csr.key(), &profile, &self.issuer, serial(), now()).expect("a leaf");
         prepared.sign().expect("a leaf").pem
     }
 

@@ -116,7 +116,10 @@ mod tests {
     #[test]
     fn names_come_and_go() {
         let mut subscription = DeltaSubscription::default();
-        assert_eq!(subscription.request(&asks(&["default", "ROOTCA"], &[])).unwrap(), sends(&["default", "ROOTCA"]));
+        assert_eq!(
+            subscription.request(&asks(&["default", "ROOTCA"], &[])).unwrap(),
+            sends(&["default", "ROOTCA"])
+        );
         // An acknowledgement.
         assert_eq!(subscription.request(&asks(&[], &[])).unwrap(), Step::Nothing);
         assert_eq!(subscription.request(&asks(&[], &["default", "never"])).unwrap(), Step::Nothing);
@@ -130,7 +133,8 @@ mod tests {
     fn what_the_client_has_is_taken_from_the_first_request_only() {
         let mut subscription = DeltaSubscription::default();
         let versions = [("default".to_owned(), "v1".to_owned())].into();
-        let request = DeltaDiscoveryRequest { initial_resource_versions: versions, ..asks(&["default"], &[]) };
+        let request =
+            DeltaDiscoveryRequest { initial_resource_versions: versions, ..asks(&["default"], &[]) };
         let Ok(Step::Send { known, .. }) = subscription.request(&request) else { panic!("it asks") };
         assert_eq!(known, [(ResourceName::Default, "v1".to_owned())].into());
         let Ok(Step::Send { known, .. }) = subscription.request(&request) else { panic!("it asks") };

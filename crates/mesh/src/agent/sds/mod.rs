@@ -138,10 +138,10 @@ fn check_head(first: bool, node: Option<&str>, type_url: &str) -> Result<(), Sta
 
 /// Envoy refused what it was sent: the reason is its own, as far as it fits.
 fn log_refused(node: &str, nonce: &str, status: &crate::proto::envoy::discovery::Status) {
-    let message: String = status.message.chars().take(1000).collect();
+    let reason: String = status.message.chars().take(1000).collect();
     let nonce: String = nonce.chars().take(100).collect();
     metrics::counter!("num_sds_rejections_total").increment(1);
-    tracing::warn!(?node, ?nonce, code = status.code, ?message, "Envoy refused a secret");
+    tracing::warn!(?node, ?nonce, code = status.code, ?reason, "Envoy refused a secret");
 }
 
 /// Envoy's form of a secret.

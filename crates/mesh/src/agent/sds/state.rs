@@ -145,7 +145,10 @@ mod tests {
         for node in [None, Some(Node::default())] {
             let request = DiscoveryRequest { node, ..asks(&["default"], "") };
             let status = Subscription::default().request(&request).expect_err("no node");
-            assert_eq!((status.code(), status.message()), (Code::InvalidArgument, "missing node information"));
+            assert_eq!(
+                (status.code(), status.message()),
+                (Code::InvalidArgument, "missing node information")
+            );
         }
         // Later ones need not.
         let (mut subscription, nonce) = subscribed(&["default"]);
@@ -155,7 +158,8 @@ mod tests {
 
     #[test]
     fn other_types_are_refused() {
-        let request = DiscoveryRequest { type_url: "type.googleapis.com/x".to_owned(), ..asks(&["default"], "") };
+        let request =
+            DiscoveryRequest { type_url: "type.googleapis.com/x".to_owned(), ..asks(&["default"], "") };
         let status = Subscription::default().request(&request).expect_err("another type");
         assert_eq!(status.code(), Code::InvalidArgument);
         let request = DiscoveryRequest { type_url: String::new(), ..asks(&["default"], "") };
@@ -232,7 +236,8 @@ mod tests {
     #[test]
     fn an_unknown_name_ends_the_stream_by_name() {
         let mut subscription = Subscription::default();
-        let status = subscription.request(&asks(&["default", "kubernetes://other"], "")).expect_err("unknown");
+        let status =
+            subscription.request(&asks(&["default", "kubernetes://other"], "")).expect_err("unknown");
         assert_eq!(status.code(), Code::InvalidArgument);
         assert!(status.message().contains("kubernetes://other"), "{status}");
         let many: Vec<String> = (0..=super::super::MOST_NAMES).map(|n| format!("file-root:{n}")).collect();
