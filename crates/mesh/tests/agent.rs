@@ -1,5 +1,13 @@
 //! The agent as its clients see it, over its real socket, against a double of the CA.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a failure of a test is a panic"
+)]
+
 #[path = "common/ca_double.rs"]
 mod ca_double;
 #[path = "common/channel.rs"]
