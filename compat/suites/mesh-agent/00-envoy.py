@@ -112,9 +112,10 @@ odd.mkdir()
 (odd / "chain.pem").write_text(pem(leaf))
 (odd / "key.pem").write_bytes(key_pem(key))
 refused = f"file-cert:{odd}/chain.pem~{odd}/key.pem"
-good, bad, missing = port(), port(), port()
+good, bad, missing, incremental = port(), port(), port(), port()
 third = Envoy("third", httpbin, [
     listener("good", good, hello, tls("DownstreamTlsContext", sleep.id)),
+    listener("incremental", incremental, hello, tls("DownstreamTlsContext", sleep.id, api="DELTA_GRPC")),
     listener("bad", bad, hello, tls("DownstreamTlsContext", sleep.id, refused, "1s")),
     listener("missing", missing, hello, tls("DownstreamTlsContext", sleep.id, "kubernetes://gateway", "1s"))])
 until("Envoy has the good certificate", lambda: third.serials() and third.stat("sds.default.update_success"))
@@ -124,14 +125,21 @@ line = next(line for line in httpbin.log.read_text().splitlines() if "Envoy refu
 print(line)
 check("the log has Envoy's reason", "Failed to load certificate chain" in line, line)
 check("an unknown name is refused by name", "kubernetes://gateway" in httpbin.log.read_text())
-inbound = good
+inbound = incremental
 # Envoy begins to listen once the missing ones have had their second.
 until("the others are served", lambda: handshake(certificate(new, sleep.id)))
-check("the others are served", True)
+check("the incremental variant works", third.stat("update_success") >= 4)
+inbound = good
+check("the others are served", handshake(certificate(new, sleep.id)))
+serials = third.serials()
+until("the third Envoy sees a renewal", lambda: len(third.serials()) == 1 and not serials & third.serials())
+check("both variants push the same renewal", handshake(certificate(new, sleep.id)))
 metrics = httpbin.metrics()
 check("measurements", all(name in metrics for name in (
     "num_outgoing_requests", "outgoing_latency", 'cert_expiry_seconds{resource_name="default"}', "num_sds_rejections_total")), metrics)
 
+logs = sleep.log.read_text() + httpbin.log.read_text()
+check("no secret is in the logs", "the-token" not in logs and "PRIVATE" not in logs)
 for envoy in third, client, server:
     envoy.stop()
 check("the agents end in order", [agent.stop() for agent in (sleep, httpbin)] == [0, 0])

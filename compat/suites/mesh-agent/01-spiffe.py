@@ -32,15 +32,17 @@ with WorkloadApiClient(f"unix://{agent.socket}") as client:
         check("there are no JWT-SVIDs", "JWT" in str(error), error)
 check("the agent ends in order", agent.stop() == 0)
 
+svid_of = lambda source: source.get_x509_context().default_svid
+
 # Renewals, seen by a program that follows them.
 ca.life = 4
 agent.start()
 until("the agent is ready", agent.ready)
 with X509Source(socket_path=f"unix://{agent.socket}", timeout_in_seconds=10) as source:
-    first, changed = source.svid, threading.Event()
+    first, changed = svid_of(source), threading.Event()
     source.subscribe_for_updates(changed.set)
-    check("a renewal is followed", changed.wait(20) and source.svid.leaf.serial_number != first.leaf.serial_number)
-    until("Envoy has the same one again", lambda: envoy.serials() == {source.svid.leaf.serial_number})
+    check("a renewal is followed", changed.wait(20) and svid_of(source).leaf.serial_number != first.leaf.serial_number)
+    until("Envoy has the same one again", lambda: envoy.serials() == {svid_of(source).leaf.serial_number})
     check("Envoy and the client hold the same", True)
 envoy.stop()
 check("the agent ends in order", agent.stop() == 0)

@@ -208,8 +208,8 @@ def port():
 taken = set()
 
 
-def sds(name, timeout="0s"):
-    source = {"api_type": "GRPC", "transport_api_version": "V3", "set_node_on_first_message_only": True,
+def sds(name, timeout="0s", kind="GRPC"):
+    source = {"api_type": kind, "transport_api_version": "V3", "set_node_on_first_message_only": True,
               "grpc_services": [{"envoy_grpc": {"cluster_name": "sds-grpc"}}]}
     return {"name": name, "sds_config": {"api_config_source": source, "resource_api_version": "V3", "initial_fetch_timeout": timeout}}
 
@@ -219,14 +219,14 @@ def http2_options(**more):
         "@type": "type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions", **more}}
 
 
-def tls(kind, peer, certificate="default", timeout="0s"):
+def tls(kind, peer, certificate="default", timeout="0s", api="GRPC"):
     """A transport socket whose secrets come from the agent, and whose peer must be `peer`."""
     match = [{"san_type": "URI", "matcher": {"exact": peer}}]
     context = {"@type": f"type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.{kind}",
                "common_tls_context": {
-                   "tls_certificate_sds_secret_configs": [sds(certificate, timeout)],
+                   "tls_certificate_sds_secret_configs": [sds(certificate, timeout, api)],
                    "combined_validation_context": {"default_validation_context": {"match_typed_subject_alt_names": match},
-                                                   "validation_context_sds_secret_config": sds("ROOTCA", timeout)}}}
+                                                   "validation_context_sds_secret_config": sds("ROOTCA", timeout, api)}}}
     if kind == "DownstreamTlsContext":
         context["require_client_certificate"] = True
     return {"name": "envoy.transport_sockets.tls", "typed_config": context}

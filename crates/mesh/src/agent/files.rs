@@ -20,6 +20,38 @@ use super::ca_tls::system_roots;
 use super::secret::{Content, KeyPair, TrustBundle};
 use super::store::{Follower, replace};
 
+/// A certificate, its key and roots in files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyFiles {
+    /// The chain.
+    pub chain: PathBuf,
+    /// The key.
+    pub key: PathBuf,
+    /// The roots.
+    pub root: PathBuf,
+}
+
+impl KeyFiles {
+    /// The files in a folder, under Istio's names.
+    pub fn of(folder: &Path) -> Self {
+        Self {
+            chain: folder.join("cert-chain.pem"),
+            key: folder.join("key.pem"),
+            root: folder.join("root-cert.pem"),
+        }
+    }
+
+    /// Whether all of them are there.
+    pub fn exist(&self) -> bool {
+        [&self.chain, &self.key, &self.root].into_iter().all(|path| path.exists())
+    }
+
+    /// Their folder.
+    pub fn folder(&self) -> Option<&Path> {
+        self.chain.parent()
+    }
+}
+
 /// What is followed in files.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum FileResource {

@@ -1,7 +1,7 @@
 //! The workload agent: keys are made, certificates asked for and renewed here, and handed out on one unix socket.
 //!
 //! ```text
-//! settings.rs       Istio's variables, flags over them
+//! settings.rs       Istio's variables, flags over them (variables.rs)
 //! renewal.rs        when: at once, then at a part of each life, for ever
 //!   issue.rs        a new key, its CSR, the call, the checks           -> KeyPair, TrustBundle
 //!     ca_client.rs  CreateCertificate over HTTP/2 and TLS, with retries
@@ -33,6 +33,7 @@ mod settings;
 mod socket;
 mod status;
 mod store;
+mod variables;
 mod workload_api;
 
 #[cfg(test)]
@@ -40,7 +41,7 @@ mod workload_api;
 mod test_ca;
 
 pub use ca_client::{CaClient, CaError};
-pub use files::{FileResource, Files};
+pub use files::{FileResource, Files, KeyFiles};
 pub use issue::{IssueError, Issued, Issuer};
 pub use output::Output;
 pub use renewal::{Renewal, keep_current};
@@ -48,7 +49,8 @@ pub use resources::{ResourceError, ResourceName, Resources};
 pub use run::{AgentError, run};
 pub use sds::{DeltaSubscription, Sds, Step, Subscription};
 pub use secret::{Content, KeyPair, SecretError, TrustBundle};
-pub use settings::{CaRoots, CaSettings, KeyFiles, Settings, SettingsError, Takes, VARIABLES, Variable};
+pub use settings::{CaRoots, CaSettings, Settings, SettingsError};
 pub use socket::{Socket, SocketError, Stop, serve};
 pub use store::Store;
+pub use variables::{Takes, VARIABLES, Variable};
 pub use workload_api::WorkloadApi;

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::files::{FileResource, Files};
-use super::settings::{KeyFiles, Settings};
+use super::files::{FileResource, Files, KeyFiles};
+use super::settings::Settings;
 use super::store::{Follower, Store};
 
 /// A name of SDS.
