@@ -13,11 +13,11 @@ use crate::Workload;
 
 /// Why the settings cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{variable} (or -{flag}): {reason}")]
+#[error("{variable}{}: {reason}", if flag.is_empty() { String::new() } else { format!(" (or -{flag})") })]
 pub struct SettingsError {
     /// The variable.
     pub variable: &'static str,
-    /// Its flag.
+    /// Its flag; empty if it has none.
     pub flag: &'static str,
     /// What is wrong.
     pub reason: String,

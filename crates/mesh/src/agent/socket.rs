@@ -78,7 +78,7 @@ impl Socket {
                 tracing::info!(path = %path.display(), "a socket that nobody answers on is removed");
                 fs::remove_file(path).map_err(failed)?;
             }
-            Ok(_) => return Err(failed(io::Error::other("there is something else"))),
+            Ok(_) => return Err(failed(io::Error::other("what is there is no socket"))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(failed(error)),
         }
