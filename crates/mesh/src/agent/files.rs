@@ -317,6 +317,15 @@ mod tests {
         assert!(read(&long).is_err());
     }
 
+    #[test]
+    fn the_systems_roots_are_found_where_it_has_some() {
+        match (system_roots(), FileResource::SystemRoots.read()) {
+            (Some(_), Ok(Content::Roots(roots))) => assert!(roots.certificates.len() > 1),
+            (None, Err(error)) => assert!(error.to_string().contains("no roots"), "{error}"),
+            (path, other) => panic!("{path:?}: {other:?}"),
+        }
+    }
+
     #[tokio::test]
     async fn there_is_an_end_to_what_is_followed() {
         let files = Files::new(Duration::from_secs(60), POLL);

@@ -177,6 +177,11 @@ impl CaSettings {
         let roots = match (read.text("CA_ROOT_CA"), read.text("PILOT_CERT_PROVIDER").unwrap_or("istiod")) {
             (Some("SYSTEM"), _) => CaRoots::System,
             (Some(path), _) => CaRoots::File(path.into()),
+            // Whoever provisioned the certificate provisioned the roots with it.
+            (None, _) if read.text("PROV_CERT").is_some() => {
+                let folder = Path::new(read.text("PROV_CERT").unwrap_or_default());
+                CaRoots::File(KeyFiles::of(folder).root)
+            }
             (None, "none") => {
                 return Err(
                     read.wrong("PILOT_CERT_PROVIDER", "none: then CA_ROOT_CA must name the CA's roots")
@@ -449,6 +454,8 @@ mod tests {
             ca(&[("PILOT_CERT_PROVIDER", "custom")]).roots,
             CaRoots::File("/etc/certs/root-cert.pem".into())
         );
+        assert_eq!(ca(&[("PROV_CERT", "/p")]).roots, CaRoots::File("/p/root-cert.pem".into()));
+        assert_eq!(ca(&[("PROV_CERT", "/p"), ("CA_ROOT_CA", "/r")]).roots, CaRoots::File("/r".into()));
         assert_eq!(ca(&[("JWT_POLICY", "none")]).token, None);
         assert_eq!(ca(&[("TRUST_DOMAIN", "a@b")]).identity.as_str(), "spiffe://a.b/ns/sandbox/sa/httpbin");
         let headers = ca(&[("CA_HEADER_X_REGION", "eu"), ("CA_HEADER_", "x")]).headers;

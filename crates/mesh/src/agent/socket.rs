@@ -35,8 +35,8 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// So many clients at once; more wait.
 const CONNECTIONS: usize = 128;
-/// So many calls at once on one connection. Envoy has one for each secret of each of its TLS contexts.
-const STREAMS: u32 = 1000;
+/// So many calls at once on one connection. Envoy has one for each secret that it knows.
+const STREAMS: u32 = 500;
 /// A request names secrets and repeats an error: it is not longer than this.
 const REQUEST: usize = 256 << 10;
 /// What one call, and one connection, may send ahead of what is read.
@@ -178,7 +178,10 @@ async fn connection(stream: UnixStream, services: Services, mut stop: Stop) {
         .max_concurrent_streams(STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(64 << 10)
+        .max_send_buf_size(16 << 10)
+        // Who reads nothing answers nothing.
+        .keep_alive_interval(Some(Duration::from_secs(30)))
+        .keep_alive_timeout(Duration::from_secs(20))
         .max_header_list_size(16 << 10)
         .serve_connection(TokioIo::new(Lenient::new(stream)), answer);
     let mut connection = std::pin::pin!(connection);

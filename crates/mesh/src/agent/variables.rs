@@ -51,7 +51,7 @@ pub const VARIABLES: &[Variable] = variables! {
     Text "JWT_POLICY" "jwt-policy"
         "Which token if no file is named: third-party-jwt, first-party-jwt, or none for certificates only."
     Text "CREDENTIAL_FETCHER_TYPE" "credential-fetcher" "How a token is come by. There is JWT only: a file."
-    Text "PROV_CERT" "provisioned-certs" "A folder with cert-chain.pem and key.pem to show the CA."
+    Text "PROV_CERT" "provisioned-certs" "A folder with cert-chain.pem and key.pem to show the CA, and its root-cert.pem."
     Text "ISTIO_META_CLUSTER_ID" "cluster-id" "The cluster that the token is of."
     Text "ISTIO_META_CERT_SIGNER" "cert-signer" "Whom the CA shall let sign."
     Text "TRUST_DOMAIN" "trust-domain" "The mesh's trust domain. The default is cluster.local."
