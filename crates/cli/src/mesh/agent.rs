@@ -19,15 +19,15 @@ const LOGS: &[Flag] = &[
 /// One for each of the agent's settings.
 const FLAGS: [Flag; VARIABLES.len()] = {
     let mut flags = [const { Flag::new("", Kind::Text, "") }; VARIABLES.len()];
-    let (mut at, mut settings) = (0, VARIABLES);
-    while let [setting, rest @ ..] = settings {
+    let (mut settings, mut places): (_, &mut [Flag]) = (VARIABLES, &mut flags);
+    while let ([setting, other_settings @ ..], [place, other_places @ ..]) = (settings, places) {
         let kind = match setting.takes {
             Takes::Text => Kind::Text,
             Takes::Bool => Kind::Bool,
             Takes::Duration => Kind::Duration,
         };
-        flags[at] = Flag::new(setting.flag, kind, setting.help);
-        (at, settings) = (at + 1, rest);
+        *place = Flag::new(setting.flag, kind, setting.help);
+        (settings, places) = (other_settings, other_places);
     }
     flags
 };

@@ -11,8 +11,9 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use zeroize::Zeroizing;
 
+use super::files::KeyFiles;
 use super::secret::{KeyPair, TrustBundle};
-use super::settings::{CaRoots, CaSettings, KeyFiles};
+use super::settings::{CaRoots, CaSettings};
 
 /// Where operating systems keep their roots; the first that is there is taken.
 pub(super) const SYSTEM_ROOTS: [&str; 8] = [

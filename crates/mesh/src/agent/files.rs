@@ -20,6 +20,38 @@ use super::ca_tls::system_roots;
 use super::secret::{Content, KeyPair, TrustBundle};
 use super::store::{Follower, replace};
 
+/// A certificate, its key and roots in files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyFiles {
+    /// The chain.
+    pub chain: PathBuf,
+    /// The key.
+    pub key: PathBuf,
+    /// The roots.
+    pub root: PathBuf,
+}
+
+impl KeyFiles {
+    /// The files in a folder, under Istio's names.
+    pub fn of(folder: &Path) -> Self {
+        Self {
+            chain: folder.join("cert-chain.pem"),
+            key: folder.join("key.pem"),
+            root: folder.join("root-cert.pem"),
+        }
+    }
+
+    /// Whether all of them are there.
+    pub fn exist(&self) -> bool {
+        [&self.chain, &self.key, &self.root].into_iter().all(|path| path.exists())
+    }
+
+    /// Their folder.
+    pub fn folder(&self) -> Option<&Path> {
+        self.chain.parent()
+    }
+}
+
 /// What is followed in files.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum FileResource {
@@ -283,6 +315,15 @@ mod tests {
         let long = folder.path().join("long");
         File::create(&long).unwrap().set_len(LONGEST + 1).unwrap();
         assert!(read(&long).is_err());
+    }
+
+    #[test]
+    fn the_systems_roots_are_found_where_it_has_some() {
+        match (system_roots(), FileResource::SystemRoots.read()) {
+            (Some(_), Ok(Content::Roots(roots))) => assert!(roots.certificates.len() > 1),
+            (None, Err(error)) => assert!(error.to_string().contains("no roots"), "{error}"),
+            (path, other) => panic!("{path:?}: {other:?}"),
+        }
     }
 
     #[tokio::test]

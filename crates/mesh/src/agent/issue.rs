@@ -126,7 +126,26 @@ fn check(
     if not_after <= received {
         return Err(IssueError::Ended(not_after));
     }
+    if !leads_to(&key_pair, &roots) {
+        // Others will not trust it, or this is a partial chain under an intermediate; the operator knows.
+        tracing::warn!("the certificate that the CA gave leads to none of the roots that it gave");
+    }
     Ok(Issued { roots, not_after, received, key_pair })
+}
+
+/// Whether signatures lead from the leaf, over what came with it, to a root. Names and dates are the verifiers'.
+fn leads_to(pair: &KeyPair, roots: &TrustBundle) -> bool {
+    let Some(mut current) = pair.leaf() else { return false };
+    for _ in &pair.certificates {
+        if roots.certificates.iter().any(|root| root.is_self_signed() && current.is_signed_by(root)) {
+            return true;
+        }
+        match pair.certificates.iter().find(|issuer| issuer.is_ca() && current.is_signed_by(issuer)) {
+            Some(issuer) => current = issuer,
+            None => return false,
+        }
+    }
+    false
 }
 
 /// The URIs among a certificate's subject alternative names (RFC 5280, 4.2.1.6); none if they cannot be read.
@@ -211,6 +230,16 @@ mod tests {
         assert!(matches!(judge(&[&other, &root], &other_key, now()), IssueError::Identity { .. }));
         assert!(matches!(judge(&[&no_name, &root], &no_name_key, now()), IssueError::Identity { .. }));
         assert!(matches!(judge(&[&leaf, &root], &key, end), IssueError::Ended(_)));
+    }
+
+    #[test]
+    fn signatures_must_lead_to_a_root() {
+        let (ca, other) = (Ca::new("root"), Ca::new("other"));
+        let (leaf, key) = ca.leaf(ID);
+        let pair = KeyPair::new(&[leaf, other.root_pem(), ca.root_pem()], key).unwrap();
+        let roots = |ca: &Ca| TrustBundle::from_pem(&ca.root_pem()).unwrap();
+        assert!(leads_to(&pair, &roots(&ca)));
+        assert!(!leads_to(&pair, &roots(&other)));
     }
 
     #[test]

@@ -5,8 +5,8 @@ use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
+use super::files::KeyFiles;
 use super::issue::Issued;
-use super::settings::KeyFiles;
 
 /// Writes certificates into a folder.
 #[derive(Debug, Clone)]

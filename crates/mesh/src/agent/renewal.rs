@@ -36,9 +36,11 @@ impl Renewal {
     }
 
     /// How long to wait after so many failures in a row, with `left` of the current certificate's life: doubled each
-    /// time, never more than a minute, and never so much of what is left that it would not be tried again.
+    /// time, never more than a minute, and never so much of what is left that it would not be tried again. Once nothing
+    /// is left there is no hurry any more that would justify to burden a CA that is in trouble.
     pub fn retry(failures: u32, left: Option<Duration>, random: f64) -> Duration {
         let doubled = FIRST_RETRY.saturating_mul(1 << failures.saturating_sub(1).min(10));
+        let left = left.filter(|left| !left.is_zero());
         let most = left.map_or(LAST_RETRY, |left| (left / 10).clamp(FIRST_RETRY, LAST_RETRY));
         doubled.min(most).mul_f64(1.0 + 0.1 * (2.0 * random - 1.0))
     }
@@ -153,7 +155,8 @@ mod tests {
         assert_eq!(Renewal::retry(1, None, 0.0), Duration::from_millis(450));
         // With 50 s left it is tried every 5 s.
         assert_eq!(Renewal::retry(100, Some(Duration::from_secs(50)), 0.5), Duration::from_secs(5));
-        assert_eq!(Renewal::retry(100, Some(Duration::ZERO), 0.5), Duration::from_millis(500));
+        assert_eq!(Renewal::retry(100, Some(Duration::from_secs(1)), 0.5), Duration::from_millis(500));
+        assert_eq!(Renewal::retry(100, Some(Duration::ZERO), 0.5), Duration::from_secs(60));
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::files::{FileResource, Files};
-use super::settings::{KeyFiles, Settings};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::files::{FileResource, Files, KeyFiles};
+use super::settings::Settings;
 use super::store::{Follower, Store};
 
 /// A name of SDS.
@@ -31,10 +33,18 @@ pub enum ResourceError {
     /// Too much is followed already.
     #[error("too many files are asked for")]
     TooMany,
+    /// Too many follow already.
+    #[error("too many calls at once")]
+    TooManyCalls,
 }
+
+/// Keeps a call's place among all calls.
+pub(super) type Place = OwnedSemaphorePermit;
 
 /// No name is longer.
 const LONGEST: usize = 4096;
+/// So many calls at once, on all connections.
+const CALLS: usize = 1000;
 
 impl ResourceName {
     /// Reads a name. Istio answers any other name with the workload's certificate; here it is refused, because whoever
@@ -81,13 +91,23 @@ pub struct Resources {
     files: Arc<Files>,
     /// The workload's files; `None` if the agent writes them itself.
     own: Option<KeyFiles>,
+    calls: Arc<Semaphore>,
 }
 
 impl Resources {
     /// What is issued into `store`, and files. Without a store the workload's certificate comes from files only.
     pub fn new(settings: &Settings, store: Option<Arc<Store>>) -> Self {
         let files = Files::new(settings.poll, settings.debounce);
-        Self { store, files, own: settings.files_are_input().then(|| settings.files.clone()) }
+        let own = settings.files_are_input().then(|| settings.files.clone());
+        Self { store, files, own, calls: Arc::new(Semaphore::new(CALLS)) }
+    }
+
+    /// A place for a call that stays.
+    ///
+    /// # Errors
+    /// There is none left.
+    pub(super) fn place(&self) -> Result<Place, ResourceError> {
+        Arc::clone(&self.calls).try_acquire_owned().map_err(|_| ResourceError::TooManyCalls)
     }
 
     /// Follows what is behind a name: nothing at first, if it is not there yet.
@@ -202,6 +222,15 @@ mod tests {
         let resources = Resources::new(&own, store());
         assert!(!comes(resources.follow(&ResourceName::Default)).await);
         assert!(!comes(resources.follow(&ResourceName::RootCa)).await);
+    }
+
+    #[test]
+    fn there_is_room_for_so_many_calls() {
+        let resources = Resources::new(&settings(Path::new("/none"), &[]), None);
+        let mut places: Vec<_> = (0..CALLS).map(|_| resources.place().unwrap()).collect();
+        assert_eq!(resources.place().err(), Some(ResourceError::TooManyCalls));
+        places.pop();
+        assert!(resources.place().is_ok());
     }
 
     #[tokio::test]

@@ -21,6 +21,7 @@ use tonic::body::Body;
 use tonic::{Code, Status};
 use tower_service::Service as _;
 
+use super::authority::Lenient;
 use super::resources::Resources;
 use super::sds::Sds;
 use super::workload_api::WorkloadApi;
@@ -34,8 +35,8 @@ const GRACE: Duration = Duration::from_secs(1);
 
 /// So many clients at once; more wait.
 const CONNECTIONS: usize = 128;
-/// So many calls at once on one connection. Envoy has one for each secret of each of its TLS contexts.
-const STREAMS: u32 = 1000;
+/// So many calls at once on one connection. Envoy has one for each secret that it knows.
+const STREAMS: u32 = 500;
 /// A request names secrets and repeats an error: it is not longer than this.
 const REQUEST: usize = 256 << 10;
 /// What one call, and one connection, may send ahead of what is read.
@@ -77,7 +78,7 @@ impl Socket {
                 tracing::info!(path = %path.display(), "a socket that nobody answers on is removed");
                 fs::remove_file(path).map_err(failed)?;
             }
-            Ok(_) => return Err(failed(io::Error::other("there is something else"))),
+            Ok(_) => return Err(failed(io::Error::other("what is there is no socket"))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(failed(error)),
         }
@@ -177,9 +178,12 @@ async fn connection(stream: UnixStream, services: Services, mut stop: Stop) {
         .max_concurrent_streams(STREAMS)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(64 << 10)
+        .max_send_buf_size(16 << 10)
+        // Who reads nothing answers nothing.
+        .keep_alive_interval(Some(Duration::from_secs(30)))
+        .keep_alive_timeout(Duration::from_secs(20))
         .max_header_list_size(16 << 10)
-        .serve_connection(TokioIo::new(stream), answer);
+        .serve_connection(TokioIo::new(Lenient::new(stream)), answer);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

@@ -56,6 +56,7 @@ impl WorkloadApi {
         answer: fn(&Identity) -> Result<R, Status>,
     ) -> Result<Response<Answers<R>>, Status> {
         check_metadata(request)?;
+        let place = self.resources.place().map_err(|error| Status::resource_exhausted(error.to_string()))?;
         let follow =
             |name| self.resources.follow(&name).map_err(|error| Status::unavailable(error.to_string()));
         let mut pair = follow(ResourceName::Default)?;
@@ -65,6 +66,7 @@ impl WorkloadApi {
         let (out, answers) = mpsc::channel(1);
         let mut stop = self.stop.clone();
         tokio::spawn(async move {
+            let _place = place;
             let mut sent = version(&first);
             let mut news = Some(first);
             let ended = loop {

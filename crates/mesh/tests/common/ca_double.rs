@@ -20,6 +20,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use tonic::{Code, Request, Response, Status};
@@ -117,18 +118,26 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
         let Ok((stream, _)) = listener.accept().await else { return };
         let (tls, state) = (tls.clone(), Arc::clone(&state));
         tokio::spawn(async move {
+            // As a client of HTTP/2 without TLS begins; TLS begins otherwise.
+            let mut first = [0];
+            if stream.peek(&mut first).await.is_ok() && first == *b"P" {
+                return serve(stream, state, false).await;
+            }
             let Ok(stream) = tls.accept(stream).await else { return };
             let certificate = stream.get_ref().1.peer_certificates().is_some();
-            let service = IstioCertificateServiceServer::new(Double { state, certificate });
-            let answer = service_fn(move |request| {
-                let mut service = service.clone();
-                async move { Ok::<_, Infallible>(service.call(request).await.expect("infallible")) }
-            });
-            let served =
-                http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), answer);
-            let _ = served.await;
+            serve(stream, state, certificate).await;
         });
     }
+}
+
+async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(stream: S, state: Arc<State>, certificate: bool) {
+    let service = IstioCertificateServiceServer::new(Double { state, certificate });
+    let answer = service_fn(move |request| {
+        let mut service = service.clone();
+        async move { Ok::<_, Infallible>(service.call(request).await.expect("infallible")) }
+    });
+    let served = http2::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), answer);
+    let _ = served.await;
 }
 
 struct Double {

@@ -67,7 +67,7 @@ impl SecretDiscoveryService for Sds {
     ) -> Result<Response<Self::DeltaSecretsStream>, Status> {
         let resources = Arc::clone(&self.resources);
         let answers =
-            converse(DeltaSubscription::default(), resources, request.into_inner(), self.stop.clone());
+            converse(DeltaSubscription::default(), resources, request.into_inner(), self.stop.clone())?;
         Ok(Response::new(Box::pin(answers)))
     }
 
@@ -76,7 +76,7 @@ impl SecretDiscoveryService for Sds {
         request: Request<Streaming<DiscoveryRequest>>,
     ) -> Result<Response<Self::StreamSecretsStream>, Status> {
         let resources = Arc::clone(&self.resources);
-        let answers = converse(Subscription::default(), resources, request.into_inner(), self.stop.clone());
+        let answers = converse(Subscription::default(), resources, request.into_inner(), self.stop.clone())?;
         Ok(Response::new(Box::pin(answers)))
     }
 
@@ -84,6 +84,7 @@ impl SecretDiscoveryService for Sds {
         &self,
         request: Request<DiscoveryRequest>,
     ) -> Result<Response<DiscoveryResponse>, Status> {
+        let _place = self.resources.place().map_err(refusal)?;
         let mut subscription = Subscription::default();
         let names = match subscription.request(&request.into_inner())? {
             Step::Send { names, .. } => names,
@@ -105,7 +106,7 @@ impl SecretDiscoveryService for Sds {
 fn refusal(error: ResourceError) -> Status {
     match error {
         ResourceError::Unknown(_) => Status::invalid_argument(error.to_string()),
-        ResourceError::TooMany => Status::resource_exhausted(error.to_string()),
+        ResourceError::TooMany | ResourceError::TooManyCalls => Status::resource_exhausted(error.to_string()),
     }
 }
 
@@ -138,10 +139,10 @@ fn check_head(first: bool, node: Option<&str>, type_url: &str) -> Result<(), Sta
 
 /// Envoy refused what it was sent: the reason is its own, as far as it fits.
 fn log_refused(node: &str, nonce: &str, status: &crate::proto::envoy::discovery::Status) {
-    let message: String = status.message.chars().take(1000).collect();
+    let reason: String = status.message.chars().take(1000).collect();
     let nonce: String = nonce.chars().take(100).collect();
     metrics::counter!("num_sds_rejections_total").increment(1);
-    tracing::warn!(?node, ?nonce, code = status.code, ?message, "Envoy refused a secret");
+    tracing::warn!(?node, ?nonce, code = status.code, ?reason, "Envoy refused a secret");
 }
 
 /// Envoy's form of a secret.

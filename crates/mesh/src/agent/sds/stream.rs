@@ -30,13 +30,15 @@ pub(super) trait Protocol: Send + 'static {
     fn give(&mut self, secrets: &[(ResourceName, Arc<Content>)]) -> Vec<Self::Answer>;
 }
 
-/// Begins a conversation. It ends when the client goes, asks for what is not there, or with `stop`.
+/// Begins a conversation, if there is room for one more. It ends when the client goes, asks for what is not there, or
+/// with `stop`.
 pub(super) fn converse<P: Protocol>(
     protocol: P,
     resources: Arc<Resources>,
     inbound: Streaming<P::Request>,
     stop: Stop,
-) -> ReceiverStream<Result<P::Answer, Status>> {
+) -> Result<ReceiverStream<Result<P::Answer, Status>>, Status> {
+    let place = resources.place().map_err(refusal)?;
     // One answer waits for the client; the next is not made, and no request read, before it is taken.
     let (out, answers) = mpsc::channel(1);
     let conversation = Conversation {
@@ -47,8 +49,11 @@ pub(super) fn converse<P: Protocol>(
         sent: HashMap::new(),
         out,
     };
-    tokio::spawn(conversation.run(inbound, stop));
-    ReceiverStream::new(answers)
+    tokio::spawn(async move {
+        conversation.run(inbound, stop).await;
+        drop(place);
+    });
+    Ok(ReceiverStream::new(answers))
 }
 
 struct Conversation<P: Protocol> {
