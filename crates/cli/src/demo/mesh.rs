@@ -101,6 +101,7 @@ impl Mesh<'_, '_> {
             &format!("-jwks-issuer={}", chancery_mesh::token::dev::ISSUER),
             "-role-id-file=role-id",
             "-secret-id-file=secret-id",
+            "-without-kubernetes",
         ];
         let server = self.bench.address.clone();
         let ready = || get(probes, "/readyz").is_ok_and(|(status, _)| status == 200);

@@ -15,7 +15,7 @@ use super::signer::DirectSettings;
 use super::tls::{TlsSettings, TlsSettingsError};
 use crate::Workload;
 
-pub use kubernetes::{CertificateRequests, Istiod, KubernetesConnection, KubernetesSettings, RootConfigMap};
+pub use kubernetes::{CertificateRequests, Istiod, KubernetesSettings, RootConfigMap};
 
 /// The settings of the certificate service, as they are written.
 #[derive(Debug, Clone)]

@@ -4,10 +4,9 @@ use std::sync::OnceLock;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
-const TLS_PROVIDER_REQUESTS: &str = "cert_manager_istio_csr_tls_provider_certificate_requests";
-/// The bounds of upstream's histograms, in seconds.
-const BUCKETS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+use super::metering;
 
+const TLS_PROVIDER_REQUESTS: &str = "cert_manager_istio_csr_tls_provider_certificate_requests";
 /// The recorder is the process's; several services in one process share it.
 static RECORDED: OnceLock<PrometheusHandle> = OnceLock::new();
 
@@ -19,7 +18,7 @@ pub fn install() -> PrometheusHandle {
         for suffix in suffixes {
             // Only an empty list of bounds is refused.
             builder =
-                builder.set_buckets_for_metric(suffix, BUCKETS).unwrap_or_else(|_| PrometheusBuilder::new());
+                builder.set_buckets_for_metric(suffix, &metering::SECONDS_BUCKETS).unwrap_or_else(|_| PrometheusBuilder::new());
         }
         let recorder = builder.build_recorder();
         let handle = recorder.handle();
@@ -27,6 +26,7 @@ pub fn install() -> PrometheusHandle {
             tracing::warn!(%error, "metrics are recorded elsewhere in this process");
         }
         describe();
+        metering::describe();
         handle
     });
     made.clone()

@@ -23,7 +23,7 @@ use super::roots::{RootStore, RootsError, RootsWatch};
 use super::serving::Serving;
 use super::signer::{ObservedSigner, Signer};
 use crate::proto::istio::istio_certificate_service_server::IstioCertificateService;
-use crate::token::verify::JwksError;
+use crate::token::keys::JwksError;
 
 /// Something that runs beside the service. It ends only when the service has to end with it, for this reason.
 pub type Task = Pin<Box<dyn Future<Output = RunError> + Send>>;
@@ -64,9 +64,6 @@ pub enum RunError {
     /// Anything about Kubernetes.
     #[error("Kubernetes: {0}")]
     Kubernetes(String),
-    /// A part that this build lacks.
-    #[error("{0} is not linked yet")]
-    NotLinked(&'static str),
 }
 
 /// What answers, and what runs beside it.
@@ -124,9 +121,10 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
     let mut hang_up = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
-    let (signer, mut tasks) = assemble::signer(&checked).await?;
+    let kubernetes = assemble::kubernetes(&checked).await?;
+    let (signer, mut tasks) = assemble::signer(&checked, kubernetes.as_ref(), &clock)?;
     let mut running = start(checked.clone(), signer, Arc::clone(&clock), |signer, roots| async move {
-        let (service, more) = assemble::assemble(&checked, signer, roots, clock).await?;
+        let (service, more) = assemble::assemble(&checked, kubernetes.as_ref(), signer, roots, clock)?;
         tasks.extend(more);
         Ok(Parts { service, tasks })
     })

@@ -32,9 +32,9 @@ pub use issuer::{ActiveIssuer, IssuerError, IssuerWatch, static_issuer};
 pub use istiod::{IstiodCertificate, IstiodError, IstiodNames, KeyAlgorithm, run_istiod_certificate};
 pub use istiod_secret::{IstiodSecret, run_istiod_secret};
 pub use leader::{Elector, LEASE, LeaseTimings};
-pub use pods::{PodFacts, PodIndex, Pods};
+pub use pods::{PodFacts, PodIndex};
 pub use root_config_map::{
     CONFIG_MAP, NotPublishable, RootConfigMapSettings, publishable, run_root_config_maps,
 };
 pub use selector::{LabelSelector, SelectorError};
-pub use token_review::{ClusterReviewer, LONGEST_MEMORY, ReviewError, TokenReviewer};
+pub use token_review::{ClusterReviewer, LONGEST_MEMORY};

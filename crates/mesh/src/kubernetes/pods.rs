@@ -5,6 +5,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use async_trait::async_trait;
 use k8s_openapi::NamespaceResourceScope;
 use kube::api::ObjectMeta;
 use kube::runtime::watcher::{self, Event};
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::cert_manager::resource;
 use super::follow::follow;
 use crate::Workload;
+use crate::ca::impersonate::{Pod, Pods, PodsError};
 
 /// What is known of a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,15 +26,6 @@ pub struct PodFacts {
     pub service_account: Arc<str>,
     /// Its node; `None` until it is scheduled.
     pub node: Option<Arc<str>>,
-}
-
-/// Who runs where.
-pub trait Pods: Send + Sync {
-    /// The pod of this name that has not ended.
-    fn pod(&self, namespace: &str, name: &str) -> Option<PodFacts>;
-
-    /// Whether a pod of this workload that has not ended is on the node.
-    fn runs_on(&self, workload: &Workload, node: &str) -> bool;
 }
 
 /// The index of pods, kept by a watch of all namespaces.
@@ -94,6 +87,25 @@ impl PodIndex {
         self.read().is_complete
     }
 
+    /// The pod of this name that has not ended.
+    pub fn pod(&self, namespace: &str, name: &str) -> Option<PodFacts> {
+        self.read().pods.get(namespace)?.get(name).cloned()
+    }
+
+    /// Whether a pod of this workload that has not ended is on the node.
+    pub fn runs_on(&self, workload: &Workload, node: &str) -> bool {
+        let state = self.read();
+        let name = |text: &str| state.names.get(text).cloned();
+        let place = (name(&workload.namespace), name(&workload.service_account), name(node));
+        let (Some(namespace), Some(account), Some(node)) = place else { return false };
+        state.places.contains_key(&(namespace, account, node))
+    }
+
+    fn complete(&self) -> Result<(), PodsError> {
+        let unseen = || PodsError("the cluster's pods have not all been listed yet".to_owned());
+        self.is_complete().then_some(()).ok_or_else(unseen)
+    }
+
     fn apply(&self, event: Event<PartialPod>) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         match event {
@@ -113,17 +125,21 @@ impl PodIndex {
     }
 }
 
+
+#[async_trait]
 impl Pods for PodIndex {
-    fn pod(&self, namespace: &str, name: &str) -> Option<PodFacts> {
-        self.read().pods.get(namespace)?.get(name).cloned()
+    async fn pod(&self, namespace: &str, name: &str) -> Result<Option<Pod>, PodsError> {
+        self.complete()?;
+        Ok(Self::pod(self, namespace, name).map(|facts| Pod {
+            uid: facts.uid.to_string(),
+            service_account: facts.service_account.to_string(),
+            node: facts.node.map(|node| node.to_string()).unwrap_or_default(),
+        }))
     }
 
-    fn runs_on(&self, workload: &Workload, node: &str) -> bool {
-        let state = self.read();
-        let name = |text: &str| state.names.get(text).cloned();
-        let place = (name(&workload.namespace), name(&workload.service_account), name(node));
-        let (Some(namespace), Some(account), Some(node)) = place else { return false };
-        state.places.contains_key(&(namespace, account, node))
+    async fn runs_on(&self, workload: &Workload, node: &str) -> Result<bool, PodsError> {
+        self.complete()?;
+        Ok(Self::runs_on(self, workload, node))
     }
 }
 

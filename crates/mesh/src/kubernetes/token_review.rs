@@ -14,46 +14,13 @@ use kube::{Api, Client};
 use serde::Deserialize;
 
 use super::client::{ApiError, request};
+use crate::ca::authenticate::{ReviewError, TokenReviewer};
 
 /// The longest time that an answer is remembered.
 pub const LONGEST_MEMORY: Duration = Duration::from_secs(60);
 
 /// How many answers are remembered.
 const MOST_ANSWERS: usize = 4096;
-
-/// Who can say whose token this is.
-#[async_trait]
-pub trait TokenReviewer: Send + Sync {
-    /// Asks the API server of a cluster; `None` means the cluster that we belong to. Whether the status is good enough is
-    /// for the caller to judge: a token that means nothing is an answer, not an error.
-    ///
-    /// # Errors
-    /// There is no such cluster here, or its API server gave no verdict.
-    async fn review(
-        &self,
-        cluster: Option<&str>,
-        token: &str,
-        audiences: &[String],
-    ) -> Result<TokenReviewStatus, ReviewError>;
-}
-
-/// Why there is no verdict on a token.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum ReviewError {
-    /// The caller names a cluster that we have no client for.
-    #[error("the caller claims to be in cluster {0:?}, which is none of ours")]
-    UnknownCluster(String),
-    /// The API server could not be asked; later it may be.
-    #[error("TokenReview could not be asked: {0}")]
-    Unavailable(String),
-    /// The API server will not review tokens for us, however often it is asked: RBAC, most likely.
-    #[error("TokenReview was refused to us: {0}")]
-    Refused(String),
-    /// The answer has no status.
-    #[error("the API server answered a TokenReview without a status")]
-    NoStatus,
-}
 
 /// The API servers of one or several clusters.
 pub struct ClusterReviewer {

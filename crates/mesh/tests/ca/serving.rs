@@ -13,7 +13,7 @@ use chancery_issuance::{Certificate, KeyForm, PrivateKey};
 use chancery_mesh::ca::config::Settings;
 use chancery_mesh::ca::listener::PeerAddress;
 use chancery_mesh::ca::run::{Parts, Running, start};
-use chancery_mesh::ca::serving::PeerCertificates;
+use chancery_mesh::ca::authenticate::PeerCertificates;
 use chancery_mesh::ca::signer::Signer;
 use chancery_mesh::proto::istio::istio_certificate_service_client::IstioCertificateServiceClient;
 use chancery_mesh::proto::istio::istio_certificate_service_server::IstioCertificateService;

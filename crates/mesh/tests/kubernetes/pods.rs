@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use chancery_mesh::Workload;
-use chancery_mesh::kubernetes::{PodIndex, Pods};
+use chancery_mesh::kubernetes::PodIndex;
 use chancery_testkit::kubernetes::{ApiServer, Fault};
 use serde_json::json;
 

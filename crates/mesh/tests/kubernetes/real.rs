@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use chancery_mesh::Workload;
 use chancery_mesh::ca::signer::{Purpose, Signer, SigningRequest};
+use chancery_mesh::ca::authenticate::TokenReviewer;
 use chancery_mesh::kubernetes::{
     ActiveIssuer, CONFIG_MAP, CertificateRequest, CertificateRequestSettings, CertificateRequestSigner,
-    ClientOptions, ClusterReviewer, LabelSelector, PodIndex, Pods, RootConfigMapSettings, TokenReviewer,
+    ClientOptions, ClusterReviewer, LabelSelector, PodIndex, RootConfigMapSettings,
     connect,
 };
 use chancery_testkit::kubernetes::ApiServer;

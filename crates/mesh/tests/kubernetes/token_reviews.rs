@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chancery_api::FixedClock;
-use chancery_mesh::kubernetes::{ClusterReviewer, ReviewError, TokenReviewer};
+use chancery_mesh::ca::authenticate::{ReviewError, TokenReviewer};
+use chancery_mesh::kubernetes::ClusterReviewer;
 use chancery_testkit::kubernetes::Fault;
 
 use crate::bed::{double, now};

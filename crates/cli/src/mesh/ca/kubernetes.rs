@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use chancery_mesh::ca::config::{
-    CertificateRequests, Istiod, KubernetesConnection, KubernetesSettings, RootConfigMap,
+    CertificateRequests, Istiod, KubernetesSettings, RootConfigMap,
 };
+use chancery_mesh::kubernetes::ClientOptions;
 
 use super::{list, number};
 use crate::command::Failure;
@@ -129,7 +130,7 @@ pub(super) fn settings(flags: &Flags) -> Result<Option<KubernetesSettings>, Fail
         max_concurrent_reconciles: at_once,
     };
     Ok(Some(KubernetesSettings {
-        connection: KubernetesConnection {
+        connection: ClientOptions {
             kubeconfig: path("kubeconfig"),
             context: text("context"),
             cluster: text("cluster"),

@@ -19,19 +19,38 @@ const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
 /// How long to wait before an API that did not answer is asked again.
 const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(400)];
 
-/// Why the Kubernetes API did not answer.
+/// Why there is no verdict on a token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct ReviewError(pub String);
+#[non_exhaustive]
+pub enum ReviewError {
+    /// The caller names a cluster that we have no client for.
+    #[error("the caller claims to be in cluster {0:?}, which is none of ours")]
+    UnknownCluster(String),
+    /// The API server could not be asked; later it may be.
+    #[error("TokenReview could not be asked: {0}")]
+    Unavailable(String),
+    /// The API server will not review tokens for us, however often it is asked: RBAC, most likely.
+    #[error("TokenReview was refused to us: {0}")]
+    Refused(String),
+    /// The answer has no status.
+    #[error("the API server answered a TokenReview without a status")]
+    NoStatus,
+}
 
 /// Something that has tokens reviewed (`authentication.k8s.io/v1`).
 #[async_trait]
 pub trait TokenReviewer: Send + Sync {
-    /// Has one token reviewed, for any of these audiences. The token is never to be logged.
+    /// Has one token reviewed, for any of these audiences, by the API server of a cluster; `None` is the cluster that we
+    /// belong to. The token is never to be logged.
     ///
     /// # Errors
-    /// There is no answer. That a token is not good is an answer.
-    async fn review(&self, token: &str, audiences: &[String]) -> Result<TokenReviewStatus, ReviewError>;
+    /// There is no such cluster here, or its API server gave no verdict. That a token is not good is a verdict.
+    async fn review(
+        &self,
+        cluster: Option<&str>,
+        token: &str,
+        audiences: &[String],
+    ) -> Result<TokenReviewStatus, ReviewError>;
 }
 
 /// Knows callers by a TokenReview.
@@ -55,10 +74,10 @@ impl TokenReviewAuthenticator {
     }
 
     /// Asks up to three times: a caller that is turned away as unknown does not call again.
-    async fn review(&self, token: &str) -> Result<TokenReviewStatus, ReviewError> {
+    async fn review(&self, cluster: Option<&str>, token: &str) -> Result<TokenReviewStatus, ReviewError> {
         let mut pauses = PAUSES.into_iter();
         loop {
-            match (self.reviewer.review(token, &self.audiences).await, pauses.next()) {
+            match (self.reviewer.review(cluster, token, &self.audiences).await, pauses.next()) {
                 (Err(error), Some(pause)) => {
                     tracing::debug!(%error, "a token could not be reviewed; it is tried again");
                     tokio::time::sleep(pause).await;
@@ -109,7 +128,8 @@ impl Authenticator for TokenReviewAuthenticator {
     async fn authenticate(&self, credentials: &Credentials<'_>) -> Result<Option<Caller>, Denial> {
         let Some(token) = bearer_token(credentials.metadata)? else { return Ok(None) };
         self.clusters.check(credentials.metadata)?;
-        let status = self.review(token).await.map_err(|error| {
+        let cluster = ClusterIds::named(credentials.metadata);
+        let status = self.review(cluster.as_deref(), token).await.map_err(|error| {
             Denial::new("token_review_unavailable", format!("token could not be reviewed: {error}"))
         })?;
         self.read(status).map(Some)
@@ -131,7 +151,12 @@ mod tests {
 
     #[async_trait]
     impl TokenReviewer for Always {
-        async fn review(&self, token: &str, audiences: &[String]) -> Result<TokenReviewStatus, ReviewError> {
+        async fn review(
+            &self,
+            _: Option<&str>,
+            token: &str,
+            audiences: &[String],
+        ) -> Result<TokenReviewStatus, ReviewError> {
             self.1.lock().expect("unpoisoned").push((token.to_owned(), audiences.to_vec()));
             self.0.clone()
         }
@@ -247,7 +272,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_api_that_does_not_answer_is_asked_three_times() {
-        let (reviewer, authenticator) = authenticator(Err(ReviewError("connection refused".into())));
+        let (reviewer, authenticator) = authenticator(Err(ReviewError::Unavailable("connection refused".into())));
         let denial = outcome(&authenticator, &[TOKEN]).await.expect_err("no answer");
         assert_eq!(denial.reason, "token_review_unavailable");
         assert_eq!(reviewer.1.lock().expect("unpoisoned").len(), 3);

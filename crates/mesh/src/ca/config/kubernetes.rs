@@ -1,49 +1,21 @@
 //! What is said about Kubernetes.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::Duration;
+
+use crate::kubernetes::ClientOptions;
 
 /// The Kubernetes API, and what is kept right in it.
 #[derive(Debug, Clone)]
 pub struct KubernetesSettings {
     /// How it is reached.
-    pub connection: KubernetesConnection,
+    pub connection: ClientOptions,
     /// Where the replicas agree on a leader.
     pub leader_election_namespace: String,
     /// The ConfigMap with the mesh's roots in each namespace; `None` leaves that to others.
     pub root_config_map: Option<RootConfigMap>,
     /// istiod's own certificate; `None` leaves that to others.
     pub istiod: Option<Istiod>,
-}
-
-/// How the Kubernetes API is reached. With nothing here: as a pod is.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct KubernetesConnection {
-    /// The kubeconfig.
-    pub kubeconfig: Option<PathBuf>,
-    /// Its context, if not the current one.
-    pub context: Option<String>,
-    /// Its cluster, if not the context's.
-    pub cluster: Option<String>,
-    /// Its user, if not the context's.
-    pub user: Option<String>,
-    /// The URL.
-    pub server: Option<String>,
-    /// A file with a token, read again when it changes.
-    pub token_file: Option<PathBuf>,
-    /// Roots of the API server's certificate.
-    pub certificate_authority: Option<PathBuf>,
-    /// A client certificate.
-    pub client_certificate: Option<PathBuf>,
-    /// Its key.
-    pub client_key: Option<PathBuf>,
-    /// The name in the API server's certificate, if not the URL's.
-    pub tls_server_name: Option<String>,
-    /// Trust any certificate.
-    pub insecure_skip_tls_verify: bool,
-    /// The user to act for.
-    pub impersonate: Option<String>,
 }
 
 /// The ConfigMap `istio-ca-root-cert`.
@@ -102,7 +74,7 @@ pub struct CertificateRequests {
 impl Default for KubernetesSettings {
     fn default() -> Self {
         Self {
-            connection: KubernetesConnection::default(),
+            connection: ClientOptions::default(),
             leader_election_namespace: "istio-system".to_owned(),
             root_config_map: Some(RootConfigMap {
                 namespace_selector: String::new(),
