@@ -123,7 +123,7 @@ const SERVING: &[Flag] = &[
 
 const SIGNER: &[Flag] = &[
     Flag::new("signer", Kind::Text, "Who signs: \"direct\" (the server, over its API) or \"certificate-request\" (cert-manager).").default("direct"),
-    Flag::new("sign-path", Kind::Text, "MOUNT/sign/ROLE for workloads. The role must allow their SPIFFE IDs (allowed_uri_sans), names without a common name (require_cn=false) and EC keys (key_type=any).").default("istioca/sign/cluster-local"),
+    Flag::new("sign-path", Kind::Text, "MOUNT/sign/ROLE for workloads. The role must allow their SPIFFE IDs (allowed_uri_sans), names without a common name (require_cn=false) and EC keys (key_type=any); the login's policy must allow to update this path.").default("istioca/sign/cluster-local"),
     Flag::new("serving-sign-path", Kind::Text, "The same for the service's own certificate; the role must allow its DNS names. The default is -sign-path."),
     Flag::new("vault-addr", Kind::Text, "Where the server is. The default is https://127.0.0.1:8200.").alias(&["address"]).env("ADDR"),
     Flag::new("vault-ca-file", Kind::Text, "PEM certificates of the server's authority.").alias(&["ca-cert"]).env("CACERT"),

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use chancery_api::Secret;
-use chancery_client::{Config, Credential, Login};
+use chancery_client::{Config, Credential, Login, Request};
 use chancery_issuance::Certificate;
 use chancery_mesh::ca::signer::{
     DirectSettings, DirectSigner, Purpose, SignedChain, Signer, SigningError, SigningRequest,
@@ -178,6 +178,33 @@ async fn connections_are_kept() {
         sign(&signer, HTTPBIN).await.unwrap();
     }
     assert_eq!(link.connections.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_token_in_a_file_is_read_again_when_it_is_refused() {
+    let vault = Vault::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    let create = || async {
+        let body = json!({ "policies": ["mesh"], "ttl": "1h" });
+        let answer = vault.client.answer(&Request::write("auth/token/create", &body).unwrap()).await.unwrap();
+        answer.unwrap().auth.unwrap().client_token
+    };
+    let first = create().await;
+    std::fs::write(&file, first.expose()).unwrap();
+    let signer = DirectSigner::new(DirectSettings {
+        client: Config::new(vault.server.url().parse().unwrap()),
+        login: Login::Token(Credential::File(file.clone())),
+        sign_path: "istioca/sign/cluster-local".to_owned(),
+        serving_sign_path: None,
+    });
+    let signer = signer.unwrap();
+    sign(&signer, HTTPBIN).await.unwrap();
+    vault.write("auth/token/revoke", json!({ "token": first.expose() })).await;
+    let reason = unavailable(sign(&signer, HTTPBIN).await);
+    assert!(reason.starts_with("cannot log in to the signer: ") && reason.contains("403"), "{reason}");
+    std::fs::write(&file, create().await.expose()).unwrap();
+    crate::support::until("a certificate", || async { sign(&signer, HTTPBIN).await.is_ok() }).await;
 }
 
 /// A signer that asks for what is not there, so that an answer of the server's is a refusal.

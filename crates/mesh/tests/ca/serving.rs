@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chancery_api::{Clock, FixedClock, SystemClock};
 use chancery_client::{Config, Login};
-use chancery_issuance::{Certificate, KeyForm, PrivateKey};
+use chancery_issuance::{Certificate, KeyForm, KeySpec, PrivateKey};
 use chancery_mesh::ca::config::Settings;
 use chancery_mesh::ca::listener::PeerAddress;
 use chancery_mesh::ca::run::{Parts, Running, start};
@@ -454,6 +454,19 @@ async fn both_versions_of_tls_are_spoken_and_no_session_is_resumed() {
     let config = tls(&newest.authority.root, None, &[&TLS12]);
     assert!(Client::connect_with(newest.running.addresses().serving, config).await.is_err());
     newest.running.shutdown().await;
+}
+
+#[tokio::test]
+async fn rsa_keys_serve_too() {
+    let service = Service::start_with(Authority::new("root"), |settings| {
+        settings.serving.signature_algorithm = "RSA".to_owned();
+    })
+    .await;
+    service.until_ready().await;
+    let client = service.connect(None).await.unwrap();
+    let leaf = Certificate::from_der(&client.leaf).unwrap();
+    assert_eq!(leaf.public_key().unwrap().spec(), KeySpec::Rsa(2048));
+    service.running.shutdown().await;
 }
 
 #[tokio::test]
