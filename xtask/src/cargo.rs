@@ -148,6 +148,15 @@ pub(crate) fn build_binary(profile: &str) -> Result<()> {
     Ok(())
 }
 
+/// Builds an example of a crate, with the given profile.
+pub(crate) fn build_example(package: &str, example: &str, profile: &str) -> Result<()> {
+    let mut command = cargo(&["build", "--package", package, "--example", example, "--profile", profile]);
+    if !command.status().context("starting cargo")?.success() {
+        bail!("the example {example} does not build");
+    }
+    Ok(())
+}
+
 fn static_checks() -> Result<Tally> {
     heading("checks");
     let mut tally = Tally::default();

@@ -62,8 +62,8 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "bench",
-        arguments: "[scale] [--quick] [--only=ours|peer] [--profile=P] [--no-build] [filter]",
-        purpose: "this server and OpenBao side by side, as a table for docs/performance.md; `scale`: with a full store",
+        arguments: "[scale|mesh] [--quick] [--only=ours|peer] [--profile=P] [--no-build] [filter]",
+        purpose: "this server and OpenBao side by side, as a table for docs/performance.md; `scale`: with a full store; `mesh`: the certificate service",
         run: bench::run,
     },
     Task {

@@ -5,6 +5,7 @@
 //! makes by default: an RSA-2048 key, no subject, one SPIFFE name. The machine's raw signature rate is measured
 //! with openssl before, as the ceiling.
 
+mod mesh;
 mod scale;
 
 use std::fs;
@@ -51,10 +52,10 @@ const FIGURES: &[Figure] = &[
 
 /// Measures and prints the table.
 pub(crate) fn run(arguments: &[String]) -> Result<Tally> {
-    if let Some((first, rest)) = arguments.split_first()
-        && first == "scale"
-    {
-        return scale::run(rest);
+    match arguments.split_first() {
+        Some((first, rest)) if first == "scale" => return scale::run(rest),
+        Some((first, rest)) if first == "mesh" => return mesh::run(rest),
+        _ => {}
     }
     let quick = arguments.iter().any(|argument| argument == "--quick");
     let only = arguments.iter().find_map(|argument| match argument.as_str() {

@@ -18,8 +18,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tower_service::Service;
 
-use super::roots::{Roots, RootsWatch};
 use super::authenticate::PeerCertificates;
+use super::roots::{Roots, RootsWatch};
 use super::serving::{Serving, jitter};
 use crate::proto::istio::istio_certificate_service_server::{
     IstioCertificateService, IstioCertificateServiceServer,

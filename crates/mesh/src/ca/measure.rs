@@ -17,8 +17,9 @@ pub fn install() -> PrometheusHandle {
         let mut builder = PrometheusBuilder::new();
         for suffix in suffixes {
             // Only an empty list of bounds is refused.
-            builder =
-                builder.set_buckets_for_metric(suffix, &metering::SECONDS_BUCKETS).unwrap_or_else(|_| PrometheusBuilder::new());
+            builder = builder
+                .set_buckets_for_metric(suffix, &metering::SECONDS_BUCKETS)
+                .unwrap_or_else(|_| PrometheusBuilder::new());
         }
         let recorder = builder.build_recorder();
         let handle = recorder.handle();

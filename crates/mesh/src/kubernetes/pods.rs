@@ -125,7 +125,6 @@ impl PodIndex {
     }
 }
 
-
 #[async_trait]
 impl Pods for PodIndex {
     async fn pod(&self, namespace: &str, name: &str) -> Result<Option<Pod>, PodsError> {

@@ -101,11 +101,11 @@ pub(crate) struct Tokens(HashMap<&'static str, TokenReviewStatus>);
 #[tonic::async_trait]
 impl TokenReviewer for Tokens {
     async fn review(
-            &self,
-            _: Option<&str>,
-            token: &str,
-            audiences: &[String],
-        ) -> Result<TokenReviewStatus, ReviewError> {
+        &self,
+        _: Option<&str>,
+        token: &str,
+        audiences: &[String],
+    ) -> Result<TokenReviewStatus, ReviewError> {
         assert_eq!(audiences, ["istio-ca"]);
         let refused = || TokenReviewStatus { error: Some("invalid token".to_owned()), ..Default::default() };
         Ok(self.0.get(token).cloned().unwrap_or_else(refused))

@@ -9,12 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chancery_mesh::Workload;
-use chancery_mesh::ca::signer::{Purpose, Signer, SigningRequest};
 use chancery_mesh::ca::authenticate::TokenReviewer;
+use chancery_mesh::ca::signer::{Purpose, Signer, SigningRequest};
 use chancery_mesh::kubernetes::{
     ActiveIssuer, CONFIG_MAP, CertificateRequest, CertificateRequestSettings, CertificateRequestSigner,
-    ClientOptions, ClusterReviewer, LabelSelector, PodIndex, RootConfigMapSettings,
-    connect,
+    ClientOptions, ClusterReviewer, LabelSelector, PodIndex, RootConfigMapSettings, connect,
 };
 use chancery_testkit::kubernetes::ApiServer;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, ServiceAccount};

@@ -272,7 +272,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_api_that_does_not_answer_is_asked_three_times() {
-        let (reviewer, authenticator) = authenticator(Err(ReviewError::Unavailable("connection refused".into())));
+        let (reviewer, authenticator) =
+            authenticator(Err(ReviewError::Unavailable("connection refused".into())));
         let denial = outcome(&authenticator, &[TOKEN]).await.expect_err("no answer");
         assert_eq!(denial.reason, "token_review_unavailable");
         assert_eq!(reviewer.1.lock().expect("unpoisoned").len(), 3);
