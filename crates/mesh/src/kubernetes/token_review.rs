@@ -12,8 +12,9 @@ use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenRe
 use kube::api::PostParams;
 use kube::{Api, Client};
 use serde::Deserialize;
+use tokio::sync::Semaphore;
 
-use super::client::{ApiError, request};
+use super::client::{AT_ONCE, ApiError, request};
 
 /// The longest time that an answer is remembered.
 pub const LONGEST_MEMORY: Duration = Duration::from_secs(60);
@@ -59,6 +60,7 @@ pub enum ReviewError {
 pub struct ClusterReviewer {
     home: String,
     clusters: HashMap<String, Client>,
+    asking: Semaphore,
     memory: Option<Memory>,
 }
 
@@ -75,7 +77,8 @@ impl ClusterReviewer {
     /// A reviewer for the cluster that we belong to.
     pub fn new(cluster: impl Into<String>, client: Client) -> Self {
         let home = cluster.into();
-        Self { clusters: HashMap::from([(home.clone(), client)]), home, memory: None }
+        let clusters = HashMap::from([(home.clone(), client)]);
+        Self { clusters, home, asking: Semaphore::new(AT_ONCE), memory: None }
     }
 
     /// Another cluster, or another name of one.
@@ -115,7 +118,11 @@ impl TokenReviewer for ClusterReviewer {
             ..TokenReview::default()
         };
         let api: Api<TokenReview> = Api::all(client.clone());
-        let answer = request(api.create(&PostParams::default(), &review)).await.map_err(ReviewError::from)?;
+        let answer = {
+            // It is never closed, so there always is a permit in the end.
+            let _permit = self.asking.acquire().await;
+            request(api.create(&PostParams::default(), &review)).await.map_err(ReviewError::from)?
+        };
         let status = answer.status.ok_or(ReviewError::NoStatus)?;
         if let Some(memory) = &self.memory
             && status.authenticated == Some(true)
