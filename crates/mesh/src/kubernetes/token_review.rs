@@ -13,6 +13,7 @@ use kube::api::PostParams;
 use kube::{Api, Client};
 use serde::Deserialize;
 use tokio::sync::Semaphore;
+use zeroize::Zeroize;
 
 use super::client::{AT_ONCE, ApiError, request};
 
@@ -113,17 +114,18 @@ impl TokenReviewer for ClusterReviewer {
         if let Some(status) = self.memory.as_ref().and_then(|memory| memory.recall(&key)) {
             return Ok(status);
         }
-        let review = TokenReview {
-            spec: TokenReviewSpec { token: Some(token.to_owned()), audiences: Some(audiences.to_vec()) },
-            ..TokenReview::default()
-        };
+        let spec = TokenReviewSpec { token: Some(token.to_owned()), audiences: Some(audiences.to_vec()) };
+        let question = Wiped(TokenReview { spec, ..TokenReview::default() });
         let api: Api<TokenReview> = Api::all(client.clone());
-        let answer = {
+        let mut answer = {
             // It is never closed, so there always is a permit in the end.
             let _permit = self.asking.acquire().await;
-            request(api.create(&PostParams::default(), &review)).await.map_err(ReviewError::from)?
+            request(api.create(&PostParams::default(), &question.0))
+                .await
+                .map(Wiped)
+                .map_err(ReviewError::from)?
         };
-        let status = answer.status.ok_or(ReviewError::NoStatus)?;
+        let status = answer.0.status.take().ok_or(ReviewError::NoStatus)?;
         if let Some(memory) = &self.memory
             && status.authenticated == Some(true)
             && status.error.as_ref().is_none_or(String::is_empty)
@@ -141,6 +143,15 @@ impl From<ApiError> for ReviewError {
         } else {
             Self::Refused(error.to_string())
         }
+    }
+}
+
+/// A review whose token does not stay in memory; the answer repeats it.
+struct Wiped(TokenReview);
+
+impl Drop for Wiped {
+    fn drop(&mut self) {
+        self.0.spec.token.zeroize();
     }
 }
 
