@@ -10,6 +10,10 @@ use tokio::time::timeout;
 /// How long a single request may take. Watches have bounds of their own.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How many requests of a kind that comes in bursts are under way at once. Each takes a connection (HTTP/1.1), and what
+/// waits here for a moment would wait at the API server otherwise.
+pub(crate) const AT_ONCE: usize = 32;
+
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where the API server is and who we are to it. With nothing set: as in a pod, else as kubectl does.

@@ -12,8 +12,10 @@ use k8s_openapi::api::authentication::v1::{TokenReview, TokenReviewSpec, TokenRe
 use kube::api::PostParams;
 use kube::{Api, Client};
 use serde::Deserialize;
+use tokio::sync::Semaphore;
+use zeroize::Zeroize;
 
-use super::client::{ApiError, request};
+use super::client::{AT_ONCE, ApiError, request};
 use crate::ca::authenticate::{ReviewError, TokenReviewer};
 
 /// The longest time that an answer is remembered.
@@ -26,6 +28,7 @@ const MOST_ANSWERS: usize = 4096;
 pub struct ClusterReviewer {
     home: String,
     clusters: HashMap<String, Client>,
+    asking: Semaphore,
     memory: Option<Memory>,
 }
 
@@ -42,7 +45,8 @@ impl ClusterReviewer {
     /// A reviewer for the cluster that we belong to.
     pub fn new(cluster: impl Into<String>, client: Client) -> Self {
         let home = cluster.into();
-        Self { clusters: HashMap::from([(home.clone(), client)]), home, memory: None }
+        let clusters = HashMap::from([(home.clone(), client)]);
+        Self { clusters, home, asking: Semaphore::new(AT_ONCE), memory: None }
     }
 
     /// Another cluster, or another name of one.
@@ -77,13 +81,18 @@ impl TokenReviewer for ClusterReviewer {
         if let Some(status) = self.memory.as_ref().and_then(|memory| memory.recall(&key)) {
             return Ok(status);
         }
-        let review = TokenReview {
-            spec: TokenReviewSpec { token: Some(token.to_owned()), audiences: Some(audiences.to_vec()) },
-            ..TokenReview::default()
-        };
+        let spec = TokenReviewSpec { token: Some(token.to_owned()), audiences: Some(audiences.to_vec()) };
+        let question = Wiped(TokenReview { spec, ..TokenReview::default() });
         let api: Api<TokenReview> = Api::all(client.clone());
-        let answer = request(api.create(&PostParams::default(), &review)).await.map_err(ReviewError::from)?;
-        let status = answer.status.ok_or(ReviewError::NoStatus)?;
+        let mut answer = {
+            // It is never closed, so there always is a permit in the end.
+            let _permit = self.asking.acquire().await;
+            request(api.create(&PostParams::default(), &question.0))
+                .await
+                .map(Wiped)
+                .map_err(ReviewError::from)?
+        };
+        let status = answer.0.status.take().ok_or(ReviewError::NoStatus)?;
         if let Some(memory) = &self.memory
             && status.authenticated == Some(true)
             && status.error.as_ref().is_none_or(String::is_empty)
@@ -101,6 +110,15 @@ impl From<ApiError> for ReviewError {
         } else {
             Self::Refused(error.to_string())
         }
+    }
+}
+
+/// A review whose token does not stay in memory; the answer repeats it.
+struct Wiped(TokenReview);
+
+impl Drop for Wiped {
+    fn drop(&mut self) {
+        self.0.spec.token.zeroize();
     }
 }
 

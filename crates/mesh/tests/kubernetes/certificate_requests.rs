@@ -134,6 +134,8 @@ async fn hundreds_of_signings_share_one_watch_and_none_gets_anothers_certificate
     assert_eq!(bed.server.count("create", REQUESTS), MANY);
     assert_eq!(bed.server.count("watch", REQUESTS), 1);
     bed.is_empty().await;
+    // 32 creations, 16 deletions, the watch, and the clean-up.
+    assert!(bed.server.most_connections() <= 50, "{}", bed.server.most_connections());
 }
 
 #[tokio::test]

@@ -172,10 +172,12 @@ async fn the_secret_is_renewed_before_its_certificate_ends() {
     let signer = TestSigner::new(life);
     let (_sender, receiver) = watch::channel(roots(&[&signer.root]));
     let _running = background(run_istiod_secret(client, secret(life), signer.clone(), receiver, clock()));
+    let begun = tokio::time::Instant::now();
     until("renewed twice", || signer.signed() >= 3).await;
+    assert!(begun.elapsed() < life + life / 2, "each time before the end");
     let chain = Certificate::all_from_pem(&text(&server, "tls.crt").expect("a chain")).expect("certificates");
     assert!(chain[0].not_after().to_timestamp() > crate::bed::now());
-    assert!(server.count("update", "secrets") >= 2);
+    until("and written", || server.count("update", "secrets") >= 2).await;
 }
 
 #[tokio::test]

@@ -58,6 +58,8 @@ pub(super) struct Shared {
     pub(super) revision: watch::Sender<u64>,
     /// How often all watches were ended, and whether the last time neatly.
     pub(super) ended: watch::Sender<(u64, bool)>,
+    /// Connections: how many are open, and how many were at most.
+    pub(super) connections: watch::Sender<(usize, usize)>,
 }
 
 #[derive(Debug)]
@@ -88,6 +90,7 @@ impl ApiServer {
             }),
             revision: watch::Sender::new(0),
             ended: watch::Sender::new((0, false)),
+            connections: watch::Sender::new((0, 0)),
         });
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
         let address = listener.local_addr().expect("an address");
@@ -249,6 +252,11 @@ impl ApiServer {
     /// How many watches are open.
     pub fn watches(&self) -> usize {
         self.shared.ended.receiver_count()
+    }
+
+    /// How many connections were open at once, at most.
+    pub fn most_connections(&self) -> usize {
+        self.shared.connections.borrow().1
     }
 
     /// What TokenReview says of a token: the user, and the audiences that the token is for.

@@ -32,11 +32,17 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         let Ok((stream, _)) = listener.accept().await else { return };
         let shared = Arc::clone(&shared);
         connections.spawn(async move {
+            let counted = Arc::clone(&shared);
+            counted.connections.send_modify(|(open, most)| {
+                *open += 1;
+                *most = (*most).max(*open);
+            });
             let service = service_fn(move |request| answer(request, Arc::clone(&shared)));
             // A connection that breaks is part of the game.
             let _ = hyper::server::conn::http1::Builder::new()
                 .serve_connection(TokioIo::new(stream), service)
                 .await;
+            counted.connections.send_modify(|(open, _)| *open -= 1);
         });
         while connections.try_join_next().is_some() {}
     }

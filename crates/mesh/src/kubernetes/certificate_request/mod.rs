@@ -17,14 +17,14 @@ use chancery_client::format_duration;
 use kube::api::{ObjectMeta, PostParams};
 use kube::runtime::watcher;
 use kube::{Api, Client};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use self::outcome::Outcome;
 use self::waiting::Waiting;
 use super::cert_manager::{CertificateRequest, CertificateRequestSpec, IssuerReference};
-use super::client::{ApiError, optional, request};
+use super::client::{AT_ONCE, ApiError, optional, request};
 use super::follow::follow;
 use super::issuer::IssuerWatch;
 use crate::ca::signer::{Purpose, SignedChain, Signer, SigningError, SigningRequest};
@@ -78,6 +78,7 @@ pub struct CertificateRequestSigner {
     settings: CertificateRequestSettings,
     issuer: IssuerWatch,
     waiting: Arc<Waiting>,
+    creating: Semaphore,
     discarded: mpsc::Sender<String>,
     deletions: tokio::sync::Mutex<JoinSet<()>>,
     _background: JoinSet<()>,
@@ -108,7 +109,8 @@ impl CertificateRequestSigner {
             background.spawn(discard::clean_up(api, queue, age, move || clock.now()));
         }
         let deletions = tokio::sync::Mutex::new(deletions);
-        Self { api, settings, issuer, waiting, discarded, deletions, _background: background }
+        let creating = Semaphore::new(AT_ONCE);
+        Self { api, settings, issuer, waiting, creating, discarded, deletions, _background: background }
     }
 
     /// Ends it, but not before the deletions that are due are done, or this much time has passed.
@@ -151,7 +153,11 @@ impl Signer for CertificateRequestSigner {
             return Err(SigningError::Unavailable("no issuer is configured".into()));
         };
         let object = certificate_request(wanted, &issuer, &self.settings.additional_annotations);
-        let created = request(self.api.create(&PostParams::default(), &object)).await.map_err(not_created)?;
+        let created = {
+            // It is never closed, so there always is a permit in the end.
+            let _permit = self.creating.acquire().await;
+            request(self.api.create(&PostParams::default(), &object)).await.map_err(not_created)?
+        };
         let Some(name) = created.metadata.name.clone() else {
             return Err(SigningError::Unavailable("the API server created a request without a name".into()));
         };
