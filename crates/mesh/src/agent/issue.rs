@@ -96,7 +96,8 @@ impl Issuer {
         };
         let names =
             RequestedNames { uri_sans: vec![self.identity.as_str().to_owned()], ..RequestedNames::default() };
-        let csr = create_csr(&CsrRequest { names, ..CsrRequest::default() }, &key)?;
+        // Without a subject, as Istio's.
+        let csr = create_csr(&CsrRequest { names, critical_names: true, ..CsrRequest::default() }, &key)?;
         let now = self.clock.now();
         let chain = self.client.certificate(&csr.pem, self.ttl, current, now).await?;
         check(&chain, &key, &self.identity, self.key_form, self.clock.now())
