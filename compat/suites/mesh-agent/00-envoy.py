@@ -16,6 +16,9 @@ until("the agents are ready", lambda: sleep.ready() and httpbin.ready())
 print(f"ready after {time.monotonic() - begin:.3f} s; resident {sleep.memory()}")
 check("the token and the cluster are told", all(
     call.get("authorization") == "Bearer the-token" and call.get("clusterid") == "Kubernetes" for call in ca.calls))
+check("a request has one name, critical, no subject, and a key of its own", all(
+    extension.critical and len(list(extension.value)) == 1 and not list(csr.subject) for csr, extension in ca.requests)
+    and len({csr.public_key().public_numbers().x for csr, _ in ca.requests}) == len(ca.requests))
 
 inbound, outbound = port(), port()
 hello = {"direct_response": {"status": 200, "body": {"inline_string": "hello"}}}

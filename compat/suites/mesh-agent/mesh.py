@@ -118,7 +118,7 @@ class CA(grpc.GenericRpcHandler):
     """`istio.v1.auth.IstioCertificateService`. `root` signs; `roots` are given out; `life` is that of what it signs."""
 
     def __init__(self, life):
-        self.root, self.life, self.calls, self.refuse = Root("one"), life, [], False
+        self.root, self.life, self.calls, self.requests, self.refuse = Root("one"), life, [], [], False
         self.roots = [self.root]
         # The connection to the CA has a root of its own: the mesh's is changed.
         serving = Root("serving")
@@ -145,7 +145,9 @@ class CA(grpc.GenericRpcHandler):
         csr = x509.load_pem_x509_csr(request[1])
         if not csr.is_signature_valid:
             context.abort(grpc.StatusCode.UNAUTHENTICATED, "request authenticate failure")
-        names = list(csr.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
+        extension = csr.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        names = list(extension.value)
+        self.requests.append((csr, extension))
         leaf = self.root.leaf(names, csr.public_key(), self.life or request[3])
         return texts(pem(leaf), "".join(pem(root.certificate) for root in self.roots))
 

@@ -365,6 +365,9 @@ pub struct CsrRequest {
     pub subject: Subject,
     /// Ask for a CA certificate in the request itself.
     pub add_basic_constraints: bool,
+    /// Mark the names as critical, as they must be in a certificate without a subject (RFC 5280, 4.2.1.6): some
+    /// authorities copy the extension as it is, or refuse it otherwise.
+    pub critical_names: bool,
     /// 0, 256, 384 or 512; matters only to RSA keys.
     pub signature_bits: u32,
     /// RSA keys sign with PSS.
@@ -416,7 +419,7 @@ pub fn create_csr(request: &CsrRequest, signer: &dyn Signer) -> Result<SignedCsr
     if !names.sans().is_empty() {
         let mark = out.mark();
         names.sans().emit(&mut out);
-        extension::close(&mut out, mark, extension_oid::SUBJECT_ALT_NAME, false);
+        extension::close(&mut out, mark, extension_oid::SUBJECT_ALT_NAME, request.critical_names);
     }
     if out.mark() > 0 {
         out.close(tag::SEQUENCE, 0);

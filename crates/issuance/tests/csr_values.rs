@@ -115,6 +115,20 @@ fn a_request_made_here_is_read_here_as_it_was_meant() {
 }
 
 #[test]
+fn names_are_critical_in_a_request_that_says_so() {
+    let names = RequestedNames { uri_sans: list(&["spiffe://d/ns/a/sa/b"]), ..RequestedNames::default() };
+    // The identifier of the subject alternative names, and TRUE behind it.
+    let critical = [6, 3, 0x55, 0x1d, 0x11, 1, 1, 0xff];
+    for critical_names in [false, true] {
+        let request = CsrRequest { names: names.clone(), critical_names, ..CsrRequest::default() };
+        let made = create_csr(&request, key("p256").as_ref()).unwrap();
+        assert_eq!(made.der.windows(critical.len()).any(|window| window == critical), critical_names);
+        let read = VerifiedCsr::from_pem(&made.pem, &KeyPolicy::any()).unwrap();
+        assert_eq!(read.sans().uri, ["spiffe://d/ns/a/sa/b"]);
+    }
+}
+
+#[test]
 fn an_authority_carries_the_extended_key_usages_it_is_given() {
     let server_auth = [0x2b, 6, 1, 5, 5, 7, 3, 1];
     for (usages, expected) in [(vec![], false), (list(&["ServerAuth", "nonsense"]), true)] {

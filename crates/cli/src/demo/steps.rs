@@ -349,6 +349,7 @@ fn make_csr(name: &str) -> Result<(String, String), String> {
         names: RequestedNames { uri_sans: vec![name.to_owned()], ..RequestedNames::default() },
         subject: Subject::default(),
         add_basic_constraints: false,
+        critical_names: false,
         signature_bits: 0,
         use_pss: false,
     };

@@ -94,6 +94,8 @@ fn agent(call: &mut Call<'_>) -> Outcome {
             .await
             .map_err(|error| Failure::Local(format!("Error starting the agent: {error}")))
     });
+    // A name that is still being looked up keeps nobody waiting.
+    runtime.shutdown_background();
     ended.map(|()| 0)
 }
 

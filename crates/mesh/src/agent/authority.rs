@@ -267,6 +267,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn mutated_streams_keep_their_length_and_all_that_is_no_percent_sign() {
+        use chancery_testkit::mutate::{Dice, mutate};
+        let seed = [&[0; PREFACE][..], &frame(1, 4, &headers(b"t%2Fa%2Fb")), &frame(0, 0, b"data")].concat();
+        let mut dice = Dice::new(1);
+        for _ in 0..2000 {
+            let sent = mutate(&seed, b"@\x0a:authority\x7f\xff%", &mut dice);
+            let came = through(&sent, 1 + dice.below(60)).await;
+            assert_eq!(came.len(), sent.len());
+            let same = |(came, sent): (&u8, &u8)| came == sent || (*came, *sent) == (b'-', b'%');
+            assert!(came.iter().zip(&sent).all(same), "{sent:?}");
+        }
+    }
+
+    #[tokio::test]
     async fn what_cannot_be_read_passes_as_it_is() {
         let coded = b"\x41\x83%%%";
         for block in

@@ -96,7 +96,8 @@ impl Issuer {
         };
         let names =
             RequestedNames { uri_sans: vec![self.identity.as_str().to_owned()], ..RequestedNames::default() };
-        let csr = create_csr(&CsrRequest { names, ..CsrRequest::default() }, &key)?;
+        // Without a subject, as Istio's.
+        let csr = create_csr(&CsrRequest { names, critical_names: true, ..CsrRequest::default() }, &key)?;
         let now = self.clock.now();
         let chain = self.client.certificate(&csr.pem, self.ttl, current, now).await?;
         check(&chain, &key, &self.identity, self.key_form, self.clock.now())
@@ -183,6 +184,8 @@ fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
 
 #[cfg(test)]
 mod tests {
+    use chancery_testkit::mutate::{Dice, mutate};
+
     use super::super::test_ca::{Ca, now};
     use super::*;
 
@@ -255,6 +258,17 @@ mod tests {
             &[0x30, 0x84, 0, 0, 0, 1, 1],
         ] {
             assert_eq!(element(der), None, "{der:?}");
+        }
+        let mut dice = Dice::new(1);
+        let seed = [&[0x30, 0x82, 0x00, 0x08, 0x86, 0x81, 0x04][..], b"abcd"].concat();
+        for _ in 0..10_000 {
+            let der = mutate(&seed, &seed, &mut dice);
+            let (mut rest, mut steps) = (der.as_slice(), 0);
+            while let Some((_, _, after)) = element(rest) {
+                assert!(after.len() < rest.len(), "{der:?}");
+                (rest, steps) = (after, steps + 1);
+            }
+            assert!(steps <= der.len());
         }
         let long = [&[0x86, 0x82, 0x01, 0x00][..], &[b'a'; 256], &[7]].concat();
         assert_eq!(element(&long), Some((0x86, &[b'a'; 256][..], &[7][..])));

@@ -150,7 +150,9 @@ impl Settings {
     /// Whether the files of a certificate may be served although certificates are issued: not those that the agent
     /// writes itself, which would then never be renewed.
     pub fn files_are_input(&self) -> bool {
-        self.ca.is_none() || self.output.is_none() || self.output.as_deref() != self.files.folder()
+        // Whichever way they are written.
+        let place = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path)).ok();
+        self.ca.is_none() || self.output.as_deref().and_then(place) != self.files.folder().and_then(place)
     }
 }
 
@@ -483,5 +485,9 @@ mod tests {
         assert!(settings.files_are_input());
         let same = read(&[("CHANCERY_AGENT_CERTS", "/c"), ("OUTPUT_CERTS", "/c")]).unwrap();
         assert!(!same.files_are_input());
+        let same = read(&[("CHANCERY_AGENT_CERTS", "c"), ("OUTPUT_CERTS", "./c/")]).unwrap();
+        assert!(!same.files_are_input());
+        assert!(read(&[("CHANCERY_AGENT_CERTS", "/c"), ("OUTPUT_CERTS", "/d")]).unwrap().files_are_input());
+        assert!(read(&[("CHANCERY_AGENT_CERTS", "/c")]).unwrap().files_are_input());
     }
 }

@@ -107,6 +107,7 @@ impl Wanted {
             names: self.names.clone(),
             subject: self.subject.clone(),
             add_basic_constraints,
+            critical_names: false,
             signature_bits: self.signature_bits(),
             use_pss: self.use_pss,
         })
