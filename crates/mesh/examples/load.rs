@@ -96,6 +96,7 @@ impl Caller {
             add_basic_constraints: false,
             signature_bits: 0,
             use_pss: false,
+            critical_names: true,
         };
         let csr = create_csr(&request, &key)?.pem;
         let wanted = TokenRequest {

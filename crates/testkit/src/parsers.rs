@@ -11,12 +11,12 @@ use chancery_issuance::{
     Certificate, CrlEntry, CrlTimes, ImportedBundle, ImportedCrl, KeyForm, KeyPolicy, OcspRequest,
     PrivateKey, SerialNumber, SpiffeId, Time, TrustDomain, VerifiedCsr, build_chains,
 };
-use chancery_mesh::inspect::{Dump, Expectations, LiveCertificates, findings};
-use chancery_mesh::overlay::{Compatibility, Document, MatchPolicy, Node, Patch};
 use chancery_mesh::ca::answer::{Answers, Wanted};
 use chancery_mesh::ca::request::{CheckedCsr, KeyRules};
 use chancery_mesh::ca::roots::Roots;
 use chancery_mesh::ca::signer::SignedChain;
+use chancery_mesh::inspect::{Dump, Expectations, LiveCertificates, findings};
+use chancery_mesh::overlay::{Compatibility, Document, MatchPolicy, Node, Patch};
 use chancery_mesh::token::dev::DevIssuer;
 use chancery_mesh::token::keys::Jwks;
 use chancery_mesh::token::verify::{ServiceAccountToken, TokenRules};

@@ -96,6 +96,7 @@ impl Ca {
             add_basic_constraints: true,
             signature_bits: 0,
             use_pss: false,
+            critical_names: true,
         };
         let csr = chancery_issuance::create_csr(&request, &*key).expect("a CSR");
         let csr = VerifiedCsr::from_der(&csr.der, &KeyPolicy::any()).expect("a CSR");

@@ -2,9 +2,7 @@
 
 use std::path::PathBuf;
 
-use chancery_mesh::ca::config::{
-    CertificateRequests, Istiod, KubernetesSettings, RootConfigMap,
-};
+use chancery_mesh::ca::config::{CertificateRequests, Istiod, KubernetesSettings, RootConfigMap};
 use chancery_mesh::kubernetes::ClientOptions;
 
 use super::{list, number};

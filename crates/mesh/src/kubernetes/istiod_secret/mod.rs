@@ -205,6 +205,7 @@ impl IstiodSecret {
             add_basic_constraints: false,
             signature_bits: 0,
             use_pss: false,
+            critical_names: true,
         };
         let csr = create_csr(&wanted, &key).map_err(|error| Failure::Key(error.to_string()))?;
         let mut identities = self.names.dns_names.clone();

@@ -82,6 +82,7 @@ fn signed(wanted: &IstiodSecret, ca: &Ca, life: Duration) -> TlsSecret {
         add_basic_constraints: false,
         signature_bits: 0,
         use_pss: false,
+        critical_names: true,
     };
     let csr = create_csr(&request, &key).expect("a CSR");
     let mut secret = TlsSecret::new(SECRET);
