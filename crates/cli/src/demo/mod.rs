@@ -19,6 +19,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use chancery_api::{Clock, Secret, SystemClock};
+use chancery_client::Environment;
 
 use crate::command::{Arguments, Call, Command, Failure, Outcome};
 use crate::flags::{Flag, Kind};
@@ -79,6 +80,7 @@ fn demo(call: &mut Call<'_>) -> Outcome {
     report.started(call.ui, &server);
 
     let envoy = envoy(call, &report)?;
+    let connection = if server.is_new { Vec::new() } else { connection(call) };
     let mut bench = steps::Bench {
         ui: &mut *call.ui,
         report: &mut report,
@@ -86,6 +88,7 @@ fn demo(call: &mut Call<'_>) -> Outcome {
         folder: workshop.path(),
         address: server.address.clone(),
         token: server.token.clone(),
+        connection,
     };
     let made = bench.walk(server.is_new).map_err(Failure::Server)?;
     let root_token: Secret = bench.token.clone();
@@ -123,4 +126,12 @@ fn envoy(call: &mut Call<'_>, report: &Report) -> Result<Option<PathBuf>, Failur
     envoy::install(&cache)
         .map(Some)
         .map_err(|error| Failure::Local(format!("Error installing Envoy: {error}")))
+}
+
+/// How a server that is there already is reached, as this terminal has it.
+fn connection(call: &Call<'_>) -> Vec<(String, String)> {
+    let settings =
+        ["CACERT", "CAPATH", "CLIENT_CERT", "CLIENT_KEY", "NAMESPACE", "SKIP_VERIFY", "TLS_SERVER_NAME"];
+    let value = |name: &&str| Some((format!("VAULT_{name}"), call.ui.setting(name)?));
+    settings.iter().filter_map(value).collect()
 }

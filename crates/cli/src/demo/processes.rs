@@ -10,9 +10,15 @@ use std::time::{Duration, Instant};
 /// How long a part may take until it is ready. Envoy takes a second on an idle machine.
 const READY: Duration = Duration::from_secs(30);
 
-/// The processes that run; clones are the same ones.
-#[derive(Clone, Default)]
-pub(super) struct Running(Arc<Mutex<Vec<Child>>>);
+/// The processes that run; clones are the same ones. `None` once they were ended: then none is started any more.
+#[derive(Clone)]
+pub(super) struct Running(Arc<Mutex<Option<Vec<Child>>>>);
+
+impl Default for Running {
+    fn default() -> Self {
+        Self(Arc::new(Mutex::new(Some(Vec::new()))))
+    }
+}
 
 /// A part that runs.
 pub(super) struct Process {
@@ -37,24 +43,34 @@ impl Running {
         let output = File::create(&log).map_err(failed)?;
         let errors = output.try_clone().map_err(failed)?;
         let mut command = Command::new(program);
+        // Nothing of this terminal's settings of other servers and meshes.
+        command.env_clear();
+        for name in ["PATH", "HOME", "TMPDIR"] {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
         command.args(args).envs(variables.iter().copied()).current_dir(folder);
         command.stdin(Stdio::null()).stdout(output).stderr(errors);
+        // Held until it is in the list: whoever ends them must see it.
+        let mut children = self.lock();
+        let children = children.as_mut().ok_or_else(|| format!("{name}: the demo is ending"))?;
         let child = command.spawn().map_err(failed)?;
         let id = child.id();
-        self.lock().push(child);
+        children.push(child);
         Ok(Process { name: name.to_owned(), log, id, running: self.clone() })
     }
 
     /// Ends all of them.
     pub(super) fn end(&self) {
-        for mut child in self.lock().drain(..) {
+        for mut child in self.lock().take().unwrap_or_default() {
             // One that has ended already needs neither.
             let _ = child.kill();
             let _ = child.wait();
         }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Child>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Vec<Child>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -77,7 +93,7 @@ impl Process {
 
     fn has_ended(&self) -> bool {
         let mut children = self.running.lock();
-        let child = children.iter_mut().find(|child| child.id() == self.id);
+        let child = children.iter_mut().flatten().find(|child| child.id() == self.id);
         child.is_none_or(|child| !matches!(child.try_wait(), Ok(None)))
     }
 

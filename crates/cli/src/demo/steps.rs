@@ -39,6 +39,8 @@ pub(super) struct Bench<'a> {
     pub(super) address: String,
     /// `VAULT_TOKEN`
     pub(super) token: Secret,
+    /// What else must be known to reach a server that is there already: `VAULT_CACERT` and its like.
+    pub(super) connection: Vec<(String, String)>,
 }
 
 /// What the steps made, for those who look at it.
@@ -285,7 +287,8 @@ impl Bench<'_> {
 
     /// Runs one command line and shows it.
     fn step(&mut self, step: Step<'_>) -> Result<String, String> {
-        let mut variables = BTreeMap::from([("VAULT_ADDR".to_owned(), self.address.clone())]);
+        let mut variables: BTreeMap<String, String> = self.connection.iter().cloned().collect();
+        variables.insert("VAULT_ADDR".to_owned(), self.address.clone());
         let token = step.token.as_ref().unwrap_or(&self.token);
         variables.insert("VAULT_TOKEN".to_owned(), token.expose().to_owned());
         let (mut ui, stdout, stderr) = recording(self.program, variables, step.stdin.to_owned());
