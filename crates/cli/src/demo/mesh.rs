@@ -70,9 +70,14 @@ impl Mesh<'_, '_> {
 
     fn tokens(&mut self) -> Result<(), String> {
         self.bench.run(
-            "Let the role sign for EC keys too",
-            "patch istioca/roles/cluster-local key_type=any",
-            args(["patch", "istioca/roles/cluster-local", "key_type=any"]),
+            "Let the role sign as agents and SPIFFE clients like it",
+            "patch istioca/roles/cluster-local key_type=any basic_constraints_valid_for_non_ca=true",
+            args([
+                "patch",
+                "istioca/roles/cluster-local",
+                "key_type=any",
+                "basic_constraints_valid_for_non_ca=true",
+            ]),
         )?;
         let folder = format!("-folder={}", self.at("tokens"));
         for workload in WORKLOADS {
