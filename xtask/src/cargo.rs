@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -20,10 +20,41 @@ pub(crate) fn check() -> Result<Tally> {
 
 /// Everything: the checks, the tests of every crate, and every compat suite.
 pub(crate) fn test() -> Result<Tally> {
+    // The last pass over all crates takes minutes of one processor; meanwhile the others check and test.
+    let building = Building::start("release")?;
     let mut tally = check()?;
     tally.add(mutated_input()?);
+    building.end()?;
     tally.add(compat::run(&[])?);
     Ok(tally)
+}
+
+/// The binary, while it is built beside other work; dropped, the build is given up.
+struct Building(Child);
+
+impl Building {
+    fn start(profile: &str) -> Result<Self> {
+        let mut command = Command::new("nice");
+        command.args(["cargo", "build", "--quiet", "--package", "chancery", "--profile", profile]);
+        command.current_dir(root()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Ok(Self(command.spawn().context("starting cargo")?))
+    }
+
+    /// Waits for it. What went wrong is told by whoever builds it again.
+    fn end(mut self) -> Result<()> {
+        let step = Step::begin("the binary of the release");
+        let status = self.0.wait().context("waiting for cargo")?;
+        step.end(if status.success() { "ok" } else { "FAIL" }, "");
+        Ok(())
+    }
+}
+
+impl Drop for Building {
+    fn drop(&mut self) {
+        // Both fail only if it has ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
 }
 
 /// Every parser of strangers' input under mutated input for ten seconds. `fuzz` is the same guided by coverage, which
