@@ -65,6 +65,9 @@ impl Health {
             Some(certificate) if certificate.not_after <= now => {
                 Err(format!("the serving certificate expired at {}", certificate.not_after))
             }
+            Some(certificate) if !certificate.leads_to(&self.roots.borrow(), now) => {
+                Err("the serving certificate leads to none of the mesh's roots".to_owned())
+            }
             Some(_) => Ok(()),
         };
         let roots = match self.roots.borrow().end() {
