@@ -56,9 +56,10 @@ impl Waiting {
         receiver
     }
 
-    /// Stops waiting; says what the request was pending for.
+    /// Stops waiting; says what the request was pending for, if it was still waited for.
     pub(super) fn forget(&self, name: &str) -> Option<String> {
-        self.state().waiting.remove(name)?.pending
+        let waiter = self.state().waiting.remove(name)?;
+        Some(waiter.pending.unwrap_or_else(|| "nobody has looked at it".to_owned()))
     }
 
     /// Takes note of what the API server says of a request.
