@@ -254,4 +254,17 @@ mod tests {
         }
         assert!(ApiError::TimedOut(REQUEST_TIMEOUT).is_transient());
     }
+
+    #[tokio::test]
+    async fn half_a_certificate_is_refused() {
+        for (certificate, key) in [(true, false), (false, true)] {
+            let options = ClientOptions {
+                server: Some("https://one".into()),
+                client_certificate: certificate.then(|| "/c.pem".into()),
+                client_key: key.then(|| "/k.pem".into()),
+                ..ClientOptions::default()
+            };
+            assert!(matches!(config(&options).await, Err(ClientError::HalfPair)));
+        }
+    }
 }

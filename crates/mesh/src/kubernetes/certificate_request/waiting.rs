@@ -182,4 +182,15 @@ mod tests {
         waiting.apply(Event::Delete(request("kept", None)));
         assert!(matches!(kept.try_recv(), Ok(Err(SigningError::Unavailable(_)))));
     }
+
+    #[test]
+    fn whoever_stops_waiting_learns_what_for_unless_it_was_answered() {
+        let waiting = Waiting::default();
+        let _told = waiting.wait("a");
+        assert_eq!(waiting.forget("a").as_deref(), Some("nobody has looked at it"));
+        assert_eq!(waiting.forget("a"), None);
+        let _told = waiting.wait("b");
+        waiting.observe(&request("b", Some("cGVt")));
+        assert_eq!(waiting.forget("b"), None);
+    }
 }
