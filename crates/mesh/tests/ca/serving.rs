@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -12,22 +12,19 @@ use chancery_client::{Config, Login};
 use chancery_issuance::{Certificate, KeyForm, KeySpec, PrivateKey};
 use chancery_mesh::ca::authenticate::PeerCertificates;
 use chancery_mesh::ca::config::Settings;
-use chancery_mesh::ca::health::Check;
 use chancery_mesh::ca::listener::PeerAddress;
 use chancery_mesh::ca::run::{Parts, Running, start};
-use chancery_mesh::ca::signer::{SignedChain, Signer, SigningError, SigningRequest};
+use chancery_mesh::ca::signer::Signer;
 use chancery_mesh::proto::istio::istio_certificate_service_client::IstioCertificateServiceClient;
 use chancery_mesh::proto::istio::istio_certificate_service_server::IstioCertificateService;
 use chancery_mesh::proto::istio::{IstioCertificateRequest, IstioCertificateResponse};
-use http_body_util::{BodyExt, Empty, StreamBody};
-use hyper::body::Frame;
+use http_body_util::{BodyExt, Empty};
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
-use tokio_stream::StreamExt;
 use tonic::{Code, Request, Response, Status};
 
 use crate::support::{Authority, Vault, csr, until};
@@ -36,7 +33,7 @@ const NAME: &str = "istio-csr.cert-manager.svc";
 const HTTPBIN: &str = "spiffe://cluster.local/ns/sandbox/sa/httpbin";
 
 /// Says whom it sees: a placeholder for the real service.
-struct Mirror;
+pub(crate) struct Mirror;
 
 #[async_trait]
 impl IstioCertificateService for Mirror {
@@ -59,14 +56,14 @@ impl IstioCertificateService for Mirror {
     }
 }
 
-struct Service {
+pub(crate) struct Service {
     authority: Arc<Authority>,
-    running: Running,
+    pub(crate) running: Running,
     _folder: tempfile::TempDir,
     roots: std::path::PathBuf,
 }
 
-fn settings(roots: &std::path::Path) -> Settings {
+pub(crate) fn settings(roots: &std::path::Path) -> Settings {
     let login = Login::Token(chancery_api::Secret::from("unused").into());
     let mut settings = Settings::new(Config::new("http://127.0.0.1:1".parse().unwrap()), login);
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -78,7 +75,7 @@ fn settings(roots: &std::path::Path) -> Settings {
     settings
 }
 
-async fn launch(settings: Settings, signer: Arc<dyn Signer>) -> Running {
+pub(crate) async fn launch(settings: Settings, signer: Arc<dyn Signer>) -> Running {
     launch_at(settings, signer, Arc::new(SystemClock)).await
 }
 
@@ -88,11 +85,11 @@ async fn launch_at(settings: Settings, signer: Arc<dyn Signer>, clock: Arc<dyn C
 }
 
 impl Service {
-    async fn start(authority: Authority) -> Self {
+    pub(crate) async fn start(authority: Authority) -> Self {
         Self::start_with(authority, |_| {}).await
     }
 
-    async fn start_with(authority: Authority, change: impl FnOnce(&mut Settings)) -> Self {
+    pub(crate) async fn start_with(authority: Authority, change: impl FnOnce(&mut Settings)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let roots = folder.path().join("ca.pem");
         std::fs::write(&roots, &authority.root).unwrap();
@@ -107,12 +104,12 @@ impl Service {
         get(self.running.addresses().readiness, "/readyz?verbose").await
     }
 
-    async fn until_ready(&self) {
+    pub(crate) async fn until_ready(&self) {
         until("readiness", || async { self.ready().await.0 == 200 }).await;
     }
 
     /// A client that believes the service's root, and shows these if any.
-    async fn connect(&self, identity: Option<(&PrivateKey, &str)>) -> Result<Client, String> {
+    pub(crate) async fn connect(&self, identity: Option<(&PrivateKey, &str)>) -> Result<Client, String> {
         Client::connect(self.running.addresses().serving, &self.authority.root, identity).await
     }
 
@@ -123,7 +120,7 @@ impl Service {
     }
 }
 
-async fn get(address: SocketAddr, path: &str) -> (u16, String) {
+pub(crate) async fn get(address: SocketAddr, path: &str) -> (u16, String) {
     let stream = TcpStream::connect(address).await.unwrap();
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
@@ -135,8 +132,8 @@ async fn get(address: SocketAddr, path: &str) -> (u16, String) {
 }
 
 /// One HTTP/2 connection.
-struct Client {
-    sender: http2::SendRequest<tonic::body::Body>,
+pub(crate) struct Client {
+    pub(crate) sender: http2::SendRequest<tonic::body::Body>,
     /// The leaf that the service showed.
     leaf: Vec<u8>,
     version: Option<rustls::ProtocolVersion>,
@@ -172,7 +169,7 @@ fn tls(
 }
 
 impl Client {
-    async fn connect(
+    pub(crate) async fn connect(
         address: SocketAddr,
         root: &str,
         identity: Option<(&PrivateKey, &str)>,
@@ -523,136 +520,4 @@ async fn the_real_server_signs_the_services_own_certificate() {
     assert_eq!(client.ask("").await.unwrap_err().code(), Code::Unauthenticated);
     assert_eq!(Certificate::from_der(&client.leaf).unwrap().sans().unwrap().dns, [NAME]);
     running.shutdown().await;
-}
-
-/// Signs with one authority or the other, and names its root or the other's.
-struct Change {
-    authorities: [Arc<Authority>; 2],
-    second: AtomicBool,
-    lies: AtomicBool,
-}
-
-impl Change {
-    fn new() -> Arc<Self> {
-        let authorities = ["one", "two"].map(|name| Arc::new(Authority::new(name)));
-        Arc::new(Self { authorities, second: AtomicBool::new(false), lies: AtomicBool::new(false) })
-    }
-}
-
-#[async_trait]
-impl Signer for Change {
-    async fn sign(&self, request: &SigningRequest) -> Result<SignedChain, SigningError> {
-        let [one, two] = &self.authorities;
-        let (now, other) = if self.second.load(Ordering::SeqCst) { (two, one) } else { (one, two) };
-        let mut answer = Signer::sign(now.as_ref(), request).await?;
-        if self.lies.load(Ordering::SeqCst) {
-            answer.root = Some(other.root.clone());
-        }
-        Ok(answer)
-    }
-}
-
-#[tokio::test]
-async fn new_roots_bring_a_new_certificate_that_leads_to_them() {
-    let signer = Change::new();
-    let folder = tempfile::tempdir().unwrap();
-    let roots = folder.path().join("ca.pem");
-    std::fs::write(&roots, &signer.authorities[0].root).unwrap();
-    let running = launch(settings(&roots), Arc::<Change>::clone(&signer)).await;
-    let (probes, address) = (running.addresses().readiness, running.addresses().serving);
-    until("readiness", || async { get(probes, "/readyz").await.0 == 200 }).await;
-    signer.second.store(true, Ordering::SeqCst);
-    std::fs::write(&roots, &signer.authorities[1].root).unwrap();
-    // Long before it is due.
-    until("a certificate below the new root", || async {
-        Client::connect(address, &signer.authorities[1].root, None).await.is_ok()
-    })
-    .await;
-    assert_eq!(get(probes, "/readyz").await.0, 200);
-    assert!(Client::connect(address, &signer.authorities[0].root, None).await.is_err());
-    running.shutdown().await;
-}
-
-#[tokio::test]
-async fn an_answer_that_is_no_use_does_not_decide_what_is_trusted() {
-    let signer = Change::new();
-    signer.lies.store(true, Ordering::SeqCst);
-    let folder = tempfile::tempdir().unwrap();
-    let mut with = settings(folder.path());
-    with.root_ca_file = None;
-    let running = launch(with, Arc::<Change>::clone(&signer)).await;
-    until("an answer", || async { signer.authorities[0].signed.load(Ordering::SeqCst) > 0 }).await;
-    let probes = running.addresses().readiness;
-    let (status, text) = get(probes, "/readyz").await;
-    assert_eq!(status, 500);
-    assert!(text.contains("[-]roots failed: the mesh's roots are not known yet"), "{text}");
-    signer.lies.store(false, Ordering::SeqCst);
-    until("readiness", || async { get(probes, "/readyz").await.0 == 200 }).await;
-    let client = Client::connect(running.addresses().serving, &signer.authorities[0].root, None).await;
-    assert!(client.is_ok());
-    running.shutdown().await;
-}
-
-#[tokio::test]
-async fn a_message_that_does_not_come_to_an_end_is_cut_off() {
-    let service = Service::start_with(Authority::new("root"), |settings| {
-        settings.listener.call_timeout = Duration::from_millis(300);
-    })
-    .await;
-    service.until_ready().await;
-    let mut sender = service.connect(None).await.unwrap().sender;
-    // A message of 1,000 bytes, of which two come.
-    let begun = Bytes::from_static(&[0, 0, 0, 3, 232, 10, 10]);
-    let body = tokio_stream::once(Ok::<_, Status>(Frame::data(begun))).chain(tokio_stream::pending());
-    let request = http::Request::post("https://ca/istio.v1.auth.IstioCertificateService/CreateCertificate")
-        .header("content-type", "application/grpc")
-        .body(tonic::body::Body::new(StreamBody::new(body)))
-        .unwrap();
-    let answer = tokio::time::timeout(Duration::from_secs(5), sender.send_request(request)).await;
-    let answer = answer.unwrap().unwrap();
-    assert_eq!(answer.headers()["grpc-status"], (Code::DeadlineExceeded as i32).to_string());
-    service.running.shutdown().await;
-}
-
-#[tokio::test]
-async fn connections_that_are_only_held_keep_no_probe_out() {
-    let service = Service::start(Authority::new("root")).await;
-    service.until_ready().await;
-    let probes = service.running.addresses().readiness;
-    let mut held = Vec::new();
-    for _ in 0..100 {
-        held.push(TcpStream::connect(probes).await.unwrap());
-    }
-    assert_eq!(get(probes, "/readyz").await.0, 200);
-    service.running.shutdown().await;
-}
-
-#[tokio::test]
-async fn what_is_to_be_done_at_the_end_is_done_and_further_checks_count() {
-    let folder = tempfile::tempdir().unwrap();
-    let roots = folder.path().join("ca.pem");
-    let authority = Authority::new("root");
-    std::fs::write(&roots, &authority.root).unwrap();
-    let (is_done, is_bad) = (Arc::<AtomicBool>::default(), Arc::new(AtomicBool::new(true)));
-    let (done, bad) = (Arc::clone(&is_done), Arc::clone(&is_bad));
-    let parts = |_, _| async {
-        let mut parts = Parts::new(Mirror);
-        parts.last.push(Box::pin(async move { done.store(true, Ordering::SeqCst) }));
-        parts.checks.push(Check::new("pods", move || {
-            if bad.load(Ordering::SeqCst) { Err("none seen".to_owned()) } else { Ok(()) }
-        }));
-        Ok(parts)
-    };
-    let checked = settings(&roots).check().unwrap();
-    let running = start(checked, Arc::new(authority), Arc::new(SystemClock), parts).await.unwrap();
-    let probes = running.addresses().readiness;
-    until("all but one", || async { get(probes, "/readyz").await.1.contains("[+]grpc_server ok") }).await;
-    let (status, text) = get(probes, "/readyz").await;
-    assert_eq!(status, 500);
-    assert!(text.contains("[-]pods failed: none seen"), "{text}");
-    is_bad.store(false, Ordering::SeqCst);
-    assert_eq!(get(probes, "/readyz").await.0, 200);
-    assert!(!is_done.load(Ordering::SeqCst));
-    running.shutdown().await;
-    assert!(is_done.load(Ordering::SeqCst));
 }
