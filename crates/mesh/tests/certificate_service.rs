@@ -506,3 +506,33 @@ async fn each_call_is_one_line_in_the_log_with_its_reason_and_without_its_token(
     );
     assert!(lines.iter().all(|line| !line.contains("forged-token") && !line.contains("Bearer")));
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_api_server_that_cannot_be_asked_is_no_verdict() {
+    let mesh = Mesh::new();
+    let status = mesh.ask(Ask::by("unavailable")).await.expect_err("no verdict");
+    assert_eq!((status.code(), status.message()), (Code::Unavailable, "request authenticate failure"));
+    // Asking again would not help.
+    unauthenticated(mesh.ask(Ask::by("forbidden")).await, "no right to ask");
+}
+
+#[tokio::test(start_paused = true)]
+async fn callers_who_are_not_known_yet_keep_nobody_else_from_being_worked_on() {
+    let options = ServiceOptions { concurrency: 1, ..ServiceOptions::default() };
+    let mesh = std::sync::Arc::new(Mesh::with(options, ""));
+    let waiting = std::sync::Arc::clone(&mesh);
+    let waits = tokio::spawn(async move { waiting.ask(Ask::by("hangs")).await.expect_err("late").code() });
+    tokio::time::sleep(Duration::from_millis(10)).await;
+    assert!(mesh.ask(Ask::default()).await.is_ok());
+    assert_eq!(waits.await.unwrap(), Code::DeadlineExceeded);
+}
+
+#[tokio::test]
+async fn of_a_long_cluster_id_the_log_has_the_beginning() {
+    let mesh = Mesh::new();
+    let metadata =
+        vec![("authorization", "Bearer httpbin".to_owned()), ("clusterid", format!("{}!", "x".repeat(128)))];
+    unauthenticated(mesh.ask(Ask { metadata, ..Ask::default() }).await, "another cluster");
+    let lines = log::lines();
+    assert!(lines[0].contains(&format!("cluster=\"{}\"", "x".repeat(128))), "{lines:#?}");
+}

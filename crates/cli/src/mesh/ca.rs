@@ -13,6 +13,7 @@ use chancery_mesh::ca::config::{Authentication, ServingNames, Settings, SignerCh
 use chancery_mesh::ca::listener::ListenerSettings;
 use chancery_mesh::ca::run::run;
 use chancery_mesh::ca::signer::DirectSettings;
+use chancery_mesh::token;
 use chancery_server::config::{LogFormat, LogLevel, StorageConfig};
 
 use crate::command::{Arguments, Call, Command, Failure, Outcome};
@@ -50,12 +51,17 @@ const MESH: &[Flag] = &[
     Flag::new(
         "audiences",
         Kind::Texts,
-        "What a caller's token may be for. May be repeated, or comma-separated; the default is istio-ca.",
+        "What a caller's token may be for. May be repeated, or comma-separated; the default is in the variable TOKEN_AUDIENCES, or else istio-ca.",
     ),
     Flag::new(
         "jwks-file",
         Kind::Text,
-        "Keys (JWKS) that callers' tokens are held against, without Kubernetes. Needs -jwks-issuer.",
+        "Keys (JWKS) that callers' tokens are held against; Kubernetes is then not asked. Needs -jwks-issuer.",
+    ),
+    Flag::new(
+        "token-review",
+        Kind::Bool,
+        "With -jwks-file: also have tokens reviewed by Kubernetes that the keys do not vouch for.",
     ),
     Flag::new(
         "jwks-issuer",
@@ -241,8 +247,9 @@ fn settings(call: &Call<'_>) -> Result<Settings, Failure> {
         signer: signer(call)?,
         max_client_certificate_duration: duration("max-client-certificate-duration"),
         authentication: Authentication {
-            audiences: list(flags, "audiences", &["istio-ca"]),
+            audiences: audiences(flags, call.ui.variable("TOKEN_AUDIENCES").as_deref()),
             jwks_file: path("jwks-file"),
+            token_review: flags.on("token-review"),
             jwks_issuers: list(flags, "jwks-issuer", &[]),
             client_certificates: flags.on("enable-client-cert-authenticator"),
             trusted_node_accounts: node_accounts(flags)?,
@@ -342,6 +349,13 @@ fn list(flags: &Flags, name: &str, default: &[&str]) -> Vec<String> {
     split(flags, name).filter(|value| !value.is_empty()).collect()
 }
 
+fn audiences(flags: &Flags, variable: Option<&str>) -> Vec<String> {
+    if flags.texts("audiences").is_empty() {
+        return token::audiences(variable.unwrap_or_default());
+    }
+    list(flags, "audiences", &[])
+}
+
 fn node_accounts(flags: &Flags) -> Result<Vec<Workload>, Failure> {
     let parse = |account: String| match account.split_once('/') {
         Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
@@ -420,6 +434,15 @@ mod tests {
             let flags = read(&[&format!("-ca-trusted-node-accounts={account}")]);
             assert!(said(node_accounts(&flags)).ends_with("expected NAMESPACE/SERVICE_ACCOUNT"));
         }
+    }
+
+    #[test]
+    fn audiences_come_from_the_flag_then_from_the_variable() {
+        assert_eq!(audiences(&read(&["-audiences=a,b"]), Some("c")), ["a", "b"]);
+        assert_eq!(audiences(&read(&[]), Some("c, d")), ["c", "d"]);
+        assert_eq!(audiences(&read(&[]), None), ["istio-ca"]);
+        // It is refused later.
+        assert!(audiences(&read(&["-audiences=,"]), Some("c")).is_empty());
     }
 
     #[test]

@@ -13,9 +13,10 @@ use super::authenticate::{
     JwksSource, TokenReviewAuthenticator, TrustDomains,
 };
 use super::config::{CertificateRequests, Checked, Istiod, KubernetesSettings, RootConfigMap, SignerChoice};
+use super::health::Check;
 use super::impersonate::NodeAuthorizer;
 use super::roots::RootsWatch;
-use super::run::{RunError, Task};
+use super::run::{Last, Parts, RunError, Task};
 use super::service::{Service, ServiceOptions};
 use super::signer::{DirectSigner, Signer};
 use crate::kubernetes::{
@@ -27,6 +28,9 @@ use crate::kubernetes::{
 
 /// How long it is remembered that a token was good: long enough for a pod that starts, and asks a few times.
 const REVIEWS_REMEMBERED: Duration = Duration::from_secs(10);
+
+/// How long the deletions of CertificateRequests may take at the end.
+const DELETIONS: Duration = Duration::from_secs(4);
 
 /// The Kubernetes API and what is said about it, where there is one.
 pub struct Kubernetes {
@@ -56,13 +60,14 @@ pub async fn kubernetes(checked: &Checked) -> Result<Option<Kubernetes>, RunErro
                 &**requests;
             let runtime = requests.runtime_config_map.is_some();
             let fixed = static_issuer(*issuer_enabled, issuer_name, issuer_kind, issuer_group, runtime);
-            Some(Arc::new(ActiveIssuer::new(fixed.map_err(failed)?)))
+            let begin = if runtime { ActiveIssuer::undecided } else { ActiveIssuer::new };
+            Some(Arc::new(begin(fixed.map_err(failed)?)))
         }
     };
     Ok(Some(Kubernetes { client, settings, issuer }))
 }
 
-/// The configured signer, and what it does in the background.
+/// The configured signer, what it does in the background, and what it does at the end.
 ///
 /// # Errors
 /// Its settings cannot be used.
@@ -70,13 +75,13 @@ pub fn signer(
     checked: &Checked,
     kubernetes: Option<&Kubernetes>,
     clock: &Arc<dyn Clock>,
-) -> Result<(Arc<dyn Signer>, Vec<Task>), RunError> {
+) -> Result<(Arc<dyn Signer>, Parts<()>), RunError> {
     match &checked.settings.signer {
         SignerChoice::Direct(settings) => {
             let signer = Arc::new(DirectSigner::new((**settings).clone())?);
             let kept = Arc::clone(&signer);
             let task: Task = Box::pin(async move { RunError::Signer(kept.keep().await.line()) });
-            Ok((signer, vec![task]))
+            Ok((signer, Parts { tasks: vec![task], ..Parts::new(()) }))
         }
         SignerChoice::CertificateRequest(requests) => {
             let missing = || RunError::Kubernetes("CertificateRequests need it".to_owned());
@@ -90,6 +95,9 @@ pub fn signer(
             let client = kubernetes.client.clone();
             let signer =
                 CertificateRequestSigner::start(client, settings, issuer.subscribe(), Arc::clone(clock));
+            let signer = Arc::new(signer);
+            let kept = Arc::clone(&signer);
+            let last: Last = Box::pin(async move { kept.shut_down(DELETIONS).await });
             let mut tasks: Vec<Task> = Vec::new();
             if let Some((namespace, name)) = requests.runtime_config_map.clone() {
                 let client = kubernetes.client.clone();
@@ -98,7 +106,7 @@ pub fn signer(
                     ended("the watch of the runtime issuer")
                 }));
             }
-            Ok((Arc::new(signer), tasks))
+            Ok((signer, Parts { tasks, last: vec![last], ..Parts::new(()) }))
         }
     }
 }
@@ -113,19 +121,22 @@ pub fn assemble(
     signer: Arc<dyn Signer>,
     roots: RootsWatch,
     clock: Arc<dyn Clock>,
-) -> Result<(Service, Vec<Task>), RunError> {
+    leaving: watch::Receiver<bool>,
+) -> Result<Parts<Service>, RunError> {
     let settings = &checked.settings;
-    let mut tasks = Vec::new();
+    let (mut tasks, mut checks) = (Vec::new(), Vec::new());
     let authenticators = Authenticators::new(authenticators(checked, kubernetes, &clock)?);
-    let impersonation = kubernetes.and_then(|kubernetes| impersonation(checked, kubernetes, &mut tasks));
+    let impersonation =
+        kubernetes.and_then(|kubernetes| impersonation(checked, kubernetes, &mut tasks, &mut checks));
     if let Some(kubernetes) = kubernetes {
-        tasks.extend(leader(checked, kubernetes, &signer, &roots, &clock)?);
+        tasks.extend(leader(checked, kubernetes, &signer, &roots, &clock, leaving)?);
     }
     let options = ServiceOptions {
         max_duration: settings.max_client_certificate_duration,
         ..ServiceOptions::default()
     };
-    Ok((Service::new(options, authenticators, impersonation, signer, roots, clock), tasks))
+    let service = Service::new(options, authenticators, impersonation, signer, roots, clock);
+    Ok(Parts { tasks, checks, ..Parts::new(service) })
 }
 
 /// The ways to know a caller, the cheapest first.
@@ -150,8 +161,9 @@ fn authenticators(
         let way = JwksAuthenticator::new(JwksSource::File(file.clone()), options, Arc::clone(clock))?;
         ways.push(Arc::new(way));
     }
-    // Of callers that those keys do not vouch for, the API is asked: machines and pods may come to one service.
-    if let Some(kubernetes) = kubernetes {
+    // Only if told so the API gets to see tokens that those keys do not vouch for.
+    let is_reviewed = authentication.jwks_file.is_none() || authentication.token_review;
+    if let Some(kubernetes) = kubernetes.filter(|_| is_reviewed) {
         // Whichever of its names the cluster is called by, its API is the same.
         let mut names = settings.cluster_ids.iter().filter(|name| !name.is_empty());
         let home = names.next().map_or("Kubernetes", String::as_str);
@@ -171,13 +183,15 @@ fn impersonation(
     checked: &Checked,
     kubernetes: &Kubernetes,
     tasks: &mut Vec<Task>,
+    checks: &mut Vec<Check>,
 ) -> Option<NodeAuthorizer> {
     let trusted = &checked.settings.authentication.trusted_node_accounts;
     if trusted.is_empty() {
         return None;
     }
     let pods = Arc::new(PodIndex::default());
-    let (followed, client) = (Arc::clone(&pods), kubernetes.client.clone());
+    let (followed, looked_at, client) = (Arc::clone(&pods), Arc::clone(&pods), kubernetes.client.clone());
+    checks.push(Check::new("pods", move || looked_at.usable().map_err(|error| error.to_string())));
     tasks.push(Box::pin(async move {
         followed.run(client).await;
         ended("the watch of pods")
@@ -192,6 +206,7 @@ fn leader(
     signer: &Arc<dyn Signer>,
     roots: &RootsWatch,
     clock: &Arc<dyn Clock>,
+    leaving: watch::Receiver<bool>,
 ) -> Result<Option<Task>, RunError> {
     let Kubernetes { client, settings, issuer } = kubernetes;
     let config_maps =
@@ -212,9 +227,6 @@ fn leader(
     let (client, signer, roots, clock) =
         (client.clone(), Arc::clone(signer), roots.clone(), Arc::clone(clock));
     Ok(Some(Box::pin(async move {
-        // Stopping drops this, and with it the sender: the lease then expires. A shutdown that waited for the API server
-        // to take it back would not end where that is gone.
-        let (_running, shutdown) = watch::channel(false);
         let work = || {
             let (client, signer, roots, clock) =
                 (client.clone(), Arc::clone(&signer), roots.clone(), Arc::clone(&clock));
@@ -234,7 +246,12 @@ fn leader(
                 tokio::join!(maps, certificate);
             }
         };
-        elector.run(shutdown, work).await;
+        elector.run(leaving.clone(), work).await;
+        if *leaving.borrow() {
+            // Whoever waits for the lease to be given back sees that nobody is left who could.
+            drop(leaving);
+            return std::future::pending().await;
+        }
         ended("the leader's work")
     })))
 }
@@ -312,4 +329,40 @@ fn failed(error: impl std::fmt::Display) -> RunError {
 
 fn ended(what: &str) -> RunError {
     RunError::Kubernetes(format!("{what} has ended"))
+}
+
+#[cfg(test)]
+mod tests {
+    use chancery_api::{Secret, SystemClock};
+    use chancery_client::{Config, Login};
+
+    use super::*;
+    use crate::ca::config::Settings;
+    use crate::token::dev::DevIssuer;
+
+    #[tokio::test]
+    async fn tokens_that_the_keys_do_not_vouch_for_go_to_the_api_only_if_told_so() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let keys = folder.path().join("jwks.json");
+        std::fs::write(&keys, DevIssuer::generate("https://i").expect("an issuer").jwks()).expect("written");
+        let url = "http://127.0.0.1:1".parse().expect("a URL");
+        let client = Client::try_from(kube::Config::new(url)).expect("a client");
+        let kubernetes = Kubernetes { client, settings: KubernetesSettings::default(), issuer: None };
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let ways = |has_keys: bool, token_review: bool| {
+            let login = Login::Token(Secret::from("t").into());
+            let mut settings = Settings::new(Config::new("http://h".parse().expect("a URL")), login);
+            settings.authentication.token_review = token_review;
+            if has_keys {
+                settings.authentication.jwks_file = Some(keys.clone());
+                settings.authentication.jwks_issuers = vec!["https://i".to_owned()];
+            }
+            let checked = settings.check().expect("settings");
+            let ways = authenticators(&checked, Some(&kubernetes), &clock).expect("ways");
+            ways.iter().map(|way| way.name()).collect::<Vec<_>>()
+        };
+        assert_eq!(ways(false, false), ["token_review"]);
+        assert_eq!(ways(true, false), ["jwks"]);
+        assert_eq!(ways(true, true), ["jwks", "token_review"]);
+    }
 }

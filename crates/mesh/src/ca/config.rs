@@ -2,6 +2,7 @@
 
 mod kubernetes;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -85,8 +86,10 @@ pub enum SignerChoice {
 pub struct Authentication {
     /// The audiences that a token may be for.
     pub audiences: Vec<String>,
-    /// Keys of a token issuer, in a file: then Kubernetes is not asked.
+    /// Keys of a token issuer, in a file: then Kubernetes is not asked, unless `token_review` says so.
     pub jwks_file: Option<PathBuf>,
+    /// Also have tokens reviewed by Kubernetes that `jwks_file` does not vouch for: pods and machines come to one service.
+    pub token_review: bool,
     /// Who may have issued tokens that are held against `jwks_file`.
     pub jwks_issuers: Vec<String>,
     /// Take client certificates of the mesh in place of a token.
@@ -178,14 +181,34 @@ impl Settings {
             SignerChoice::CertificateRequest(requests) if !requests.is_complete() => {
                 return Err(SettingsError::Issuer);
             }
-            SignerChoice::CertificateRequest(_) => {}
+            SignerChoice::CertificateRequest(requests) => {
+                check_annotations(&requests.additional_annotations)?
+            }
+        }
+        if let Some(istiod) = self.kubernetes.as_ref().and_then(|kubernetes| kubernetes.istiod.as_ref()) {
+            check_annotations(&istiod.additional_annotations)?;
         }
         let direct = matches!(self.signer, SignerChoice::Direct(_));
         if self.kubernetes.is_none() && (self.authentication.jwks_file.is_none() || !direct) {
             return Err(SettingsError::NeedsKubernetes);
         }
-        if self.authentication.jwks_file.is_some() && self.authentication.jwks_issuers.is_empty() {
+        let Authentication {
+            audiences, jwks_file, token_review, jwks_issuers, trusted_node_accounts, ..
+        } = &self.authentication;
+        if jwks_file.is_some() && jwks_issuers.is_empty() {
             return Err(SettingsError::JwksIssuer);
+        }
+        if jwks_file.is_none() && !jwks_issuers.is_empty() {
+            return Err(SettingsError::JwksFile);
+        }
+        if audiences.iter().all(String::is_empty) {
+            return Err(SettingsError::NoAudiences);
+        }
+        if self.kubernetes.is_none() && *token_review {
+            return Err(SettingsError::OnlyWithKubernetes("-token-review"));
+        }
+        if self.kubernetes.is_none() && !trusted_node_accounts.is_empty() {
+            return Err(SettingsError::OnlyWithKubernetes("-ca-trusted-node-accounts"));
         }
         let serving = ServingSettings {
             dns_names: names.dns_names.iter().filter(|name| !name.is_empty()).cloned().collect(),
@@ -271,9 +294,26 @@ pub enum SettingsError {
     /// Something that only Kubernetes can do.
     #[error("without Kubernetes, tokens must be held against keys (-jwks-file), and -signer must be direct")]
     NeedsKubernetes,
+    /// The API would refuse each object.
+    #[error("{0:?} is no key of an annotation")]
+    Annotation(String),
+    /// A setting that would do nothing.
+    #[error("{0} needs Kubernetes")]
+    OnlyWithKubernetes(&'static str),
+    /// A name without keys.
+    #[error("-jwks-issuer needs the issuer's keys: give -jwks-file")]
+    JwksFile,
+    /// No token would be good.
+    #[error("the list of audiences is empty")]
+    NoAudiences,
     /// Keys without a name.
     #[error("tokens that are held against a key file need the issuer's name: give -jwks-issuer")]
     JwksIssuer,
+}
+
+fn check_annotations(annotations: &BTreeMap<String, String>) -> Result<(), SettingsError> {
+    let wrong = kubernetes::wrong_annotation(annotations);
+    wrong.map_or(Ok(()), |key| Err(SettingsError::Annotation(key.clone())))
 }
 
 fn check_sign_path(path: &str) -> Result<(), SettingsError> {
@@ -316,6 +356,12 @@ mod tests {
         Settings::new(Config::new("http://h".parse().unwrap()), login)
     }
 
+    fn alone(settings: &mut Settings) {
+        settings.kubernetes = None;
+        settings.authentication.jwks_file = Some("/keys".into());
+        settings.authentication.jwks_issuers = vec!["https://i".into()];
+    }
+
     fn refused(change: impl FnOnce(&mut Settings)) -> String {
         let mut settings = settings();
         change(&mut settings);
@@ -335,7 +381,7 @@ mod tests {
             let requests = CertificateRequests {
                 namespace: "istio-system".into(),
                 preserve: false,
-                additional_annotations: std::collections::BTreeMap::new(),
+                additional_annotations: BTreeMap::new(),
                 issuer_enabled: enabled,
                 issuer_name: name.into(),
                 issuer_kind: kind.into(),
@@ -349,6 +395,33 @@ mod tests {
         assert!(!complete(true, some, false) && !complete(true, some, true));
         for (enabled, issuer) in [(true, none), (false, none), (false, some), (false, all)] {
             assert!(!complete(enabled, issuer, false) && complete(enabled, issuer, true));
+        }
+    }
+
+    #[test]
+    fn annotations_have_keys_that_kubernetes_takes() {
+        let with = |key: &str| {
+            refused(|settings| {
+                settings.kubernetes.as_mut().unwrap().istiod = Some(Istiod {
+                    name: "istiod".into(),
+                    namespace: "istio-system".into(),
+                    duration: Duration::from_secs(3600),
+                    renew_before: Duration::from_secs(1800),
+                    key_algorithm: "RSA".into(),
+                    key_size: 0,
+                    additional_dns_names: Vec::new(),
+                    additional_annotations: BTreeMap::from([(key.to_owned(), "any value".to_owned())]),
+                    revisions: Vec::new(),
+                });
+                // Refused in any case, but later.
+                settings.authentication.audiences.clear();
+            })
+        };
+        for good in ["a", "example.com/a", "Example.com/A_b.c"] {
+            assert_eq!(with(good), "the list of audiences is empty");
+        }
+        for bad in ["", "a b", "/a", "a/b/c", "-a"] {
+            assert_eq!(with(bad), format!("{bad:?} is no key of an annotation"));
         }
     }
 
@@ -387,6 +460,27 @@ mod tests {
                 "tokens that are held against a key file need the issuer's name: give -jwks-issuer",
                 refused(|settings| settings.authentication.jwks_file = Some("/keys".into())),
             ),
+            (
+                "-jwks-issuer needs the issuer's keys: give -jwks-file",
+                refused(|settings| settings.authentication.jwks_issuers = vec!["https://i".into()]),
+            ),
+            (
+                "the list of audiences is empty",
+                refused(|settings| settings.authentication.audiences = vec![String::new()]),
+            ),
+            ("-token-review needs Kubernetes", {
+                refused(|settings| {
+                    alone(settings);
+                    settings.authentication.token_review = true;
+                })
+            }),
+            ("-ca-trusted-node-accounts needs Kubernetes", {
+                refused(|settings| {
+                    alone(settings);
+                    let ztunnel = Workload { namespace: "a".into(), service_account: "b".into() };
+                    settings.authentication.trusted_node_accounts = vec![ztunnel];
+                })
+            }),
         ] {
             assert_eq!(refusal, sentence);
         }

@@ -1,5 +1,6 @@
 //! What probes and Prometheus ask, over plain HTTP on ports of their own.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::io;
@@ -17,8 +18,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::roots::RootsWatch;
 use super::serving::ServingCertificate;
@@ -27,7 +28,7 @@ use super::signer::ObservedSigner;
 /// Most connections at a time; probes need two or three.
 const MAX_CONNECTIONS: usize = 64;
 /// How long a request's head may take.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+const HEAD_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What the probes look at.
 #[derive(Clone)]
@@ -40,6 +41,8 @@ pub struct Health {
     pub signer: Arc<ObservedSigner>,
     /// Whether calls are taken.
     pub listening: Arc<AtomicBool>,
+    /// What else must hold.
+    pub further: Arc<[Check]>,
     /// The time.
     pub clock: Arc<dyn Clock>,
 }
@@ -50,20 +53,36 @@ impl std::fmt::Debug for Health {
     }
 }
 
-/// A named check: what is wrong, if something is.
-type Check = (&'static str, Result<(), String>);
+/// A check's name and what is wrong, if something is.
+pub type Checked = (&'static str, Result<(), String>);
+
+/// A check of a part that not every service has.
+pub struct Check {
+    name: &'static str,
+    look: Box<dyn Fn() -> Result<(), String> + Send + Sync>,
+}
+
+impl Check {
+    /// Under this name; `look` says what is wrong.
+    pub fn new(name: &'static str, look: impl Fn() -> Result<(), String> + Send + Sync + 'static) -> Self {
+        Self { name, look: Box::new(look) }
+    }
+}
 
 impl Health {
     /// All that must hold for this replica to be given calls.
     ///
     /// The signer is not among them: it is the same for all replicas, and a service without traffic would never learn
     /// that the signer is back.
-    pub fn checks(&self) -> [Check; 3] {
+    pub fn checks(&self) -> Vec<Checked> {
         let now = self.clock.now();
         let serving = match &*self.serving.borrow() {
             None => Err("there is no serving certificate yet".to_owned()),
             Some(certificate) if certificate.not_after <= now => {
                 Err(format!("the serving certificate expired at {}", certificate.not_after))
+            }
+            Some(certificate) if !certificate.leads_to(&self.roots.borrow(), now) => {
+                Err("the serving certificate leads to none of the mesh's roots".to_owned())
             }
             Some(_) => Ok(()),
         };
@@ -76,7 +95,9 @@ impl Health {
         };
         let listening = self.listening.load(Ordering::Relaxed);
         let server = if listening { Ok(()) } else { Err("the server is not listening".to_owned()) };
-        [("tls_provider", serving), ("grpc_server", server), ("roots", roots)]
+        let mut checks = vec![("tls_provider", serving), ("grpc_server", server), ("roots", roots)];
+        checks.extend(self.further.iter().map(|check| (check.name, (check.look)())));
+        checks
     }
 
     /// The status and text for `/readyz`.
@@ -189,8 +210,9 @@ impl HealthListener {
     /// Answers until told to stop.
     pub async fn serve(self, page: Page, mut stop: watch::Receiver<bool>) {
         let page = Arc::new(page);
-        let room = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let mut connections = JoinSet::new();
+        // The oldest first.
+        let mut open: VecDeque<AbortHandle> = VecDeque::new();
         loop {
             while connections.try_join_next().is_some() {}
             let accepted = tokio::select! {
@@ -202,21 +224,27 @@ impl HealthListener {
                 tokio::time::sleep(Duration::from_millis(50)).await;
                 continue;
             };
-            // Who comes when all places are taken is turned away: probes try again.
-            let Ok(permit) = Arc::clone(&room).try_acquire_owned() else { continue };
+            // When all places are taken the oldest connection ends: a probe asks at once, so an old one is no probe, and
+            // whoever only holds connections keeps no probe out.
+            open.retain(|connection| !connection.is_finished());
+            if open.len() >= MAX_CONNECTIONS
+                && let Some(oldest) = open.pop_front()
+            {
+                oldest.abort();
+            }
             let page = Arc::clone(&page);
-            connections.spawn(async move {
+            open.push_back(connections.spawn(async move {
                 let answer = service_fn(move |request| {
                     let response = page.answer(&request);
                     async move { Ok::<_, Infallible>(response) }
                 });
                 let mut builder = http1::Builder::new();
-                builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(16 * 1024);
+                builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
+                builder.keep_alive(false).max_buf_size(16 * 1024);
                 if let Err(error) = builder.serve_connection(TokioIo::new(stream), answer).await {
                     tracing::debug!(%error, "a probe's connection ended with an error");
                 }
-                drop(permit);
-            });
+            }));
         }
         connections.shutdown().await;
     }

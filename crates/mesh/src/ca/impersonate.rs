@@ -13,6 +13,9 @@ use crate::Workload;
 /// The key in the request's metadata.
 pub const IMPERSONATED_IDENTITY: &str = "ImpersonatedIdentity";
 
+/// The word of [`ImpersonationError::reason`] for: nothing is known of pods now.
+pub(super) const PODS_UNAVAILABLE: &str = "impersonation_unavailable";
+
 /// What is known of a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pod {
@@ -105,7 +108,7 @@ impl ImpersonationError {
             Self::Uid(_) => "impersonation_pod_uid",
             Self::ServiceAccount(_) => "impersonation_service_account",
             Self::NotOnNode { .. } => "impersonation_node",
-            Self::Pods(_) => "impersonation_unavailable",
+            Self::Pods(_) => PODS_UNAVAILABLE,
         }
     }
 }

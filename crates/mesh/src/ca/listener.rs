@@ -16,10 +16,13 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tonic::Status;
 use tower_service::Service;
 
 use super::authenticate::PeerCertificates;
+use super::metering;
 use super::roots::{Roots, RootsWatch};
+use super::service::MAX_REQUEST_BYTES;
 use super::serving::{Serving, jitter};
 use crate::proto::istio::istio_certificate_service_server::{
     IstioCertificateService, IstioCertificateServiceServer,
@@ -41,11 +44,14 @@ pub struct ListenerSettings {
     /// When a connection is asked to end, so that the replicas share their clients anew; up to a tenth later.
     /// Default 1 h.
     pub max_connection_age: Duration,
-    /// Most calls at a time on one connection. Default 256.
+    /// How long a call may take, from its headers on: the service's own deadline begins only once the message is there.
+    /// Default 40 s.
+    pub call_timeout: Duration,
+    /// Most calls at a time on one connection. Default 100.
     pub max_streams: u32,
     /// The longest list of headers, in bytes; a token may have 16 KiB. Default 64 KiB.
     pub max_header_bytes: u32,
-    /// The longest message, in bytes. Default 256 KiB.
+    /// The longest message, in bytes. Default 64 KiB.
     pub max_message_bytes: usize,
     /// How long calls under way may take once the service was told to stop. Default 10 s.
     pub drain: Duration,
@@ -58,9 +64,10 @@ impl Default for ListenerSettings {
             handshake_timeout: Duration::from_secs(10),
             first_call_timeout: Duration::from_secs(60),
             max_connection_age: Duration::from_secs(60 * 60),
-            max_streams: 256,
+            call_timeout: Duration::from_secs(40),
+            max_streams: 100,
             max_header_bytes: 64 * 1024,
-            max_message_bytes: 256 * 1024,
+            max_message_bytes: MAX_REQUEST_BYTES,
             drain: Duration::from_secs(10),
         }
     }
@@ -199,6 +206,7 @@ impl<S: IstioCertificateService> Connection<S> {
         let certified = chain.is_some();
         let asked = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&asked);
+        let limit = settings.call_timeout;
         let answer = service_fn(move |mut request: http::Request<Incoming>| {
             seen.store(true, Ordering::Relaxed);
             let mut service = service.clone();
@@ -207,8 +215,16 @@ impl<S: IstioCertificateService> Connection<S> {
             if let Some(chain) = &chain {
                 extensions.insert(chain.clone());
             }
-            // It says itself what it did, in the log and in metrics.
-            service.call(request)
+            // It says itself what it did, in the log and in metrics. Its deadline does not bound a sender that stalls in
+            // the middle of the message, and whose half of it would stay in memory.
+            let answer = tokio::time::timeout(limit, service.call(request));
+            async move {
+                answer.await.unwrap_or_else(|_| {
+                    metering::stalled();
+                    tracing::debug!(?limit, %peer, "a call was cut off");
+                    Ok(Status::deadline_exceeded("no whole message within the deadline").into_http())
+                })
+            }
         });
         let mut builder = http2::Builder::new(TokioExecutor::new());
         builder

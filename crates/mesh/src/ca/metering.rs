@@ -46,6 +46,11 @@ pub fn describe() {
     );
 }
 
+/// A call was cut off before the service saw it: its message did not come to an end.
+pub(super) fn stalled() {
+    counter!(REFUSALS, "step" => "read", "reason" => "deadline").increment(1);
+}
+
 /// The labels that each gRPC metric carries, and further ones.
 macro_rules! grpc {
     ($kind:ident, $name:expr $(, $label:expr => $value:expr)*) => {
@@ -89,6 +94,7 @@ fn name(code: Code) -> &'static str {
         Code::Internal => "Internal",
         Code::ResourceExhausted => "ResourceExhausted",
         Code::DeadlineExceeded => "DeadlineExceeded",
+        Code::Unavailable => "Unavailable",
         // Nothing else is ever answered.
         _ => "Unknown",
     }

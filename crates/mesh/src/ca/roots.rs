@@ -213,15 +213,31 @@ impl RootStore {
         Arc::clone(&self.current.borrow())
     }
 
+    /// What [`Self::trust_first`] would take. Until then nobody trusts it.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn candidate(&self, pem: &str, now: Timestamp) -> Result<Option<Roots>, RootsError> {
+        Ok(self.named_first(pem, now)?.map(|(roots, _)| roots))
+    }
+
+    fn named_first(
+        &self,
+        pem: &str,
+        now: Timestamp,
+    ) -> Result<Option<(Roots, Vec<RootsWarning>)>, RootsError> {
+        if self.file.is_some() || !self.current().is_empty() {
+            return Ok(None);
+        }
+        Roots::parse(pem, self.allow_intermediate, now).map(Some)
+    }
+
     /// Takes the signer's root, if there is no file and none has been taken yet; says whether it did.
     ///
     /// # Errors
     /// The root cannot be used: mostly because the signer knows no more than an intermediate.
     pub fn trust_first(&self, pem: &str, now: Timestamp) -> Result<bool, RootsError> {
-        if self.file.is_some() || !self.current().is_empty() {
-            return Ok(false);
-        }
-        let (roots, warnings) = Roots::parse(pem, self.allow_intermediate, now)?;
+        let Some((roots, warnings)) = self.named_first(pem, now)? else { return Ok(false) };
         warn(&warnings);
         for root in &roots.certificates {
             let (name, serial) = (root.common_name().unwrap_or_default(), root.serial_number());

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 
 use super::assemble;
 use super::config::{Checked, Settings, SettingsError};
-use super::health::{Health, HealthListener, MetricsPage, Page};
+use super::health::{Check, Health, HealthListener, MetricsPage, Page};
 use super::listener::Listener;
 use super::measure;
 use super::roots::{RootStore, RootsError, RootsWatch};
@@ -27,6 +27,15 @@ use crate::token::keys::JwksError;
 
 /// Something that runs beside the service. It ends only when the service has to end with it, for this reason.
 pub type Task = Pin<Box<dyn Future<Output = RunError> + Send>>;
+
+/// Something that is to be done at the end, when no more calls come.
+pub type Last = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// How long all of that may take, beside the time for calls under way.
+const LAST: Duration = Duration::from_secs(5);
+
+/// How long the lease may take to be given back: where the API server is gone it expires by itself.
+const LEAVE: Duration = Duration::from_secs(3);
 
 /// How often what was recorded is folded into its summaries; without this they would grow.
 const UPKEEP: Duration = Duration::from_secs(5);
@@ -72,6 +81,17 @@ pub struct Parts<S> {
     pub service: S,
     /// Runs as long as the service does.
     pub tasks: Vec<Task>,
+    /// Done when the service has stopped.
+    pub last: Vec<Last>,
+    /// What else must hold for this replica to be ready.
+    pub checks: Vec<Check>,
+}
+
+impl<S> Parts<S> {
+    /// This, and nothing beside it.
+    pub fn new(service: S) -> Self {
+        Self { service, tasks: Vec::new(), last: Vec::new(), checks: Vec::new() }
+    }
 }
 
 impl<S> std::fmt::Debug for Parts<S> {
@@ -102,6 +122,7 @@ pub struct Running {
     listener: JoinSet<()>,
     probes: JoinSet<()>,
     beside: JoinSet<RunError>,
+    last: Vec<Last>,
 }
 
 impl std::fmt::Debug for Running {
@@ -121,12 +142,15 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
     let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
     let mut hang_up = signal(SignalKind::hangup()).map_err(RunError::Signals)?;
+    // Nobody but the leader's work keeps the other end, so that it can be seen when that is over.
+    let (leave, leaving) = watch::channel(false);
     let kubernetes = assemble::kubernetes(&checked).await?;
-    let (signer, mut tasks) = assemble::signer(&checked, kubernetes.as_ref(), &clock)?;
+    let (signer, beside) = assemble::signer(&checked, kubernetes.as_ref(), &clock)?;
     let mut running = start(checked.clone(), signer, Arc::clone(&clock), |signer, roots| async move {
-        let (service, more) = assemble::assemble(&checked, kubernetes.as_ref(), signer, roots, clock)?;
-        tasks.extend(more);
-        Ok(Parts { service, tasks })
+        let mut parts = assemble::assemble(&checked, kubernetes.as_ref(), signer, roots, clock, leaving)?;
+        parts.tasks.extend(beside.tasks);
+        parts.last.extend(beside.last);
+        Ok(parts)
     })
     .await?;
     let ended = loop {
@@ -139,6 +163,9 @@ pub async fn run(settings: Settings) -> Result<(), RunError> {
         }
     };
     tracing::info!("the service stops");
+    running.health.listening.store(false, Ordering::Relaxed);
+    leave.send_replace(true);
+    drop(tokio::time::timeout(LEAVE, leave.closed()).await);
     running.shutdown().await;
     ended
 }
@@ -182,7 +209,7 @@ where
     let roots = Arc::new(roots);
     let signer = Arc::new(ObservedSigner::new(signer, Arc::clone(&clock)));
     let shared: Arc<dyn Signer> = Arc::<ObservedSigner>::clone(&signer);
-    let Parts { service, tasks } = parts(Arc::clone(&shared), roots.subscribe()).await?;
+    let Parts { service, tasks, last, checks } = parts(Arc::clone(&shared), roots.subscribe()).await?;
     let serving = Arc::new(Serving::new(serving, shared, Arc::clone(&roots), Arc::clone(&clock)));
 
     let health = Health {
@@ -190,6 +217,7 @@ where
         roots: roots.subscribe(),
         signer,
         listening: Arc::new(AtomicBool::new(false)),
+        further: checks.into(),
         clock: Arc::clone(&clock),
     };
     let (stop, stopped) = watch::channel(false);
@@ -237,7 +265,7 @@ where
         tracing::info!(address = %addresses.serving, "certificates are given out");
         listener.serve(service, tls, current, stopped).await;
     });
-    Ok(Running { addresses, health, serving, stop, stop_probes, listener: tasks, probes, beside })
+    Ok(Running { addresses, health, serving, stop, stop_probes, listener: tasks, probes, beside, last })
 }
 
 async fn bind(address: SocketAddr) -> Result<HealthListener, RunError> {
@@ -275,6 +303,14 @@ impl Running {
         self.stop.send_replace(true);
         while self.listener.join_next().await.is_some() {}
         self.beside.shutdown().await;
+        let last = async {
+            for one in self.last.drain(..) {
+                one.await;
+            }
+        };
+        if tokio::time::timeout(LAST, last).await.is_err() {
+            tracing::warn!("not all that was to be done at the end is done");
+        }
         self.stop_probes.send_replace(true);
         while self.probes.join_next().await.is_some() {}
     }

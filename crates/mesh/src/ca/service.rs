@@ -1,6 +1,5 @@
 //! `CreateCertificate`: from the call to the answer.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,9 +11,11 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tonic::{Code, Request, Response, Status};
 
 use super::answer::{Answer, Answers, Wanted};
-use super::authenticate::{Authenticators, Caller, ClusterIds, Credentials, PeerCertificates};
+use super::authenticate::{
+    Authenticators, Caller, ClusterIds, Credentials, PeerCertificates, REVIEW_UNAVAILABLE,
+};
 use super::duration::lifetime;
-use super::impersonate::{ImpersonationError, NodeAuthorizer, requested};
+use super::impersonate::{ImpersonationError, NodeAuthorizer, PODS_UNAVAILABLE, requested};
 use super::metering::Call;
 use super::request::{CheckedCsr, KeyRules};
 use super::roots::RootsWatch;
@@ -25,10 +26,13 @@ use crate::proto::istio::istio_certificate_service_server::{
 use crate::proto::istio::{IstioCertificateRequest, IstioCertificateResponse};
 
 /// The largest request that is read, in bytes.
-const MAX_REQUEST_BYTES: usize = 64 * 1024;
+pub const MAX_REQUEST_BYTES: usize = 64 * 1024;
 
 /// How far the signer's clock may be ahead before its certificates count as longer than was asked for.
 const CLOCKS_APART: Duration = Duration::from_secs(300);
+
+/// The longest cluster id that is logged, in bytes: it is the caller's text, and each call logs it.
+const MAX_CLUSTER_ID: usize = 128;
 
 /// What callers are told. Why, only the log says.
 const NOT_AUTHENTICATED: &str = "request authenticate failure";
@@ -44,7 +48,7 @@ pub struct ServiceOptions {
     pub max_duration: Duration,
     /// The longest time that a call may take. A caller that waits less (`grpc-timeout`) has its own way.
     pub deadline: Duration,
-    /// How many calls are worked on at once.
+    /// How many calls are worked on at once, once it is known who calls.
     pub concurrency: usize,
     /// How many more may wait for their turn. Beyond that calls are refused at once, with `ResourceExhausted`: Istio's
     /// agents repeat those, later and later.
@@ -110,6 +114,15 @@ impl Refusal {
         Self { code: Code::Unauthenticated, message: NOT_AUTHENTICATED, reason, detail }
     }
 
+    /// Who could not be asked today may be tomorrow: agents call again after `Unavailable`, not after `Unauthenticated`.
+    fn unknown(reason: &'static str, detail: String) -> Self {
+        let refusal = Self::unauthenticated(reason, detail);
+        match reason {
+            REVIEW_UNAVAILABLE | PODS_UNAVAILABLE => Self { code: Code::Unavailable, ..refusal },
+            _ => refusal,
+        }
+    }
+
     fn not_signed(reason: &'static str, detail: String) -> Self {
         Self { code: Code::Internal, message: NOT_SIGNED, reason, detail }
     }
@@ -153,14 +166,15 @@ impl Service {
         deadline: Instant,
         progress: &mut Progress,
     ) -> Result<Answer, Refusal> {
-        progress.step = "wait";
-        // Never closed.
-        let _slot = self.slots.acquire().await;
+        // Without a slot: those who wait for an API server that hangs keep nobody else from being worked on.
         progress.step = "authenticate";
         let caller = self.authenticate(request, progress).await?;
         progress.step = "authorize";
         let identities = self.identities(&caller, request.get_ref()).await?;
         progress.identity = Some(identities.join(","));
+        progress.step = "wait";
+        // Never closed.
+        let _slot = self.slots.acquire().await;
         progress.step = "csr";
         let csr = CheckedCsr::check(&request.get_ref().csr, &identities, &self.options.keys)
             .map_err(|error| Refusal::unauthenticated(error.reason(), error.to_string()))?;
@@ -203,7 +217,7 @@ impl Service {
             certificates: certificates.map_or(&[], |certificates| &certificates.0),
         };
         let caller = self.authenticators.authenticate(&credentials).await;
-        let caller = caller.map_err(|denial| Refusal::unauthenticated(denial.reason, denial.detail))?;
+        let caller = caller.map_err(|denial| Refusal::unknown(denial.reason, denial.detail))?;
         progress.by = Some(caller.by);
         progress.caller = Some(caller.identities.join(","));
         Ok(caller)
@@ -215,7 +229,7 @@ impl Service {
         caller: &Caller,
         request: &IstioCertificateRequest,
     ) -> Result<Vec<String>, Refusal> {
-        let refused = |error: ImpersonationError| Refusal::unauthenticated(error.reason(), error.to_string());
+        let refused = |error: ImpersonationError| Refusal::unknown(error.reason(), error.to_string());
         let Some(wanted) = requested(request.metadata.as_ref()).map_err(refused)? else {
             return Ok(caller.identities.clone());
         };
@@ -260,7 +274,10 @@ impl IstioCertificateService for Service {
     ) -> Result<Response<IstioCertificateResponse>, Status> {
         let mut call = Call::begin();
         let headers: &http::HeaderMap = request.metadata().as_ref();
-        call.progress.cluster = ClusterIds::named(headers).map(Cow::into_owned);
+        call.progress.cluster = ClusterIds::named(headers).map(|id| {
+            let end = id.floor_char_boundary(MAX_CLUSTER_ID);
+            id.get(..end).unwrap_or_default().to_owned()
+        });
         let Ok(_place) = self.places.try_acquire() else {
             call.progress.step = "wait";
             let limit = self.options.concurrency.saturating_add(self.options.waiting);

@@ -53,10 +53,18 @@ pub struct ServingSettings {
 #[derive(Debug)]
 pub struct ServingCertificate {
     key: Arc<CertifiedKey>,
+    chain: Vec<Certificate>,
     /// From when it counts.
     pub not_before: Timestamp,
     /// When it ends.
     pub not_after: Timestamp,
+}
+
+impl ServingCertificate {
+    /// Whether clients that have these roots will believe it.
+    pub fn leads_to(&self, roots: &Roots, now: Timestamp) -> bool {
+        self.chain.iter().any(|one| roots.vouch_for(one, now))
+    }
 }
 
 /// Why there is no certificate.
@@ -134,7 +142,12 @@ impl Serving {
                         renewal = %renew_at,
                         "the service has a new certificate"
                     );
-                    self.sleep_until(renew_at).await;
+                    tokio::select! {
+                        () = self.sleep_until(renew_at) => {}
+                        () = self.roots_leave(&certificate) => {
+                            tracing::warn!("the service's certificate does not lead to the new roots");
+                        }
+                    }
                 }
                 Err(error) => {
                     failures += 1;
@@ -146,6 +159,20 @@ impl Serving {
                     );
                     tokio::time::sleep(pause).await;
                 }
+            }
+        }
+    }
+
+    /// Ends when the certificate leads to no root of the mesh any more.
+    async fn roots_leave(&self, certificate: &ServingCertificate) {
+        let mut roots = self.roots.subscribe();
+        loop {
+            let now = Arc::clone(&roots.borrow_and_update());
+            if !certificate.leads_to(&now, self.clock.now()) {
+                return;
+            }
+            if roots.changed().await.is_err() {
+                return std::future::pending().await;
             }
         }
     }
@@ -174,11 +201,9 @@ impl Serving {
         };
         let signed = self.signer.sign(&request).await.map_err(|error| ServingError(error.to_string()))?;
         let now = self.clock.now();
-        if let Some(root) = &signed.root {
-            let trusted = self.roots.trust_first(root, now);
-            trusted.map_err(|error| ServingError(error.to_string()))?;
-        }
-        let roots = self.roots.current();
+        let candidate = signed.root.as_deref().map(|root| self.roots.candidate(root, now)).transpose();
+        let candidate = candidate.map_err(|error| ServingError(error.to_string()))?.flatten();
+        let roots = candidate.map_or_else(|| self.roots.current(), Arc::new);
         if roots.is_empty() {
             return Err(ServingError(
                 "the signer names no root, and there is no root file: import the root with the issuer's chain, or \
@@ -187,6 +212,11 @@ impl Serving {
             ));
         }
         let certificate = Arc::new(self.accept(&key, &signed.chain, &roots, now)?);
+        // Not before: an answer that is no use must not decide what the mesh trusts.
+        if let Some(root) = &signed.root {
+            let trusted = self.roots.trust_first(root, now);
+            trusted.map_err(|error| ServingError(error.to_string()))?;
+        }
         self.install(Some(&certificate))?;
         metrics::gauge!("cert_manager_istio_csr_serving_certificate_expiry_timestamp_seconds")
             .set(measure::seconds(certificate.not_after.as_second()));
@@ -224,12 +254,14 @@ impl Serving {
         if !chain.iter().any(|one| roots.vouch_for(one, now)) {
             return Err(wrong("the certificate does not lead to a root of the mesh".to_owned()));
         }
+        let leads = chain.iter().map(|&one| one.clone()).collect();
         let chain = chain.iter().map(|one| CertificateDer::from(one.der().to_vec())).collect();
         let der = PrivatePkcs8KeyDer::from(key.to_der(KeyForm::Pkcs8).to_vec());
         let provider = &self.settings.tls.provider;
         let loaded = provider.key_provider.load_private_key(PrivateKeyDer::Pkcs8(der));
         let loaded = loaded.map_err(|error| ServingError(format!("the key cannot be used: {error}")))?;
-        Ok(ServingCertificate { key: Arc::new(CertifiedKey::new(chain, loaded)), not_before, not_after })
+        let key = Arc::new(CertifiedKey::new(chain, loaded));
+        Ok(ServingCertificate { key, chain: leads, not_before, not_after })
     }
 
     /// Makes the next handshakes take this certificate, or the one of before, and the roots of now.

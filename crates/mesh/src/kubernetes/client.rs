@@ -60,6 +60,9 @@ pub enum ClientError {
         /// Why this is no pod.
         pod: InClusterError,
     },
+    /// A certificate without its key, or a key alone.
+    #[error("-client-certificate and -client-key must be given together")]
+    HalfPair,
     /// `--server` is no URL.
     #[error("the API server's address {0:?} is no URL")]
     Address(String),
@@ -96,8 +99,14 @@ async fn config(options: &ClientOptions) -> Result<Config, ClientError> {
     } = options;
     let choice = KubeConfigOptions { context: context.clone(), cluster: cluster.clone(), user: user.clone() };
     let address = |server: &String| server.parse().map_err(|_| ClientError::Address(server.clone()));
+    if client_certificate.is_some() != client_key.is_some() {
+        return Err(ClientError::HalfPair);
+    }
+    // They choose from a kubeconfig: then it is read, as kubectl does, also in a pod.
+    let is_chosen = context.is_some() || cluster.is_some() || user.is_some();
     let mut config = match (kubeconfig, server) {
         (Some(path), _) => Config::from_custom_kubeconfig(Kubeconfig::read_from(path)?, &choice).await?,
+        (None, _) if is_chosen => Config::from_kubeconfig(&choice).await?,
         (None, Some(server)) => Config::new(address(server)?),
         (None, None) => match Config::incluster() {
             Ok(config) => config,
@@ -244,5 +253,18 @@ mod tests {
             assert!(!refused(code).is_transient(), "{code}");
         }
         assert!(ApiError::TimedOut(REQUEST_TIMEOUT).is_transient());
+    }
+
+    #[tokio::test]
+    async fn half_a_certificate_is_refused() {
+        for (certificate, key) in [(true, false), (false, true)] {
+            let options = ClientOptions {
+                server: Some("https://one".into()),
+                client_certificate: certificate.then(|| "/c.pem".into()),
+                client_key: key.then(|| "/k.pem".into()),
+                ..ClientOptions::default()
+            };
+            assert!(matches!(config(&options).await, Err(ClientError::HalfPair)));
+        }
     }
 }

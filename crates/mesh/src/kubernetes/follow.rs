@@ -8,7 +8,7 @@ use std::time::Duration;
 use kube::runtime::watcher::{Config, Event, watcher};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_stream::StreamExt;
 
 /// Pauses that double, each shortened by up to a quarter at random, so that many replicas do not ask at once.
@@ -46,9 +46,37 @@ const FAILURES: u32 = 4;
 /// Failures further apart than this are not in a row.
 const CALM: Duration = Duration::from_secs(30);
 
+/// A watch that broke and says nothing for so long is read anew: it may have nothing to say, or be broken still.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// What a watch tells.
+pub(crate) enum Told<K> {
+    /// Something has happened, or it is read anew.
+    Event(Event<K>),
+    /// Until the next event that is not [`Event::Init`] it is not known what happens.
+    Broken,
+}
+
 /// Follows what a watch tells. `what` names it in the log. It does not return.
 pub(crate) async fn follow<K>(api: Api<K>, config: Config, what: &str, mut on: impl FnMut(Event<K>) + Send)
 where
+    K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let on = |told| {
+        if let Told::Event(event) = told {
+            on(event);
+        }
+    };
+    follow_closely(api, config, what, on).await;
+}
+
+/// The same for those who must know whether it is broken.
+pub(crate) async fn follow_closely<K>(
+    api: Api<K>,
+    config: Config,
+    what: &str,
+    mut on: impl FnMut(Told<K>) + Send,
+) where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
 {
     let mut pauses = Pauses::new(Duration::from_millis(200), Duration::from_secs(10));
@@ -57,7 +85,13 @@ where
     let mut is_broken = false;
     loop {
         let mut events = pin!(watcher(api.clone(), config.clone()));
-        while let Some(next) = events.next().await {
+        loop {
+            let next = if is_broken {
+                timeout(SILENCE, events.next()).await.unwrap_or_default()
+            } else {
+                events.next().await
+            };
+            let Some(next) = next else { break };
             let error = match next {
                 Ok(event) => {
                     // A list that only begins proves nothing.
@@ -65,7 +99,7 @@ where
                         is_broken = false;
                         tracing::info!(watch = what, "the watch goes on");
                     }
-                    on(event);
+                    on(Told::Event(event));
                     continue;
                 }
                 Err(error) => error,
@@ -75,6 +109,7 @@ where
                 failures = 0;
             }
             // The first failure tells it all; the others only say that it is still so.
+            on(Told::Broken);
             if is_broken {
                 tracing::debug!(watch = what, %error, "the watch is still broken");
             } else {

@@ -68,6 +68,12 @@ impl ActiveIssuer {
         Self { active: watch::Sender::new(fixed.clone()), fixed }
     }
 
+    /// Begins without an issuer, until [`Self::follow_config_map`] knows whether the ConfigMap is there: after a restart
+    /// nothing is signed by the one that it stands in for.
+    pub fn undecided(fixed: Option<IssuerReference>) -> Self {
+        Self { fixed: fixed.map(Arc::new), active: watch::Sender::new(None) }
+    }
+
     /// To be asked, and to be told of changes.
     pub fn subscribe(&self) -> IssuerWatch {
         self.active.subscribe()
@@ -86,7 +92,8 @@ impl ActiveIssuer {
                 self.observe(&map);
             }
             Event::Apply(map) => self.observe(&map),
-            Event::InitDone if is_seen => {}
+            // One that is incomplete changes nothing, but somebody has to sign.
+            Event::InitDone if is_seen && self.active.borrow().is_some() => {}
             Event::InitDone | Event::Delete(_) => self.set(self.fixed.clone(), "no runtime configuration"),
         })
         .await;

@@ -120,7 +120,11 @@ impl Elector {
             let mut seen = Seen::default();
             let renewed = tokio::select! {
                 renewed = self.acquire(&mut seen) => renewed,
-                () = &mut stop => return,
+                () = &mut stop => {
+                    // The write that made it ours may have been under way.
+                    self.release().await;
+                    return;
+                }
             };
             tracing::info!(lease = self.name, identity = self.identity, "this replica leads");
             self.leads.send_replace(true);
@@ -207,14 +211,17 @@ impl Elector {
     /// Gives the lease back, if it is still ours, so that another need not wait for its end.
     async fn release(&self) {
         let released = async {
-            let Some(lease) = optional(self.api.get(&self.name)).await? else { return Ok(()) };
-            let Some(spec) = given_back(&lease, &self.identity, self.clock.now()) else { return Ok(()) };
+            let Some(lease) = optional(self.api.get(&self.name)).await? else { return Ok(false) };
+            let Some(spec) = given_back(&lease, &self.identity, self.clock.now()) else {
+                return Ok(false);
+            };
             let lease = Lease { spec: Some(spec), ..lease };
-            request(self.api.replace(&self.name, &PostParams::default(), &lease)).await.map(drop)
+            request(self.api.replace(&self.name, &PostParams::default(), &lease)).await.map(|_| true)
         };
-        let released: Result<(), ApiError> = released.await;
+        let released: Result<bool, ApiError> = released.await;
         match released {
-            Ok(()) => tracing::info!(lease = self.name, "the lease was given back"),
+            Ok(false) => {}
+            Ok(true) => tracing::info!(lease = self.name, "the lease was given back"),
             Err(error) => tracing::warn!(lease = self.name, %error, "the lease could not be given back"),
         }
     }

@@ -36,5 +36,6 @@ pub use pods::{PodFacts, PodIndex};
 pub use root_config_map::{
     CONFIG_MAP, NotPublishable, RootConfigMapSettings, publishable, run_root_config_maps,
 };
+pub(crate) use selector::is_key;
 pub use selector::{LabelSelector, SelectorError};
 pub use token_review::{ClusterReviewer, LONGEST_MEMORY};

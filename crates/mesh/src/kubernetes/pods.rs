@@ -4,6 +4,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use k8s_openapi::NamespaceResourceScope;
@@ -11,11 +12,20 @@ use kube::api::ObjectMeta;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client};
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::cert_manager::resource;
-use super::follow::follow;
+use super::follow::{Told, follow_closely};
 use crate::Workload;
 use crate::ca::impersonate::{Pod, Pods, PodsError};
+
+/// The watch is opened anew this often, which bounds how long a dead connection goes unnoticed.
+const WATCH_SECONDS: u32 = 60;
+
+/// For how long what was known is believed while the watch is broken: a restart of the API server takes less, and a node
+/// must not get certificates of pods that have long been gone.
+const LONGEST_BREAK: Duration = Duration::from_secs(180);
 
 /// What is known of a pod.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,6 +42,8 @@ pub struct PodFacts {
 #[derive(Debug, Default)]
 pub struct PodIndex {
     state: RwLock<State>,
+    /// Whether all pods have been seen once.
+    seen: watch::Sender<bool>,
 }
 
 /// Namespace, service account, node.
@@ -46,7 +58,8 @@ struct State {
     places: HashMap<Place, u32>,
     /// While the list is read anew: what of the old has not been seen again.
     stale: Option<HashSet<(Arc<str>, Box<str>)>>,
-    is_complete: bool,
+    /// Since when the watch has been broken, if it is.
+    broken: Option<Instant>,
 }
 
 /// The few fields of a pod that matter here; the rest is skipped while reading.
@@ -79,12 +92,34 @@ impl PodIndex {
     /// Follows the pods of all namespaces. It does not return.
     pub async fn run(&self, client: Client) {
         let api: Api<PartialPod> = Api::all(client);
-        follow(api, watcher::Config::default(), "pods", |event| self.apply(event)).await;
+        let config = watcher::Config::default().timeout(WATCH_SECONDS);
+        follow_closely(api, config, "pods", |told| match told {
+            Told::Event(event) => self.apply(event),
+            Told::Broken => self.breaks(),
+        })
+        .await;
     }
 
     /// Whether all pods have been seen once.
     pub fn is_complete(&self) -> bool {
-        self.read().is_complete
+        *self.seen.borrow()
+    }
+
+    /// Whether what is known counts: all pods have been seen, and the watch has not been broken for long.
+    ///
+    /// # Errors
+    /// Which of the two it is.
+    pub fn usable(&self) -> Result<(), PodsError> {
+        if !self.is_complete() {
+            return Err(PodsError("the cluster's pods have not all been listed yet".to_owned()));
+        }
+        match self.read().broken.map(|since| since.elapsed()) {
+            Some(time) if time > LONGEST_BREAK => {
+                let seconds = time.as_secs();
+                Err(PodsError(format!("the watch of pods has been broken for {seconds} s")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The pod of this name that has not ended.
@@ -101,13 +136,24 @@ impl PodIndex {
         state.places.contains_key(&(namespace, account, node))
     }
 
-    fn complete(&self) -> Result<(), PodsError> {
-        let unseen = || PodsError("the cluster's pods have not all been listed yet".to_owned());
-        self.is_complete().then_some(()).ok_or_else(unseen)
+    /// Waits until all pods have been seen; whoever asks bounds the time.
+    async fn known(&self) -> Result<(), PodsError> {
+        // It cannot end early: the sender is here.
+        let _ = self.seen.subscribe().wait_for(|seen| *seen).await;
+        self.usable()
+    }
+
+    fn breaks(&self) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.broken.get_or_insert_with(Instant::now);
     }
 
     fn apply(&self, event: Event<PartialPod>) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        // A list that only begins, or is read in part, does not tell what has gone.
+        if matches!(event, Event::Apply(_) | Event::Delete(_) | Event::InitDone) {
+            state.broken = None;
+        }
         match event {
             Event::Init => state.begin(),
             Event::Apply(pod) | Event::InitApply(pod) => state.set(&pod),
@@ -116,7 +162,10 @@ impl PodIndex {
                     state.remove(namespace, name);
                 }
             }
-            Event::InitDone => state.finish(),
+            Event::InitDone => {
+                state.finish();
+                self.seen.send_replace(true);
+            }
         }
     }
 
@@ -128,7 +177,7 @@ impl PodIndex {
 #[async_trait]
 impl Pods for PodIndex {
     async fn pod(&self, namespace: &str, name: &str) -> Result<Option<Pod>, PodsError> {
-        self.complete()?;
+        self.known().await?;
         Ok(Self::pod(self, namespace, name).map(|facts| Pod {
             uid: facts.uid.to_string(),
             service_account: facts.service_account.to_string(),
@@ -137,7 +186,7 @@ impl Pods for PodIndex {
     }
 
     async fn runs_on(&self, workload: &Workload, node: &str) -> Result<bool, PodsError> {
-        self.complete()?;
+        self.known().await?;
         Ok(Self::runs_on(self, workload, node))
     }
 }
@@ -211,7 +260,6 @@ impl State {
         // Names that nothing uses any more are held by the set alone.
         self.names.retain(|name| Arc::strong_count(name) > 1);
         self.names.shrink_to_fit();
-        self.is_complete = true;
     }
 
     fn name(&mut self, text: &str) -> Arc<str> {
@@ -295,5 +343,31 @@ mod tests {
         assert!(index.runs_on(&workload("web"), "n1"));
         assert!(!index.runs_on(&workload("db"), "n1"));
         assert!(!index.read().names.contains("db"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_early_waits_and_what_was_known_does_not_count_for_ever() {
+        let index = Arc::new(PodIndex::default());
+        index.apply(Event::Init);
+        index.apply(Event::InitApply(pod("a", "web", Some("n1"), "Running")));
+        let asks = tokio::spawn({
+            let index = Arc::clone(&index);
+            async move { Pods::runs_on(index.as_ref(), &workload("web"), "n1").await }
+        });
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert!(!asks.is_finished() && index.usable().is_err());
+        index.apply(Event::InitDone);
+        assert_eq!(asks.await.expect("no panic"), Ok(true));
+
+        index.breaks();
+        tokio::time::advance(LONGEST_BREAK).await;
+        assert_eq!(index.usable(), Ok(()));
+        index.breaks();
+        tokio::time::advance(Duration::from_secs(1)).await;
+        index.apply(Event::Init);
+        let refused = Pods::runs_on(index.as_ref(), &workload("web"), "n1").await;
+        assert_eq!(refused, Err(PodsError("the watch of pods has been broken for 181 s".to_owned())));
+        index.apply(Event::Apply(pod("b", "web", Some("n1"), "Running")));
+        assert_eq!(index.usable(), Ok(()));
     }
 }

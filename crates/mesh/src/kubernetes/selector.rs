@@ -87,7 +87,8 @@ fn expression(term: &str) -> Result<Expression, SelectorError> {
 }
 
 /// `[prefix/]name`: the prefix a DNS subdomain, the name as a value but not empty.
-fn is_key(text: &str) -> bool {
+/// A name of at most 63 characters, perhaps with a DNS subdomain and a slash before it.
+pub(crate) fn is_key(text: &str) -> bool {
     let (prefix, name) = text.split_once('/').map_or((None, text), |(prefix, name)| (Some(prefix), name));
     prefix.is_none_or(is_dns_subdomain) && !name.is_empty() && is_value(name)
 }

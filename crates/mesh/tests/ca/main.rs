@@ -12,4 +12,5 @@ mod bao;
 mod direct;
 mod roots;
 mod serving;
+mod stability;
 mod support;

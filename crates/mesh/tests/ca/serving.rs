@@ -33,7 +33,7 @@ const NAME: &str = "istio-csr.cert-manager.svc";
 const HTTPBIN: &str = "spiffe://cluster.local/ns/sandbox/sa/httpbin";
 
 /// Says whom it sees: a placeholder for the real service.
-struct Mirror;
+pub(crate) struct Mirror;
 
 #[async_trait]
 impl IstioCertificateService for Mirror {
@@ -56,14 +56,14 @@ impl IstioCertificateService for Mirror {
     }
 }
 
-struct Service {
+pub(crate) struct Service {
     authority: Arc<Authority>,
-    running: Running,
+    pub(crate) running: Running,
     _folder: tempfile::TempDir,
     roots: std::path::PathBuf,
 }
 
-fn settings(roots: &std::path::Path) -> Settings {
+pub(crate) fn settings(roots: &std::path::Path) -> Settings {
     let login = Login::Token(chancery_api::Secret::from("unused").into());
     let mut settings = Settings::new(Config::new("http://127.0.0.1:1".parse().unwrap()), login);
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
@@ -75,21 +75,21 @@ fn settings(roots: &std::path::Path) -> Settings {
     settings
 }
 
-async fn launch(settings: Settings, signer: Arc<dyn Signer>) -> Running {
+pub(crate) async fn launch(settings: Settings, signer: Arc<dyn Signer>) -> Running {
     launch_at(settings, signer, Arc::new(SystemClock)).await
 }
 
 async fn launch_at(settings: Settings, signer: Arc<dyn Signer>, clock: Arc<dyn Clock>) -> Running {
-    let parts = |_, _| async { Ok(Parts { service: Mirror, tasks: Vec::new() }) };
+    let parts = |_, _| async { Ok(Parts::new(Mirror)) };
     start(settings.check().unwrap(), signer, clock, parts).await.unwrap()
 }
 
 impl Service {
-    async fn start(authority: Authority) -> Self {
+    pub(crate) async fn start(authority: Authority) -> Self {
         Self::start_with(authority, |_| {}).await
     }
 
-    async fn start_with(authority: Authority, change: impl FnOnce(&mut Settings)) -> Self {
+    pub(crate) async fn start_with(authority: Authority, change: impl FnOnce(&mut Settings)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let roots = folder.path().join("ca.pem");
         std::fs::write(&roots, &authority.root).unwrap();
@@ -104,12 +104,12 @@ impl Service {
         get(self.running.addresses().readiness, "/readyz?verbose").await
     }
 
-    async fn until_ready(&self) {
+    pub(crate) async fn until_ready(&self) {
         until("readiness", || async { self.ready().await.0 == 200 }).await;
     }
 
     /// A client that believes the service's root, and shows these if any.
-    async fn connect(&self, identity: Option<(&PrivateKey, &str)>) -> Result<Client, String> {
+    pub(crate) async fn connect(&self, identity: Option<(&PrivateKey, &str)>) -> Result<Client, String> {
         Client::connect(self.running.addresses().serving, &self.authority.root, identity).await
     }
 
@@ -120,7 +120,7 @@ impl Service {
     }
 }
 
-async fn get(address: SocketAddr, path: &str) -> (u16, String) {
+pub(crate) async fn get(address: SocketAddr, path: &str) -> (u16, String) {
     let stream = TcpStream::connect(address).await.unwrap();
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
     tokio::spawn(connection);
@@ -132,8 +132,8 @@ async fn get(address: SocketAddr, path: &str) -> (u16, String) {
 }
 
 /// One HTTP/2 connection.
-struct Client {
-    sender: http2::SendRequest<tonic::body::Body>,
+pub(crate) struct Client {
+    pub(crate) sender: http2::SendRequest<tonic::body::Body>,
     /// The leaf that the service showed.
     leaf: Vec<u8>,
     version: Option<rustls::ProtocolVersion>,
@@ -169,7 +169,7 @@ fn tls(
 }
 
 impl Client {
-    async fn connect(
+    pub(crate) async fn connect(
         address: SocketAddr,
         root: &str,
         identity: Option<(&PrivateKey, &str)>,
@@ -349,6 +349,10 @@ async fn new_roots_count_at_once_for_clients_and_end_the_connections_of_those_kn
         }
     })
     .await;
+    let (status, text) = service.ready().await;
+    assert_eq!(status, 500);
+    let sentence = "[-]tls_provider failed: the serving certificate leads to none of the mesh's roots";
+    assert!(text.contains(sentence), "{text}");
     until("the old connection's end", || async { known.sender.is_closed() }).await;
     assert_eq!(plain.ask("").await.unwrap_err().code(), Code::Unauthenticated);
     service.running.shutdown().await;
@@ -410,7 +414,7 @@ async fn messages_and_headers_beyond_the_limits_are_refused() {
     let service = Service::start(Authority::new("root")).await;
     service.until_ready().await;
     let client = service.connect(None).await.unwrap();
-    let long = client.ask(&"x".repeat(300 * 1024)).await.unwrap_err();
+    let long = client.ask(&"x".repeat(65 * 1024)).await.unwrap_err();
     assert_eq!(long.code(), Code::OutOfRange, "{long:?}");
 
     let path = "https://ca/istio.v1.auth.IstioCertificateService/CreateCertificate";
@@ -498,7 +502,7 @@ async fn a_port_that_is_taken_is_named() {
     let mut settings = settings(std::path::Path::new("/absent"));
     settings.serving_address = address;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let parts = |_, _| async { Ok(Parts { service: Mirror, tasks: Vec::new() }) };
+    let parts = |_, _| async { Ok(Parts::new(Mirror)) };
     let signer = Arc::new(Authority::new("root"));
     let error = start(settings.check().unwrap(), signer, clock, parts).await.unwrap_err().to_string();
     assert!(error.starts_with(&format!("cannot listen on {address}: ")), "{error}");

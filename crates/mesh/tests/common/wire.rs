@@ -107,6 +107,12 @@ impl TokenReviewer for Tokens {
         audiences: &[String],
     ) -> Result<TokenReviewStatus, ReviewError> {
         assert_eq!(audiences, ["istio-ca"]);
+        match token {
+            "hangs" => return std::future::pending().await,
+            "unavailable" => return Err(ReviewError::Unavailable("connection refused".to_owned())),
+            "forbidden" => return Err(ReviewError::Refused("RBAC".to_owned())),
+            _ => {}
+        }
         let refused = || TokenReviewStatus { error: Some("invalid token".to_owned()), ..Default::default() };
         Ok(self.0.get(token).cloned().unwrap_or_else(refused))
     }

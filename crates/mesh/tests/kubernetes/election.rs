@@ -168,3 +168,23 @@ async fn short_troubles_and_conflicts_cost_no_leadership() {
     assert!(first.leads() && !changes.has_changed().expect("it lives"));
     assert_eq!(working.load(Ordering::SeqCst), 1);
 }
+
+#[tokio::test]
+async fn a_candidate_that_stops_in_the_middle_gives_back_what_it_may_have() {
+    let (server, client) = double().await;
+    server.inject("create", "leases", Fault::LoseAnswer, 1);
+    // It never learns that it leads.
+    let timings = LeaseTimings { retry: Duration::from_secs(600), ..TIMINGS };
+    let elector = Elector::new(client, "istio-system", LEASE, "only", timings, clock());
+    let (leads, (shutdown, stop)) = (elector.leads(), watch::channel(false));
+    let task = tokio::spawn(async move { elector.run(stop, std::future::pending::<()>).await });
+    until("a lease", || server.get("leases", "istio-system", LEASE).is_some()).await;
+    assert_eq!(holder(&server), "only");
+    sleep(Duration::from_millis(50)).await;
+    assert!(!*leads.borrow());
+    shutdown.send_replace(true);
+    task.await.expect("no panic");
+    assert_eq!(holder(&server), "");
+    // Nobody is left who could give anything back.
+    assert!(shutdown.is_closed());
+}

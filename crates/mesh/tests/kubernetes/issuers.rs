@@ -76,3 +76,33 @@ async fn what_happens_while_the_watch_is_broken_is_noticed() {
     server.compact();
     until("the fixed one is back", || name(&active).as_deref() == Some("fixed")).await;
 }
+
+#[tokio::test]
+async fn after_a_restart_nothing_is_signed_by_the_issuer_that_the_config_map_replaces() {
+    let (server, client) = double().await;
+    server.namespace("cert-manager", &[]);
+    put(&server, "runtime", "Issuer");
+    let active = Arc::new(ActiveIssuer::undecided(Some(issuer("fixed"))));
+    let mut seen = active.subscribe();
+    assert_eq!(name(&active), None);
+    let following = background({
+        let active = Arc::clone(&active);
+        let client = client.clone();
+        async move { active.follow_config_map(client, "cert-manager", "runtime").await }
+    });
+    seen.changed().await.expect("a sender");
+    assert_eq!(name(&active).as_deref(), Some("runtime"));
+    drop(following);
+
+    // One that is incomplete, or missing, leaves it to the fixed one.
+    put(&server, "", "Issuer");
+    for _ in 0..2 {
+        let active = Arc::new(ActiveIssuer::undecided(Some(issuer("fixed"))));
+        let _following = background({
+            let (active, client) = (Arc::clone(&active), client.clone());
+            async move { active.follow_config_map(client, "cert-manager", "runtime").await }
+        });
+        until("the fixed one signs", || name(&active).as_deref() == Some("fixed")).await;
+        server.remove("configmaps", "cert-manager", "runtime");
+    }
+}

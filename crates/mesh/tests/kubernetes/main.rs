@@ -18,3 +18,4 @@ mod pods;
 mod real;
 mod root_config_maps;
 mod token_reviews;
+mod whole;

@@ -78,8 +78,7 @@ async fn a_good_token_is_asked_for_once_a_minute_and_a_bad_one_each_time() {
     let token = format!("e30.{claims}.c2ln");
     server.service_account_token(&token, "sandbox", "httpbin", ("httpbin-1", "uid-1"));
     let clock = Arc::new(FixedClock::at(now()));
-    let reviewer =
-        ClusterReviewer::new("Kubernetes", client).remembering(Duration::from_secs(600), clock.clone());
+    let reviewer = ClusterReviewer::new("Kubernetes", client).remembering(Duration::from_secs(600), clock);
     let asked = || server.count("create", "tokenreviews");
     for _ in 0..3 {
         let status = reviewer.review(None, &token, &audiences()).await.expect("a verdict");
@@ -89,7 +88,9 @@ async fn a_good_token_is_asked_for_once_a_minute_and_a_bad_one_each_time() {
     // Other audiences are another question.
     reviewer.review(None, &token, &["vault".to_owned()]).await.expect("a verdict");
     assert_eq!(asked(), 2);
-    clock.advance(Duration::from_secs(60));
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(60)).await;
+    tokio::time::resume();
     reviewer.review(None, &token, &audiences()).await.expect("a verdict");
     assert_eq!(asked(), 3);
     for _ in 0..2 {

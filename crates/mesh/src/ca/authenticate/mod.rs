@@ -16,6 +16,7 @@ use rustls::pki_types::CertificateDer;
 
 pub use certificate::{CertificateAuthenticator, TrustDomains};
 pub use jwks::{JwksAuthenticator, JwksOptions, JwksSource};
+pub(super) use token_review::REVIEW_UNAVAILABLE;
 pub use token_review::{ReviewError, TokenReviewAuthenticator, TokenReviewer};
 
 use crate::Workload;

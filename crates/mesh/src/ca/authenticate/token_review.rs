@@ -16,6 +16,9 @@ const SERVICE_ACCOUNTS: &str = "system:serviceaccounts";
 const POD_NAME: &str = "authentication.kubernetes.io/pod-name";
 const POD_UID: &str = "authentication.kubernetes.io/pod-uid";
 
+/// The word of [`Denial::reason`] for: the API could not be asked now.
+pub(in crate::ca) const REVIEW_UNAVAILABLE: &str = "token_review_unavailable";
+
 /// How long to wait before an API that did not answer is asked again.
 const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(400)];
 
@@ -73,12 +76,12 @@ impl TokenReviewAuthenticator {
         Self { reviewer, audiences, domain, clusters }
     }
 
-    /// Asks up to three times: a caller that is turned away as unknown does not call again.
+    /// Asks up to three times, if the API could not be asked.
     async fn review(&self, cluster: Option<&str>, token: &str) -> Result<TokenReviewStatus, ReviewError> {
         let mut pauses = PAUSES.into_iter();
         loop {
             match (self.reviewer.review(cluster, token, &self.audiences).await, pauses.next()) {
-                (Err(error), Some(pause)) => {
+                (Err(error @ ReviewError::Unavailable(_)), Some(pause)) => {
                     tracing::debug!(%error, "a token could not be reviewed; it is tried again");
                     tokio::time::sleep(pause).await;
                 }
@@ -130,7 +133,13 @@ impl Authenticator for TokenReviewAuthenticator {
         self.clusters.check(credentials.metadata)?;
         let cluster = ClusterIds::named(credentials.metadata);
         let status = self.review(cluster.as_deref(), token).await.map_err(|error| {
-            Denial::new("token_review_unavailable", format!("token could not be reviewed: {error}"))
+            let reason = match error {
+                ReviewError::Unavailable(_) => REVIEW_UNAVAILABLE,
+                ReviewError::UnknownCluster(_) | ReviewError::Refused(_) | ReviewError::NoStatus => {
+                    "token_review_refused"
+                }
+            };
+            Denial::new(reason, format!("token could not be reviewed: {error}"))
         })?;
         self.read(status).map(Some)
     }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::kubernetes::ClientOptions;
+use crate::kubernetes::{ClientOptions, is_key};
 
 /// The Kubernetes API, and what is kept right in it.
 #[derive(Debug, Clone)]
@@ -83,6 +83,11 @@ impl Default for KubernetesSettings {
             istiod: None,
         }
     }
+}
+
+/// The first key that no annotation may have. Kubernetes looks at them in small letters, and at values not at all.
+pub(super) fn wrong_annotation(annotations: &BTreeMap<String, String>) -> Option<&String> {
+    annotations.keys().find(|key| !is_key(&key.to_ascii_lowercase()))
 }
 
 impl CertificateRequests {

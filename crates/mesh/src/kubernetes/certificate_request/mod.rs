@@ -8,7 +8,7 @@ mod outcome;
 mod waiting;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -79,9 +79,10 @@ pub struct CertificateRequestSigner {
     issuer: IssuerWatch,
     waiting: Arc<Waiting>,
     creating: Semaphore,
-    discarded: mpsc::Sender<String>,
+    /// `None` once it was shut down.
+    discarded: Mutex<Option<mpsc::Sender<String>>>,
     deletions: tokio::sync::Mutex<JoinSet<()>>,
-    _background: JoinSet<()>,
+    background: Mutex<JoinSet<()>>,
 }
 
 impl CertificateRequestSigner {
@@ -110,14 +111,16 @@ impl CertificateRequestSigner {
         }
         let deletions = tokio::sync::Mutex::new(deletions);
         let creating = Semaphore::new(AT_ONCE);
-        Self { api, settings, issuer, waiting, creating, discarded, deletions, _background: background }
+        let (discarded, background) = (Mutex::new(Some(discarded)), Mutex::new(background));
+        Self { api, settings, issuer, waiting, creating, discarded, deletions, background }
     }
 
     /// Ends it, but not before the deletions that are due are done, or this much time has passed.
-    pub async fn shut_down(self, patience: Duration) {
-        let Self { discarded, deletions, _background, .. } = self;
-        drop((discarded, _background));
-        let mut deletions = deletions.into_inner();
+    pub async fn shut_down(&self, patience: Duration) {
+        // The deletions end when the last sender of names is gone; the clean-up has one.
+        self.background.lock().unwrap_or_else(PoisonError::into_inner).abort_all();
+        drop(self.discarded.lock().unwrap_or_else(PoisonError::into_inner).take());
+        let mut deletions = self.deletions.lock().await;
         if timeout(patience, async { while deletions.join_next().await.is_some() {} }).await.is_err() {
             tracing::warn!("not all CertificateRequests could be deleted; the next clean-up will");
         }
@@ -162,12 +165,12 @@ impl Signer for CertificateRequestSigner {
             return Err(SigningError::Unavailable("the API server created a request without a name".into()));
         };
         // From here on it is deleted, whether this ends well, badly, or in the middle because nobody waits any more.
-        let _discard = Discard { signer: self, name: &name };
+        let _discard = Discard { signer: self, name: &name, issuer: &issuer };
         if let Some(outcome) = outcome::outcome(&created) {
             return outcome;
         }
         let Ok(outcome) = timeout(self.settings.deadline, self.result(&name)).await else {
-            let pending = self.waiting.forget(&name).unwrap_or_else(|| "nobody has looked at it".into());
+            let pending = self.waiting.forget(&name).unwrap_or_else(|| "it was answered just now".into());
             let limit = self.settings.deadline;
             return Err(SigningError::Unavailable(format!(
                 "CertificateRequest {name} for {issuer} was not signed within {limit:?}: {pending}"
@@ -181,16 +184,20 @@ impl Signer for CertificateRequestSigner {
 struct Discard<'a> {
     signer: &'a CertificateRequestSigner,
     name: &'a str,
+    issuer: &'a IssuerReference,
 }
 
 impl Drop for Discard<'_> {
     fn drop(&mut self) {
-        self.signer.waiting.forget(self.name);
-        if !self.signer.settings.preserve && self.signer.discarded.try_send(self.name.to_owned()).is_err() {
-            tracing::warn!(
-                name = self.name,
-                "too many deletions are due; this one is left for the next clean-up"
-            );
+        let Self { signer, name, issuer } = self;
+        // Whoever asked has gone, and nobody else will say what the request was stuck at.
+        if let Some(pending) = signer.waiting.forget(name) {
+            tracing::warn!(name, %issuer, pending, "a CertificateRequest was not signed as long as was waited for");
+        }
+        let discarded = signer.discarded.lock().unwrap_or_else(PoisonError::into_inner);
+        let queue = |queue: &mpsc::Sender<String>| queue.try_send((*name).to_owned()).is_ok();
+        if !signer.settings.preserve && !discarded.as_ref().is_some_and(queue) {
+            tracing::warn!(name, "too many deletions are due; this one is left for the next clean-up");
         }
     }
 }

@@ -56,9 +56,10 @@ impl Waiting {
         receiver
     }
 
-    /// Stops waiting; says what the request was pending for.
+    /// Stops waiting; says what the request was pending for, if it was still waited for.
     pub(super) fn forget(&self, name: &str) -> Option<String> {
-        self.state().waiting.remove(name)?.pending
+        let waiter = self.state().waiting.remove(name)?;
+        Some(waiter.pending.unwrap_or_else(|| "nobody has looked at it".to_owned()))
     }
 
     /// Takes note of what the API server says of a request.
@@ -180,5 +181,16 @@ mod tests {
         assert!(kept.try_recv().is_err() && new.try_recv().is_err());
         waiting.apply(Event::Delete(request("kept", None)));
         assert!(matches!(kept.try_recv(), Ok(Err(SigningError::Unavailable(_)))));
+    }
+
+    #[test]
+    fn whoever_stops_waiting_learns_what_for_unless_it_was_answered() {
+        let waiting = Waiting::default();
+        let _told = waiting.wait("a");
+        assert_eq!(waiting.forget("a").as_deref(), Some("nobody has looked at it"));
+        assert_eq!(waiting.forget("a"), None);
+        let _told = waiting.wait("b");
+        waiting.observe(&request("b", Some("cGVt")));
+        assert_eq!(waiting.forget("b"), None);
     }
 }

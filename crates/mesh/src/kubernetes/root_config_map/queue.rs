@@ -1,6 +1,6 @@
 //! Namespaces that need looking after: each once, a bounded number at a time, failures again after a pause.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -13,6 +13,10 @@ use crate::kubernetes::follow::Pauses;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
+/// Who was just looked after waits so long before it is again: somebody who undoes what is done, over and over, must not
+/// take all the time there is.
+const REST: Duration = Duration::from_secs(1);
+
 /// The queue.
 #[derive(Debug)]
 pub(super) struct Queue {
@@ -23,9 +27,12 @@ pub(super) struct Queue {
 
 #[derive(Debug, Default)]
 struct State {
-    due: BTreeSet<String>,
+    /// Each once, first come, first served.
+    due: VecDeque<String>,
     /// Being looked after; added again meanwhile, they come again.
     busy: BTreeSet<String>,
+    /// Looked after just now.
+    resting: BTreeSet<String>,
     pauses: HashMap<String, Pauses>,
 }
 
@@ -33,6 +40,7 @@ struct State {
 enum Back {
     Work { name: String, is_done: bool },
     Pause { name: String },
+    Rest { name: String },
 }
 
 impl Queue {
@@ -41,7 +49,7 @@ impl Queue {
     }
 
     pub(super) fn add(&self, name: String) {
-        self.state().due.insert(name);
+        self.state().add(name);
         self.bell.notify_one();
     }
 
@@ -60,15 +68,17 @@ impl Queue {
                 () = self.bell.notified() => {}
                 Some(back) = tasks.join_next() => match back {
                     Ok(Back::Pause { name }) => {
-                        self.state().due.insert(name);
+                        self.state().add(name);
+                    }
+                    Ok(Back::Rest { name }) => {
+                        self.state().resting.remove(&name);
                     }
                     Ok(Back::Work { name, is_done }) => {
-                        if let Some(pause) = self.finish(&name, is_done) {
-                            tasks.spawn(async move {
-                                sleep(pause).await;
-                                Back::Pause { name }
-                            });
-                        }
+                        let pause = self.finish(&name, is_done);
+                        tasks.spawn(async move {
+                            sleep(pause.unwrap_or(REST)).await;
+                            if pause.is_some() { Back::Pause { name } } else { Back::Rest { name } }
+                        });
                     }
                     // Only a panic ends here, and work does not panic.
                     Err(error) => tracing::error!(%error, "a task ended unexpectedly"),
@@ -83,8 +93,9 @@ impl Queue {
         if state.busy.len() >= self.at_once {
             return None;
         }
-        let name = state.due.iter().find(|name| !state.busy.contains(*name))?.clone();
-        state.due.remove(&name);
+        let is_free = |name: &String| !state.busy.contains(name) && !state.resting.contains(name);
+        let position = state.due.iter().position(is_free)?;
+        let name = state.due.remove(position)?;
         state.busy.insert(name.clone());
         Some(name)
     }
@@ -95,6 +106,7 @@ impl Queue {
         state.busy.remove(name);
         if is_done {
             state.pauses.remove(name);
+            state.resting.insert(name.to_owned());
             return None;
         }
         let pauses =
@@ -104,6 +116,14 @@ impl Queue {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn add(&mut self, name: String) {
+        if !self.due.contains(&name) {
+            self.due.push_back(name);
+        }
     }
 }
 
@@ -138,5 +158,25 @@ mod tests {
         assert_eq!(runs.load(Ordering::SeqCst), 9);
         assert_eq!(most.load(Ordering::SeqCst), 2);
         assert!(queue.state().pauses.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_name_that_comes_again_and_again_does_not_keep_others_waiting() {
+        let queue = Arc::new(Queue::new(1));
+        ["z", "a", "b"].into_iter().for_each(|name| queue.add(name.into()));
+        let runs = Arc::<Mutex<Vec<String>>>::default();
+        let work = |name: String| {
+            let (queue, runs) = (Arc::clone(&queue), Arc::clone(&runs));
+            async move {
+                // Undone at once.
+                if name == "a" {
+                    queue.add(name.clone());
+                }
+                runs.lock().expect("a lock").push(name);
+                true
+            }
+        };
+        let _ = timeout(Duration::from_millis(2500), queue.run(work)).await;
+        assert_eq!(*runs.lock().expect("a lock"), ["z", "a", "b", "a", "a"]);
     }
 }
