@@ -131,11 +131,15 @@ async fn bind(settings: &mut Settings) -> Result<(Socket, Option<PathBuf>), Agen
         reason: "another process answers there".to_owned(),
     };
     if settings.socket_is_foreign {
-        if !Socket::answers(&settings.socket).await.unwrap_or(true) {
+        let why = match Socket::answers(&settings.socket).await {
+            Ok(true) => None,
+            Ok(false) => Some("nobody answers".to_owned()),
+            Err(error) => Some(error.to_string()),
+        };
+        if let Some(why) = why {
             let reason =
-                "WORKLOAD_IDENTITY_SOCKET_FILE says that another provider is there, and nobody answers";
-            let path = settings.socket.clone();
-            return Err(SocketError { path, reason: reason.to_owned() }.into());
+                format!("WORKLOAD_IDENTITY_SOCKET_FILE says that another provider is there, and {why}");
+            return Err(SocketError { path: settings.socket.clone(), reason }.into());
         }
     } else if let Some(socket) = Socket::bind(&settings.socket, settings.in_pod).await? {
         return Ok((socket, None));
