@@ -101,17 +101,22 @@ pub async fn run(mut settings: Settings, stopped: impl Future<Output = ()>) -> R
     let stop = watch::Sender::new(false);
     let serving = serve(socket, resources, Stop::on(&stop));
     let ((), end) = tokio::join!(serving, async move {
-        let end = tokio::select! {
-            () = stopped => Ok(()),
-            Some(ended) = tasks.join_next() => {
-                Err(ended.unwrap_or_else(|error| AgentError::Ended(error.to_string())))
-            }
-        };
+        let end = end(stopped, tasks).await;
         tracing::info!("the agent stops");
         stop.send_replace(true);
         end
     });
     end
+}
+
+/// Waits until the agent is told to stop, or until one of its parts ends, which none does of itself.
+async fn end(stopped: impl Future<Output = ()>, mut tasks: JoinSet<AgentError>) -> Result<(), AgentError> {
+    tokio::select! {
+        () = stopped => Ok(()),
+        Some(ended) = tasks.join_next() => {
+            Err(ended.unwrap_or_else(|error| AgentError::Ended(error.to_string())))
+        }
+    }
 }
 
 /// Waits until nobody answers any more.
@@ -220,4 +225,21 @@ pub(super) fn fraction() -> f64 {
         return 0.5;
     }
     f64::from(u32::from_le_bytes(random)) / f64::from(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_part_that_fails_ends_the_agent_with_an_error() {
+        let mut tasks = JoinSet::new();
+        assert!(end(ready(()), JoinSet::new()).await.is_ok());
+        tasks.spawn(pending());
+        tasks.spawn(async { panic!("it fails") });
+        let ended = tokio::time::timeout(Duration::from_secs(5), end(pending(), tasks)).await;
+        assert!(matches!(ended.expect("it must end"), Err(AgentError::Ended(_))));
+    }
 }
