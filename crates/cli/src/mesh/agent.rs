@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use chancery_mesh::agent::{Settings, Takes, VARIABLES, run};
+use chancery_mesh::agent::{AgentError, Settings, Takes, VARIABLES, run};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -90,9 +90,13 @@ fn agent(call: &mut Call<'_>) -> Outcome {
                 _ = terminate.recv() => {}
             }
         };
-        run(settings, stopped)
-            .await
-            .map_err(|error| Failure::Local(format!("Error starting the agent: {error}")))
+        run(settings, stopped).await.map_err(|error| {
+            let when = match error {
+                AgentError::ProviderGone(_) | AgentError::Ended(_) => "Error running the agent",
+                _ => "Error starting the agent",
+            };
+            Failure::Local(format!("{when}: {error}"))
+        })
     });
     // A name that is still being looked up keeps nobody waiting.
     runtime.shutdown_background();

@@ -9,6 +9,8 @@
 use std::io;
 use std::ops::Range;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -31,11 +33,17 @@ pub(super) struct Lenient<S> {
     taken: usize,
     /// How much is to come that is handed on as it is.
     pass: usize,
+    begun: Arc<AtomicBool>,
 }
 
 impl<S> Lenient<S> {
     pub(super) fn new(inner: S) -> Self {
-        Self { inner, held: Vec::new(), ready: Vec::new(), taken: 0, pass: PREFACE }
+        Self { inner, held: Vec::new(), ready: Vec::new(), taken: 0, pass: PREFACE, begun: Arc::default() }
+    }
+
+    /// Whether the client has said that it speaks HTTP/2, and has begun its first frame.
+    pub(super) fn begun(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.begun)
     }
 
     /// Moves from `held` to `ready` what can be handed on.
@@ -61,6 +69,7 @@ impl<S> Lenient<S> {
                 let _ = mend(payload, flags);
             }
             self.pass = FRAME_HEAD + length;
+            self.begun.store(true, Ordering::Relaxed);
         }
         self.ready.extend(self.held.drain(..at));
     }

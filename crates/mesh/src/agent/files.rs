@@ -7,11 +7,12 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{self, Read as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use rustix::fs::OFlags;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use zeroize::Zeroizing;
@@ -172,7 +173,7 @@ impl FileResource {
         paths.into_iter().map(|path| path.and_then(of)).collect()
     }
 
-    fn read(&self) -> io::Result<Content> {
+    pub(super) fn read(&self) -> io::Result<Content> {
         match self {
             Self::KeyPair { chain, key } => {
                 let pair = KeyPair::new(&[read(chain)?.as_str()], read(key)?);
@@ -193,12 +194,20 @@ fn roots(path: &Path) -> io::Result<Content> {
 /// Reads a file, if it is one: a pipe or a device that a client names would keep everybody waiting.
 fn read(path: &Path) -> io::Result<Zeroizing<String>> {
     let named = |error: &dyn std::fmt::Display| io::Error::other(format!("{}: {error}", path.display()));
-    let data = fs::metadata(path).map_err(|error| named(&error))?;
+    let no_file = || named(&format_args!("no file, or longer than {LONGEST} bytes"));
+    // A device may do something when it is opened.
+    if !fs::metadata(path).map_err(|error| named(&error))?.is_file() {
+        return Err(no_file());
+    }
+    let nonblocking = OFlags::NONBLOCK.union(OFlags::NOCTTY).bits().cast_signed();
+    let file = File::options().read(true).custom_flags(nonblocking).open(path);
+    let file = file.map_err(|error| named(&error))?;
+    // Of what was opened: the path may be another's by now.
+    let data = file.metadata().map_err(|error| named(&error))?;
     if !data.is_file() || data.len() > LONGEST {
-        return Err(named(&format_args!("no file, or longer than {LONGEST} bytes")));
+        return Err(no_file());
     }
     let mut text = Zeroizing::new(String::with_capacity(usize::try_from(data.len()).unwrap_or_default() + 1));
-    let file = File::open(path).map_err(|error| named(&error))?;
     file.take(LONGEST).read_to_string(&mut text).map_err(|error| named(&error))?;
     Ok(text)
 }
@@ -308,7 +317,9 @@ mod tests {
     #[test]
     fn only_files_of_a_sober_size_are_read() {
         let folder = tempfile::tempdir().unwrap();
-        for path in [Path::new("/dev/zero"), folder.path(), &folder.path().join("missing")] {
+        let pipe = folder.path().join("pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        for path in [Path::new("/dev/zero"), folder.path(), &folder.path().join("missing"), &pipe] {
             let error = read(path).expect_err("no file");
             assert!(error.to_string().contains(&*path.to_string_lossy()), "{error}");
         }

@@ -4,9 +4,16 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio::time::sleep;
 
 use super::files::KeyFiles;
-use super::issue::Issued;
+use super::secret::{Content, KeyPair, TrustBundle};
+use super::store::Store;
+
+/// After this long it is tried again.
+const AGAIN: Duration = Duration::from_secs(60);
 
 /// Writes certificates into a folder.
 #[derive(Debug, Clone)]
@@ -21,46 +28,82 @@ impl Output {
         Self { folder, mode: if readable { 0o644 } else { 0o600 } }
     }
 
-    /// Writes the key, the chain and the roots, in this order, each at once and only if it changed.
-    ///
-    /// # Errors
-    /// A file cannot be written; those before it are.
-    pub fn write(&self, issued: &Issued) -> io::Result<()> {
-        fs::create_dir_all(&self.folder)?;
-        let KeyFiles { chain, key, root } = KeyFiles::of(&self.folder);
-        self.write_one(&key, &issued.key_pair.key)?;
-        self.write_one(&chain, &issued.key_pair.chain)?;
-        self.write_one(&root, &issued.roots.pem)
+    /// Writes what is in `store`, and what comes there, for ever. What cannot be written is tried again every minute.
+    pub(super) async fn follow(&self, store: &Store) {
+        let (mut pair, mut roots) = (store.key_pair(), store.roots());
+        loop {
+            let current = (pair.borrow_and_update().clone(), roots.borrow_and_update().clone());
+            let written = match (current.0.as_deref(), current.1.as_deref()) {
+                (Some(Content::KeyPair(pair)), Some(Content::Roots(roots))) => self.write(pair, roots),
+                _ => Ok(()),
+            };
+            if let Err(error) = &written {
+                let folder = self.folder.display();
+                tracing::warn!(%error, %folder, again_in = ?AGAIN, "the certificate cannot be written to the folder of output");
+            }
+            // The senders live in `store`.
+            tokio::select! {
+                _ = pair.changed() => {}
+                _ = roots.changed() => {}
+                () = sleep(AGAIN), if written.is_err() => {}
+            }
+        }
     }
 
-    fn write_one(&self, path: &Path, text: &str) -> io::Result<()> {
-        let same =
-            fs::read(path).map(zeroize::Zeroizing::new).is_ok_and(|old| old.as_slice() == text.as_bytes());
-        if same {
-            return Ok(());
+    /// Writes the key, the chain and the roots, as far as they changed: all of them beside their places first, so that
+    /// what has no room leaves everything as it was, then each into its place at once, in this order.
+    ///
+    /// # Errors
+    /// A file cannot be written.
+    pub fn write(&self, pair: &KeyPair, roots: &TrustBundle) -> io::Result<()> {
+        fs::create_dir_all(&self.folder)?;
+        let KeyFiles { chain, key, root } = KeyFiles::of(&self.folder);
+        let files = [(&key, pair.key.as_str()), (&chain, &pair.chain), (&root, &roots.pem)];
+        let mut ready = Vec::new();
+        for (path, text) in files {
+            if !is_same(path, text) {
+                let temporary = beside(path);
+                ready.push((temporary.clone(), path));
+                if let Err(error) = self.prepare(&temporary, text) {
+                    for (temporary, _) in ready {
+                        // If one stays, the next attempt removes it.
+                        let _ = fs::remove_file(temporary);
+                    }
+                    return Err(error);
+                }
+            }
         }
-        let mut temporary = path.as_os_str().to_owned();
-        temporary.push(".new");
-        let temporary = PathBuf::from(temporary);
+        ready.iter().try_for_each(|(temporary, path)| fs::rename(temporary, path))
+    }
+
+    fn prepare(&self, temporary: &Path, text: &str) -> io::Result<()> {
         // What a crash has left is another's size and perhaps another's mode.
-        match fs::remove_file(&temporary) {
+        match fs::remove_file(temporary) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(temporary)?;
         file.write_all(text.as_bytes())?;
         file.set_permissions(fs::Permissions::from_mode(self.mode))?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
+        file.sync_all()
     }
+}
+
+fn is_same(path: &Path, text: &str) -> bool {
+    fs::read(path).map(zeroize::Zeroizing::new).is_ok_and(|old| old.as_slice() == text.as_bytes())
+}
+
+fn beside(path: &Path) -> PathBuf {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".new");
+    PathBuf::from(temporary)
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::MetadataExt as _;
-    use std::time::Duration;
 
-    use super::super::secret::{KeyPair, TrustBundle};
+    use super::super::issue::Issued;
     use super::super::test_ca::{Ca, now};
     use super::*;
 
@@ -74,6 +117,10 @@ mod tests {
         }
     }
 
+    fn write(folder: &Path, readable: bool, issued: &Issued) -> io::Result<()> {
+        Output::new(folder.to_owned(), readable).write(&issued.key_pair, &issued.roots)
+    }
+
     #[test]
     fn files_are_written_whole_with_their_mode_and_only_if_they_changed() {
         let folder = tempfile::tempdir().unwrap();
@@ -81,7 +128,7 @@ mod tests {
         let files = KeyFiles::of(&target);
         let ca = Ca::new("root");
         let first = issued(&ca);
-        Output::new(target.clone(), false).write(&first).unwrap();
+        write(&target, false, &first).unwrap();
         let inode = |path: &Path| fs::metadata(path).unwrap().ino();
         let before = (inode(&files.chain), inode(&files.root));
         assert_eq!(fs::read_to_string(&files.chain).unwrap(), first.key_pair.chain);
@@ -91,13 +138,13 @@ mod tests {
             assert_eq!(fs::metadata(path).unwrap().mode() & 0o777, 0o600);
         }
 
-        Output::new(target.clone(), false).write(&first).unwrap();
+        write(&target, false, &first).unwrap();
         assert_eq!((inode(&files.chain), inode(&files.root)), before);
 
         // What a crash left behind is in nobody's way.
         fs::write(target.join("key.pem.new"), "half").unwrap();
         let second = issued(&ca);
-        Output::new(target.clone(), true).write(&second).unwrap();
+        write(&target, true, &second).unwrap();
         assert_eq!(fs::read_to_string(&files.key).unwrap(), *second.key_pair.key);
         assert_ne!(inode(&files.chain), before.0);
         assert_eq!(inode(&files.root), before.1);
@@ -110,6 +157,44 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("file");
         fs::write(&file, "").unwrap();
-        assert!(Output::new(file.join("below"), false).write(&issued(&Ca::new("root"))).is_err());
+        assert!(write(&file.join("below"), false, &issued(&Ca::new("root"))).is_err());
+    }
+
+    #[test]
+    fn if_one_file_cannot_be_written_the_others_stay_as_they_were() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = KeyFiles::of(folder.path());
+        let ca = Ca::new("root");
+        let first = issued(&ca);
+        write(folder.path(), false, &first).unwrap();
+        // A folder with something in it cannot be removed.
+        let blocked = beside(&files.chain);
+        fs::create_dir_all(blocked.join("something")).unwrap();
+        assert!(write(folder.path(), false, &issued(&ca)).is_err());
+        assert_eq!(fs::read_to_string(&files.key).unwrap(), *first.key_pair.key);
+        assert_eq!(fs::read_to_string(&files.chain).unwrap(), first.key_pair.chain);
+        assert!(!beside(&files.key).exists());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_cannot_be_written_is_tried_again_until_it_can_be() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = KeyFiles::of(folder.path());
+        let blocked = beside(&files.chain);
+        fs::create_dir_all(blocked.join("something")).unwrap();
+        let (store, output) = (Store::default(), Output::new(folder.path().to_owned(), false));
+        let first = issued(&Ca::new("root"));
+        let (chain, key) = (first.key_pair.chain.clone(), first.key_pair.key.clone());
+        store.put(first);
+        let follow = |time| tokio::time::timeout(time, output.follow(&store));
+        assert!(follow(AGAIN * 2).await.is_err());
+        assert!(!files.key.exists());
+        let unblock = async {
+            sleep(AGAIN / 2).await;
+            fs::remove_dir_all(&blocked).unwrap();
+        };
+        assert!(tokio::join!(follow(AGAIN + AGAIN / 2), unblock).0.is_err());
+        assert_eq!(fs::read_to_string(&files.chain).unwrap(), chain);
+        assert_eq!(fs::read_to_string(&files.key).unwrap(), *key);
     }
 }

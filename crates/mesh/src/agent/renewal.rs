@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use chancery_api::Clock;
 use jiff::Timestamp;
-use tokio::time::sleep;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep};
 
 use super::issue::{IssueError, Issued};
 
@@ -50,7 +51,8 @@ fn seconds(from: Timestamp, to: Timestamp) -> f64 {
     to.duration_since(from).as_secs_f64()
 }
 
-/// Issues and keeps issuing. What was issued goes to `put`; a failure leaves what is there, and is tried again.
+/// Issues and keeps issuing. What was issued goes to `put`; a failure leaves what is there, and is tried again. Who
+/// notifies `early` has it done before its time.
 /// There is never more than one issuance at a time.
 pub async fn keep_current<F, Fut>(
     renewal: Renewal,
@@ -58,6 +60,7 @@ pub async fn keep_current<F, Fut>(
     mut random: impl FnMut() -> f64,
     mut issue: F,
     mut put: impl FnMut(Issued),
+    early: &Notify,
 ) where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<Issued, IssueError>>,
@@ -83,18 +86,24 @@ pub async fn keep_current<F, Fut>(
                 wait
             }
         };
-        sleep_until(clock, wait).await;
+        tokio::select! {
+            () = sleep_until(clock, wait) => {}
+            () = early.notified() => tracing::info!("a certificate is asked for before its time"),
+        }
     }
 }
 
-/// Waits by the clock that certificates are dated by.
+/// Waits by the clock that certificates are dated by, which notices that the machine slept, and by one that nobody can
+/// set back.
 async fn sleep_until(clock: &dyn Clock, wait: Duration) {
+    let begin = Instant::now();
     let due = clock.now().checked_add(wait).unwrap_or(Timestamp::MAX);
     loop {
-        let left = seconds(clock.now(), due);
-        let Some(left) = Duration::try_from_secs_f64(left).ok().filter(|left| !left.is_zero()) else {
+        let left = Duration::try_from_secs_f64(seconds(clock.now(), due)).unwrap_or_default();
+        let left = left.min(wait.saturating_sub(begin.elapsed()));
+        if left.is_zero() {
             return;
-        };
+        }
         sleep(left.min(LOOK)).await;
     }
 }
@@ -103,7 +112,7 @@ async fn sleep_until(clock: &dyn Clock, wait: Duration) {
 mod tests {
     use std::cell::{Cell, RefCell};
 
-    use tokio::time::Instant;
+    use chancery_api::FixedClock;
 
     use super::super::secret::{KeyPair, TrustBundle};
     use super::super::test_ca::{Ca, now};
@@ -181,7 +190,9 @@ mod tests {
             };
             async move { if fails { Err(IssueError::Elements(0)) } else { Ok(issued) } }
         };
-        let keep = keep_current(RENEWAL, &clock, || 0.5, issue, |_| kept.set(kept.get() + 1));
+        let early = Notify::new();
+        let put = |_| kept.set(kept.get() + 1);
+        let keep = keep_current(RENEWAL, &clock, || 0.5, issue, put, &early);
         let _ = tokio::time::timeout(Duration::from_secs(3700), keep).await;
         let expected = [0.0, 0.5, 1.5, 1801.5, 1802.0, 1803.0, 1805.0, 3605.0];
         let calls = calls.into_inner();
@@ -190,5 +201,49 @@ mod tests {
             assert!((call - expected).abs() < 0.1, "{calls:?}");
         }
         assert_eq!(kept.get(), 3);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_is_set_back_or_on_keeps_nobody_waiting() {
+        let begin = Instant::now();
+        let clock = FixedClock::at(now());
+        // It stands still, which is to be set back again and again.
+        sleep_until(&clock, Duration::from_secs(1000)).await;
+        assert_eq!(begin.elapsed().as_secs(), 1000);
+
+        let begin = Instant::now();
+        let set_on = async {
+            sleep(Duration::from_secs(90)).await;
+            clock.advance(Duration::from_secs(5000));
+        };
+        tokio::join!(sleep_until(&clock, Duration::from_secs(1000)), set_on);
+        assert_eq!(begin.elapsed().as_secs(), 120);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_has_a_reason_has_it_renewed_before_its_time() {
+        let ca = Ca::new("root");
+        let clock = Paused(now(), Instant::now());
+        let calls = RefCell::new(Vec::new());
+        let issue = || {
+            calls.borrow_mut().push(clock.1.elapsed().as_secs());
+            let (leaf, key) = ca.leaf("spiffe://d/ns/a/sa/b");
+            let received = clock.now();
+            let issued = Issued {
+                key_pair: KeyPair::new(&[leaf, ca.root_pem()], key).unwrap(),
+                roots: TrustBundle::from_pem(&ca.root_pem()).unwrap(),
+                not_after: received + Duration::from_secs(3600),
+                received,
+            };
+            async move { Ok(issued) }
+        };
+        let early = Notify::new();
+        let keep = keep_current(RENEWAL, &clock, || 0.5, issue, |_| (), &early);
+        let reason = async {
+            sleep(Duration::from_secs(100)).await;
+            early.notify_one();
+        };
+        let _ = tokio::join!(tokio::time::timeout(Duration::from_secs(2000), keep), reason);
+        assert_eq!(calls.into_inner(), [0, 100, 1900]);
     }
 }

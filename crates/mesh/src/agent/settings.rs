@@ -42,12 +42,18 @@ pub struct Settings {
     pub files: KeyFiles,
     /// Where issued certificates are written to.
     pub output: Option<PathBuf>,
-    /// Whether others may read what is written there: in a pod they are all the same workload.
-    pub output_readable: bool,
+    /// All who are here are the same workload: others than the agent's user may use the socket, whatever its folder, and
+    /// read what is written out.
+    pub in_pod: bool,
     /// How long to wait at first for files that are being written.
     pub debounce: Duration,
     /// How often files are looked at.
     pub poll: Duration,
+    /// After a change of the CA's roots, a certificate is asked for within this time, at random: all agents learn of it
+    /// together.
+    pub spread: Duration,
+    /// How often another provider's socket is looked at.
+    pub look: Duration,
     /// The socket.
     pub socket: PathBuf,
     /// The socket is another provider's, and must be there.
@@ -137,9 +143,11 @@ impl Settings {
             jitter: read.part("SECRET_GRACE_PERIOD_RATIO_JITTER", 0.01)?,
             files,
             output: read.text("OUTPUT_CERTS").map(PathBuf::from),
-            output_readable: variables.contains_key("KUBERNETES_SERVICE_HOST"),
+            in_pod: variables.contains_key("KUBERNETES_SERVICE_HOST"),
             debounce: read.duration("FILE_DEBOUNCE_DURATION", Duration::from_millis(100))?,
             poll: Duration::from_secs(1),
+            spread: Duration::from_secs(5),
+            look: Duration::from_secs(10),
             socket_is_foreign: socket.is_none() && socket_file != SOCKET_FILE,
             socket: socket.unwrap_or_else(|| Path::new(SOCKETS).join(socket_file)),
             files_socket: PathBuf::from(files_socket),
@@ -371,7 +379,7 @@ mod tests {
         assert_eq!(settings.ttl, Duration::from_secs(86400));
         assert_eq!((settings.ratio, settings.jitter), (0.5, 0.01));
         assert_eq!(settings.socket, Path::new("/var/run/secrets/workload-spiffe-uds/socket"));
-        assert!(!settings.socket_is_foreign && !settings.output_readable);
+        assert!(!settings.socket_is_foreign && !settings.in_pod);
         assert_eq!(settings.status_port, None);
     }
 

@@ -29,13 +29,19 @@ pub(super) struct Health {
     pair: Follower,
     roots: Follower,
     clock: Arc<dyn Clock>,
+    /// Another provider serves the workload's certificate.
+    foreign: bool,
 }
 
 impl Health {
-    pub(super) fn new(resources: &Resources, clock: Arc<dyn Clock>) -> Result<Self, ResourceError> {
+    pub(super) fn new(
+        resources: &Resources,
+        clock: Arc<dyn Clock>,
+        foreign: bool,
+    ) -> Result<Self, ResourceError> {
         let pair = resources.follow(&ResourceName::Default)?;
         let roots = resources.follow(&ResourceName::RootCa)?;
-        Ok(Self { pair, roots, clock })
+        Ok(Self { pair, roots, clock, foreign })
     }
 
     /// Seconds until the end of the certificate, and until that of the root that ends first.
@@ -56,9 +62,11 @@ impl Health {
     /// Why the agent is not ready; `None` if it is.
     fn complaint(&self) -> Option<&'static str> {
         match self.left() {
+            [(_, Some(left)), _] if left <= 0.0 => Some("the certificate has ended"),
+            // They are the other's to have.
+            [(_, None), _] | [_, (_, None)] if self.foreign => None,
             [(_, None), _] => Some("there is no certificate"),
             [_, (_, None)] => Some("there are no roots"),
-            [(_, Some(left)), _] if left <= 0.0 => Some("the certificate has ended"),
             _ => None,
         }
     }
@@ -155,7 +163,7 @@ mod tests {
         let store = Arc::new(Store::default());
         let resources = Resources::new(&settings, Some(Arc::clone(&store)));
         let clock = Arc::new(FixedClock::at(now()));
-        let health = Health::new(&resources, Arc::clone(&clock) as Arc<dyn Clock>).unwrap();
+        let health = Health::new(&resources, Arc::clone(&clock) as Arc<dyn Clock>, false).unwrap();
         let recorder = PrometheusBuilder::new().build_recorder();
         let handle = recorder.handle();
         let get = |path: &str| {
@@ -165,6 +173,8 @@ mod tests {
         let status = |path| get(path).status().as_u16();
         assert_eq!(status("/healthz/ready"), 503);
         assert_eq!(status("/other"), 404);
+        let foreign = Health::new(&resources, Arc::clone(&clock) as Arc<dyn Clock>, true).unwrap();
+        assert_eq!(foreign.complaint(), None);
 
         let ca = Ca::new("root");
         let (leaf, key) = ca.leaf("spiffe://d/ns/a/sa/b");
@@ -182,5 +192,6 @@ mod tests {
 
         clock.advance(Duration::from_secs(3601));
         assert_eq!(status("/healthz/ready"), 503);
+        assert!(foreign.complaint().is_some());
     }
 }

@@ -36,7 +36,7 @@ macro_rules! variables {
 }
 
 /// Every setting. Beside these, `CA_HEADER_<NAME>` adds a header to each call of the CA, and
-/// `KUBERNETES_SERVICE_HOST`, if it is set, has the output certificates be readable by all.
+/// `KUBERNETES_SERVICE_HOST`, if it is set, has the output certificates be readable, and the socket be usable, by all.
 pub const VARIABLES: &[Variable] = variables! {
     Text "CA_ADDR" "ca-address"
         "Where the CA is, host:port; port 15010 means without TLS. The default is istiod.istio-system.svc:15012."

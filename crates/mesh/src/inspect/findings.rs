@@ -60,6 +60,7 @@ pub fn findings(dump: &Dump, expected: &Expectations<'_>) -> Vec<Finding> {
     for secret in dump.secrets() {
         report.secret.clone_from(&secret.name);
         report.state(secret);
+        report.kind(secret);
         for (domain, bundle) in secret.content.bundles() {
             let place = domain.map(|domain| format!("trust domain {domain}: ")).unwrap_or_default();
             match certificates(bundle) {
@@ -145,6 +146,19 @@ impl Report {
             "NACKED" | "RECEIVED_ERROR" | "TIMEOUT" | "DOES_NOT_EXIST"
         ) {
             self.fault("error_state", format!("the last update ended as {}", secret.client_status));
+        }
+    }
+
+    /// A secret that is in use and has not what its name promises lets no connection succeed.
+    fn kind(&mut self, secret: &Secret) {
+        let content = &secret.content;
+        let is_meant = match secret.name.as_str() {
+            DEFAULT => matches!(content, Content::Certificate(_)),
+            ROOTCA => !matches!(content, Content::Certificate(_)) && !content.bundles().is_empty(),
+            _ => return,
+        };
+        if !is_meant && secret.status != Status::Warming {
+            self.fault("no_certificate", "it holds no certificate".to_owned());
         }
     }
 
@@ -237,7 +251,13 @@ impl Report {
             let domain = super::table::trust_domain(leaf);
             let trusted = trusted(dump, domain.as_deref());
             self.spiffe_leaf(leaf);
-            if !trusted.is_empty() {
+            let bundles = dump.secret(ROOTCA).map(|secret| secret.content.bundles()).unwrap_or_default();
+            let others = |(name, _): &(Option<&str>, &Bundle)| name.is_some() && *name != domain.as_deref();
+            if !bundles.is_empty() && bundles.iter().all(others) {
+                let domain = domain.as_deref().unwrap_or("(none)");
+                let says = format!("{ROOTCA} has certificates for other trust domains than {domain} only");
+                self.fault("not_trusted", says);
+            } else if !trusted.is_empty() {
                 match verify_chain(&chain, &trusted, expected.now) {
                     Ok(way) => way.get(1).into_iter().for_each(|signer| self.spiffe_signer(signer)),
                     Err(error) => {
@@ -297,7 +317,10 @@ impl Report {
             if lint.group != LintGroup::Spiffe && !others.contains(&lint.id) {
                 continue;
             }
-            let severity = if lint.severity == LintSeverity::Must { Severity::Fault } else { Severity::Note };
+            // X.509-SVID, 4.4: where there are extended key usages, both must be among them; only to have any is
+            // recommended.
+            let is_must = lint.severity == LintSeverity::Must || lint.id == "spiffe_ext_key_usage";
+            let severity = if is_must { Severity::Fault } else { Severity::Note };
             self.add(severity, lint.id, format!("{}: {finding}", called(certificate)));
         }
     }

@@ -160,10 +160,75 @@ fn a_spiffe_validator_s_bundle_of_the_own_trust_domain_counts() {
     assert_eq!(found(&of("cluster.local")), [SIGNER]);
     // The root is there, but for another trust domain.
     assert_eq!(trusted(&of("elsewhere"), Some("cluster.local")), []);
+    assert_eq!(found(&of("elsewhere")), ["fault default not_trusted"]);
     assert_eq!(
         super::super::common_roots(&of("cluster.local"), &dump(&[], &[OTHER_ROOT])).map(|all| all.len()),
         Ok(1)
     );
+}
+
+#[test]
+fn a_secret_in_use_that_holds_nothing_is_told() {
+    let text = |list: &str, default: &str, roots: &str| {
+        let text = format!(
+            r#"{{"{list}": [{{"name": "default", "secret": {default}}}, {{"name": "ROOTCA", "secret": {roots}}}]}}"#
+        );
+        Dump::parse(&text).expect("a dump")
+    };
+    let empty = ["fault default no_certificate", "fault ROOTCA no_certificate"];
+    let active = "dynamicActiveSecrets";
+    assert_eq!(found(&text(active, "{}", "{}")), empty);
+    let (certificate, context) = (r#"{"tlsCertificate": {}}"#, r#"{"validationContext": {}}"#);
+    assert_eq!(found(&text(active, certificate, context)), empty);
+    let spiffe = r#"{"validationContext": {"customValidatorConfig": {"typedConfig": {
+        "@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.SPIFFECertValidatorConfig"}}}}"#;
+    assert_eq!(found(&text(active, certificate, spiffe)), empty);
+    // What is waited for is told as that.
+    assert_eq!(
+        found(&text("dynamicWarmingSecrets", "{}", "{}")),
+        ["fault default warming", "fault ROOTCA warming"]
+    );
+}
+
+#[test]
+fn a_leaf_for_servers_only_is_told() {
+    use chancery_issuance::{
+        AiaUrls, CaRequest, CsrRequest, IssuanceRequest, Issuer, IssuerOptions, KeyPolicy, KeySpec,
+        MountLimits, PrivateKey, Profile, ProfileConfig, RequestedNames, SerialNumber, Signer, VerifiedCsr,
+        create_csr, prepare, prepare_root,
+    };
+
+    let day = std::time::Duration::from_secs(86_400);
+    let limits = MountLimits { default_ttl: day, max_ttl: day };
+    let serial = |byte| SerialNumber::generate(now(), [byte; 14]);
+    let key = || PrivateKey::generate(KeySpec::new("ec", 256).expect("a key")).expect("a key");
+    let root_key: std::sync::Arc<dyn Signer> = std::sync::Arc::new(key());
+    let root =
+        prepare_root(&CaRequest::new("root", limits), &root_key, &AiaUrls::default(), serial(1), now());
+    let root = root.expect("a root").sign().expect("a root").certificate().expect("a root");
+    let root_pem = root.pem().to_owned();
+    let issuer = Issuer::new(root, root_key, IssuerOptions::default()).expect("an issuer");
+    let leaf = |client_flag| {
+        let names =
+            RequestedNames { uri_sans: vec!["spiffe://d/ns/a/sa/b".to_owned()], ..Default::default() };
+        let csr = create_csr(&CsrRequest { names, ..CsrRequest::default() }, &key()).expect("a CSR");
+        let csr = VerifiedCsr::from_pem(&csr.pem, &KeyPolicy::any()).expect("a CSR");
+        let profile = Profile::new(ProfileConfig {
+            require_cn: false,
+            server_flag: true,
+            client_flag,
+            use_csr_values: false,
+            ..ProfileConfig::verbatim()
+        });
+        let profile = profile.expect("a profile");
+        let request = IssuanceRequest::new(&RequestedNames::default(), Some(&csr), &profile, limits);
+        let request = request.expect("a request");
+        let leaf = prepare(&request, &csr.key(), &profile, &issuer, serial(2), now());
+        leaf.expect("a leaf").sign().expect("a leaf").pem
+    };
+    let rule = "fault default spiffe_ext_key_usage".to_owned();
+    assert!(found(&dump(&[&leaf(false)], &[&root_pem])).contains(&rule));
+    assert!(!found(&dump(&[&leaf(true)], &[&root_pem])).contains(&rule));
 }
 
 #[test]

@@ -72,6 +72,7 @@ impl Check {
 const CERTIFICATE: &str = "the workload has a certificate";
 const SPIFFE: &str = "it is an X.509-SVID that is valid now";
 const TRUSTS: &str = "it leads to ROOTCA";
+const GOOD: &str = "ROOTCA holds good roots";
 const STATE: &str = "no secret waits or was refused";
 const MESH: &str = "ROOTCA is the mesh's root";
 const ROOT: &str = "the mesh's root is a root";
@@ -123,6 +124,21 @@ fn of_the_workload(dump: &Dump, chain: &[Certificate], now: Timestamp) -> Vec<Ch
     let state: Vec<String> = state.collect();
     let state = if state.is_empty() { Ok(String::new()) } else { Err(state.join("; ")) };
     let state = Check::new(STATE, state.map(|_: String| format!("{} secrets", dump.secrets().len())));
+    let good = match dump.secret(ROOTCA).map(|secret| secret.content.bundles()) {
+        None => Check::new(GOOD, Err(format!("there is no secret {ROOTCA}"))),
+        Some(bundles) => match all(&|fault| fault.secret == ROOTCA && !of_state(fault.rule)) {
+            Some(faults) => Check::new(GOOD, Err(faults)),
+            None => {
+                let roots = bundles.iter().filter_map(|(_, bundle)| bundle.certificates().ok()).flatten();
+                let names: Vec<String> = roots.map(|root| called(&root)).collect();
+                if names.is_empty() {
+                    Check::skipped(GOOD, "they are elsewhere, or waited for")
+                } else {
+                    Check::new(GOOD, Ok(names.join(", ")))
+                }
+            }
+        },
+    };
     let Some(leaf) = chain.first() else {
         let reason = match dump.secret(DEFAULT) {
             None => format!("there is no secret {DEFAULT}"),
@@ -130,7 +146,7 @@ fn of_the_workload(dump: &Dump, chain: &[Certificate], now: Timestamp) -> Vec<Ch
                 .unwrap_or_else(|| format!("{DEFAULT} holds no certificate here")),
         };
         let missing = Check::new(CERTIFICATE, Err(reason));
-        return vec![missing, Check::skipped(SPIFFE, ""), Check::skipped(TRUSTS, ""), state];
+        return vec![missing, Check::skipped(SPIFFE, ""), Check::skipped(TRUSTS, ""), good, state];
     };
     let has_certificate =
         Check::new(CERTIFICATE, Ok(format!("{}, until {}", called(leaf), leaf.not_after())));
@@ -140,7 +156,7 @@ fn of_the_workload(dump: &Dump, chain: &[Certificate], now: Timestamp) -> Vec<Ch
     let domain = trust_domain(leaf);
     let trusted = trusted(dump, domain.as_deref());
     let trusts = Check::new(TRUSTS, leads(chain, &trusted, now));
-    vec![has_certificate, spiffe, trusts, state]
+    vec![has_certificate, spiffe, trusts, good, state]
 }
 
 /// The way to a trusted certificate, told in names.

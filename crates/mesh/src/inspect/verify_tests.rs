@@ -33,7 +33,7 @@ fn verdicts(
     let authority = authority.map(|chain| Authority { chain });
     let now = "2027-01-01T00:00:00Z".parse().expect("a time");
     let checks = verify(dump, roots, authority.as_ref(), now);
-    assert_eq!(checks.len(), 8);
+    assert_eq!(checks.len(), 9);
     checks.into_iter().map(|check| (check.verdict, check.reason)).collect()
 }
 
@@ -50,7 +50,7 @@ fn workload_config_map_and_ca_agree() {
 fn what_is_not_given_is_not_compared() {
     let verdicts = verdicts(&dump(), None, None);
     let skipped: Vec<_> = verdicts.iter().map(|(verdict, _)| *verdict == Verdict::Skipped).collect();
-    assert_eq!(skipped, [false, false, false, false, true, true, true, true]);
+    assert_eq!(skipped, [false, false, false, false, false, true, true, true, true]);
     assert!(verdicts.iter().all(|(verdict, _)| *verdict != Verdict::Fail));
 }
 
@@ -83,9 +83,38 @@ fn a_workload_without_certificate_fails() {
     let empty = Dump::parse("{}").expect("a dump");
     let verdicts = verdicts(&empty, Some(&root()), Some(intermediate()));
     assert_eq!(verdicts[0], (Verdict::Fail, "there is no secret default".to_owned()));
-    assert_eq!(verdicts[4], (Verdict::Fail, "there is no secret ROOTCA".to_owned()));
+    assert_eq!(verdicts[3], (Verdict::Fail, "there is no secret ROOTCA".to_owned()));
+    assert_eq!(verdicts[5], (Verdict::Fail, "there is no secret ROOTCA".to_owned()));
     let waiting = Dump::parse(REAL).expect("a dump");
     let reasons = verify(&waiting, None, None, "2027-01-01T00:00:00Z".parse().expect("a time"));
-    assert_eq!(reasons[3].verdict, Verdict::Fail);
-    assert_eq!(reasons[3].reason, "missing: it is waited for, and connections that need it with it");
+    assert_eq!(reasons[4].verdict, Verdict::Fail);
+    assert_eq!(reasons[4].reason, "missing: it is waited for, and connections that need it with it");
+}
+
+#[test]
+fn what_is_wrong_with_rootca_fails_a_check_of_its_own() {
+    let text = |pem: &str| {
+        let bytes = |pem: &str| data_encoding::BASE64.encode(pem.as_bytes());
+        let chain = bytes(include_str!("../../tests/data/inspect/chain.pem"));
+        format!(
+            r#"{{"dynamicActiveSecrets": [
+            {{"name": "default", "secret": {{"tlsCertificate": {{"certificateChain": {{"inlineBytes": "{chain}"}}}}}}}},
+            {{"name": "ROOTCA", "secret": {{"validationContext": {{"trustedCa": {{"inlineBytes": "{}"}}}}}}}}]}}"#,
+            bytes(pem)
+        )
+    };
+    let (root, leaf) = (
+        include_str!("../../tests/data/inspect/root.pem"),
+        include_str!("../../tests/data/inspect/workload.pem"),
+    );
+    let good = |pem: &str| {
+        let dump = Dump::parse(&text(pem)).expect("a dump");
+        let checks = verify(&dump, None, None, "2027-01-01T00:00:00Z".parse().expect("a time"));
+        assert_eq!(checks[2].verdict, Verdict::Ok, "{}", Check::table(&checks));
+        (checks[3].verdict, checks[3].reason.clone())
+    };
+    assert_eq!(good(root), (Verdict::Ok, "CN=root,O=test".to_owned()));
+    let (verdict, reason) = good(&format!("{root}{leaf}"));
+    assert_eq!(verdict, Verdict::Fail);
+    assert!(reason.contains("no authority"), "{reason}");
 }

@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use chancery_api::SystemClock;
 use chancery_issuance::{Certificate, KeyForm, KeySpec, PrivateKey, Signer as _};
-use chancery_mesh::agent::{CaSettings, Issuer, KeyPair, Settings, run};
+use chancery_mesh::agent::{AgentError, CaSettings, Issuer, KeyPair, Settings, run};
 use chancery_mesh::proto::SECRET_TYPE;
 use chancery_mesh::proto::envoy::discovery::{
     DeltaDiscoveryRequest, DiscoveryRequest, DiscoveryResponse, Node, Status as Refused,
@@ -98,7 +98,8 @@ impl World {
 
     fn settings(&self) -> Settings {
         let settings = Settings::read(&self.variables).unwrap();
-        Settings { poll: Duration::from_millis(20), ..settings }
+        let look = Duration::from_millis(20);
+        Settings { poll: look, spread: Duration::ZERO, look, ..settings }
     }
 
     fn issuer(&self) -> Issuer {

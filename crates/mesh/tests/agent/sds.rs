@@ -199,7 +199,8 @@ async fn issued_certificates_are_written_out() {
     world.set("OUTPUT_CERTS", folder.to_str().unwrap());
     let agent = world.agent().await;
     let chain = secrets(&agent.stream(&["default"]).await.next().await.unwrap())[0].1.clone();
-    assert_eq!(std::fs::read_to_string(folder.join("cert-chain.pem")).unwrap(), chain);
+    let read = async || std::fs::read_to_string(folder.join("cert-chain.pem")).unwrap_or_default();
+    until(read, |written| *written == chain).await;
     let key = PrivateKey::from_pem(&std::fs::read_to_string(folder.join("key.pem")).unwrap()).unwrap();
     assert_eq!(Certificate::from_pem(&chain).unwrap().public_key(), Some(key.public_key()));
     agent.stop().await;
@@ -226,4 +227,39 @@ async fn another_providers_socket_that_is_announced_must_be_there() {
     let error = run(settings, std::future::ready(())).await.expect_err("nobody answers");
     assert!(error.to_string().contains("WORKLOAD_IDENTITY_SOCKET_FILE"), "{error}");
     assert!(!world.path("run").exists());
+}
+
+#[tokio::test]
+async fn when_another_provider_is_gone_the_agent_ends_to_take_over() {
+    let world = World::new().await;
+    let provider = world.agent().await;
+    let settings = world.settings();
+    let files = tokio::spawn(run(settings, std::future::pending()));
+    let files_socket = world.path("run/files-socket");
+    until(|| Channel::to(&files_socket), Option::is_some).await;
+    sleep(Duration::from_millis(200)).await;
+    assert!(!files.is_finished());
+    provider.stop().await;
+    let error = timeout(Duration::from_secs(5), files).await.expect("it must end").unwrap();
+    assert!(matches!(error, Err(AgentError::ProviderGone(path)) if path == world.path("run/socket")));
+    assert!(!files_socket.exists());
+}
+
+#[tokio::test]
+async fn a_new_root_in_the_file_of_the_cas_roots_is_a_reason_to_renew() {
+    let world = World::new().await;
+    let agent = world.agent().await;
+    let mut roots = agent.stream(&["ROOTCA"]).await;
+    let old = world.double.ca().root_pem();
+    assert_eq!(secrets(&roots.next().await.unwrap())[0].1, old);
+    assert!(roots.is_quiet().await);
+    assert_eq!(world.double.calls().len(), 1);
+
+    let new = Ca::new("new").root_pem();
+    (*world.double.state.further_roots.lock().unwrap()).clone_from(&new);
+    std::fs::write(world.path("roots.pem"), format!("{old}{new}")).unwrap();
+    let answer = secrets(&roots.next().await.unwrap())[0].1.clone();
+    assert!(answer.contains(&old) && answer.contains(&new), "{answer}");
+    assert_eq!(world.double.calls().len(), 2);
+    agent.stop().await;
 }
