@@ -31,5 +31,5 @@ pub use duration::{format_duration, parse_duration};
 pub use error::{Error, Loss};
 pub use login::{Credential, CredentialError, Login};
 pub use request::{Headers, Method, Prepared, Request};
-pub use session::{Session, SessionError};
+pub use session::{Session, SessionError, jitter};
 pub use value::Value;

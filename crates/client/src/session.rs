@@ -278,8 +278,8 @@ fn is_final(error: &SessionError) -> bool {
     error.status().is_some_and(|status| status == 400 || status == 403)
 }
 
-/// A number from 0 to 1.
-pub(crate) fn jitter() -> f64 {
+/// A number from 0 to 1, another one each time, by which those who wait as long as others do not come with them.
+pub fn jitter() -> f64 {
     let mut byte = [0];
     // Without randomness there is no jitter, which harms nobody.
     if rand::fill(&mut byte).is_err() {

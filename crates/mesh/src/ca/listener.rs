@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use chancery_client::jitter;
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
@@ -23,7 +24,7 @@ use super::authenticate::PeerCertificates;
 use super::metering;
 use super::roots::{Roots, RootsWatch};
 use super::service::MAX_REQUEST_BYTES;
-use super::serving::{Serving, jitter};
+use super::serving::Serving;
 use crate::proto::istio::istio_certificate_service_server::{
     IstioCertificateService, IstioCertificateServiceServer,
 };

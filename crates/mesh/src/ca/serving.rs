@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use aws_lc_rs::rand;
 use chancery_api::Clock;
+use chancery_client::jitter;
 use chancery_issuance::{
     Certificate, CsrRequest, KeyForm, KeySpec, PrivateKey, RequestedNames, Signer as _, TrustDomain,
     build_chains, create_csr, renewal_time,
@@ -307,15 +307,6 @@ fn key_and_csr(spec: KeySpec, names: Vec<String>) -> Result<(PrivateKey, String)
     let csr = create_csr(&CsrRequest { names, ..CsrRequest::default() }, &key);
     let csr = csr.map_err(|error| ServingError(format!("no CSR: {error}")))?;
     Ok((key, csr.pem))
-}
-
-/// A number from 0 to 1; without randomness there is no jitter, which harms nobody.
-pub(super) fn jitter() -> f64 {
-    let mut byte = [0];
-    if rand::fill(&mut byte).is_err() {
-        return 0.0;
-    }
-    f64::from(byte[0]) / 255.0
 }
 
 #[cfg(test)]
