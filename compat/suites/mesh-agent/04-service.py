@@ -5,10 +5,12 @@ import os, pathlib, signal, subprocess, sys, time
 sys.path.insert(0, os.environ["SUITE"])
 from chancery_compat import free_port
 from cryptography import x509
-from mesh import Agent, Envoy, Traffic, check, cluster, done, listener, port, remember, request, tls, until
+from mesh import Agent, Envoy, Steady, Traffic, check, cluster, done, listener, port, remember, request, tls, until
 from spiffe import WorkloadApiClient
 
 CHANCERY = os.environ["CHANCERY"]
+# Requests a second, by many connections; without it one after the other.
+RATE = int(os.environ.get("MESH_TRAFFIC", "0"))
 HOME = pathlib.Path("service").resolve()
 HOME.mkdir()
 os.chdir(HOME)
@@ -82,7 +84,7 @@ inbound, outbound = port(), port()
 hello = {"direct_response": {"status": 200, "body": {"inline_string": "hello"}}}
 server = Envoy("server", agents["httpbin"], [listener("inbound", inbound, hello, tls("DownstreamTlsContext", agents["sleep"].id))])
 client = Envoy("client", agents["sleep"], [listener("outbound", outbound, {"route": {"cluster": "httpbin"}})],
-               [cluster("httpbin", inbound, tls("UpstreamTlsContext", agents["httpbin"].id))])
+               [cluster("httpbin", inbound, tls("UpstreamTlsContext", agents["httpbin"].id), 20 if RATE else 1)])
 until("a request passes", lambda: request(outbound) == (200, "hello"))
 envoys = client, server
 with WorkloadApiClient(f"unix://{agents['sleep'].socket}") as workload:
@@ -90,7 +92,7 @@ with WorkloadApiClient(f"unix://{agents['sleep'].socket}") as workload:
         found := workload.fetch_x509_svid()) and {found.leaf.serial_number} == client.serials() and found)
 check("the spiffe client reads the identity", str(identity.spiffe_id) == agents["sleep"].id, identity.spiffe_id)
 
-traffic = Traffic(outbound)
+traffic = Steady(outbound, RATE) if RATE else Traffic(outbound)
 held = lambda: client.serials() | server.serials()
 
 
@@ -123,7 +125,7 @@ trust("b")
 until("the old root is gone everywhere", lambda: all({number("b")} == envoy.roots() for envoy in envoys), 40)
 renewed("only the other root is left")
 traffic.end()
-print(f"{traffic.count} requests, each with a handshake")
+print(f"{traffic.count} requests, {'a handshake for 20 of them' if RATE else 'each with a handshake'}, {len(traffic.failures)} failed")
 
 admin = f"-admin=127.0.0.1:{client.admin}"
 table = run("mesh", "secrets", admin, "-root-file=ca-root.pem", "-least-left=0")

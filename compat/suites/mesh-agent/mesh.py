@@ -1,6 +1,6 @@
 """A small mesh: a CA that speaks Istio's protocol, agents, and Envoys that get their certificates from these."""
 
-import concurrent.futures, datetime, http.client, ipaddress, json, os, pathlib, signal, socket, subprocess, sys, threading, time
+import asyncio, concurrent.futures, datetime, http.client, ipaddress, json, os, pathlib, signal, socket, subprocess, sys, threading, time
 
 import grpc
 from cryptography import x509
@@ -247,14 +247,14 @@ def listener(name, number, route, transport=None):
     return {"name": name, "address": address, "filter_chains": [chain]}
 
 
-def cluster(name, number, transport=None):
+def cluster(name, number, transport=None, per_connection=1):
     endpoint = {"endpoint": {"address": {"socket_address": {"address": "127.0.0.1", "port_value": number}}}}
     made = {"name": name, "type": "STATIC", "connect_timeout": "5s",
             "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": [endpoint]}]},
-            # A handshake for each request.
+            # A handshake for each so many requests.
             "typed_extension_protocol_options": http2_options(
                 explicit_http_config={"http_protocol_options": {}},
-                common_http_protocol_options={"max_requests_per_connection": 1})}
+                common_http_protocol_options={"max_requests_per_connection": per_connection})}
     return made | ({"transport_socket": transport} if transport else {})
 
 
@@ -328,6 +328,50 @@ class Traffic:
     def end(self):
         self.over = True
         self.thread.join()
+
+
+class Steady:
+    """So many requests a second, whatever becomes of them: each of 40 connections has a schedule of its own."""
+
+    CONNECTIONS = 40
+
+    def __init__(self, number, rate):
+        self.port, self.pause, self.count, self.failures, self.over = number, self.CONNECTIONS / rate, 0, [], False
+        self.begun, self.slowest = time.monotonic(), 0.0
+        self.thread = threading.Thread(target=lambda: asyncio.run(self.all()), daemon=True)
+        self.thread.start()
+
+    async def all(self):
+        await asyncio.gather(*(self.one(index) for index in range(self.CONNECTIONS)))
+
+    async def one(self, index):
+        due, stream = time.monotonic() + self.pause * index / self.CONNECTIONS, None
+        while not self.over:
+            await asyncio.sleep(max(0.0, due - time.monotonic()))
+            sent = time.monotonic()
+            try:
+                stream = stream or await asyncio.open_connection("127.0.0.1", self.port)
+                answer = await asyncio.wait_for(self.ask(*stream), 10)
+                if not answer.endswith(b"\r\n\r\nhello") or not answer.startswith(b"HTTP/1.1 200 "):
+                    self.failures.append(answer[:200])
+            except (OSError, EOFError, asyncio.TimeoutError) as error:
+                self.failures.append(repr(error))
+                stream = None
+            self.count += 1
+            self.slowest = max(self.slowest, time.monotonic() - sent)
+            due += self.pause
+
+    async def ask(self, reader, writer):
+        writer.write(b"GET / HTTP/1.1\r\nHost: httpbin\r\n\r\n")
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = next(int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+        return head + await reader.readexactly(length)
+
+    def end(self):
+        self.over = True
+        self.thread.join()
+        self.seconds = time.monotonic() - self.begun
+        print(f"{self.count / self.seconds:.0f} requests a second for {self.seconds:.0f} s, the slowest {self.slowest * 1e3:.0f} ms")
 
 
 def request(number):

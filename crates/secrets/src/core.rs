@@ -152,12 +152,13 @@ impl Core {
     /// What is refused, and what fails.
     pub async fn handle(self: &Arc<Self>, request: Request) -> Result<Answer, Error> {
         let (core, begun) = (Arc::clone(self), self.under_way.begin());
-        let answering = tokio::spawn(async move {
+        // Boxed: a task moves what it holds when it is made and three times when it ends.
+        let answering = Box::pin(async move {
             let answer = core.answer(request).await;
             drop(begun);
             answer
         });
-        answering.await.unwrap_or_else(|panicked| Err(Error::internal("internal error", panicked)))
+        tokio::spawn(answering).await.unwrap_or_else(|panicked| Err(Error::internal("internal error", panicked)))
     }
 
     /// Returns once no request is under way.

@@ -238,7 +238,9 @@ fn prepare(folder: &Folder, largest: Option<u64>) -> rusqlite::Result<Option<(Co
 fn connect(folder: &Folder) -> rusqlite::Result<Connection> {
     // Each connection is used by one thread at a time: no lock of its own.
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(folder.database(), flags)?;
+    // The folder's lock keeps other processes out, so the connections need not lock ranges of files against
+    // them (two system calls for each read): their locks and the log's index lie in this process' memory.
+    let connection = Connection::open_with_flags_and_vfs(folder.database(), flags, c"unix-excl")?;
     connection.set_prepared_statement_cache_capacity(16);
     connection.busy_timeout(std::time::Duration::from_secs(10))?;
     Ok(connection)
