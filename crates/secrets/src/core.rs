@@ -158,7 +158,9 @@ impl Core {
             drop(begun);
             answer
         });
-        tokio::spawn(answering).await.unwrap_or_else(|panicked| Err(Error::internal("internal error", panicked)))
+        tokio::spawn(answering)
+            .await
+            .unwrap_or_else(|panicked| Err(Error::internal("internal error", panicked)))
     }
 
     /// Returns once no request is under way.

@@ -1,9 +1,11 @@
 //! What a client asks, without a trace of HTTP.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use aws_lc_rs::rand;
 use bytes::Bytes;
 use chancery_api::{Secret, Ttl};
 
@@ -92,11 +94,32 @@ pub struct Request {
     pub headers: Vec<(String, String)>,
 }
 
+/// A random UUID. The randomness of many comes by one call of the system.
+fn fresh_id() -> String {
+    const AT_ONCE: usize = 64;
+    thread_local! {
+        static IDS: RefCell<Vec<[u8; 16]>> = const { RefCell::new(Vec::new()) };
+    }
+    let random = IDS.with_borrow_mut(|ids| {
+        if ids.is_empty() {
+            let mut fresh = [[0; 16]; AT_ONCE];
+            // A system without randomness has made no keys either; the next line tells.
+            if rand::fill(fresh.as_flattened_mut()).is_ok() {
+                ids.extend_from_slice(&fresh);
+            }
+        }
+        ids.pop()
+    });
+    let id =
+        random.map_or_else(uuid::Uuid::new_v4, |random| uuid::Builder::from_random_bytes(random).into_uuid());
+    id.to_string()
+}
+
 impl Request {
     /// A request with nothing but an operation and a path; the id is fresh.
     pub fn new(operation: Operation, path: impl Into<String>) -> Self {
         Self {
-            id: uuid::Uuid::new_v4().to_string(),
+            id: fresh_id(),
             operation,
             path: path.into(),
             token: None,

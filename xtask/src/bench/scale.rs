@@ -25,6 +25,8 @@ use crate::tools::{Tools, must};
 
 /// How long each rate is measured.
 const TIME: Duration = Duration::from_secs(5);
+/// How often OCSP is measured.
+const OCSP_TURNS: usize = 5;
 /// Issuers that stand beside the one that is measured.
 const OTHER_ISSUERS: usize = 50;
 /// Revocations that are measured one after the other.
@@ -59,7 +61,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<Tally> {
     let tools = Tools::install()?;
     let folder = tempfile::Builder::new().prefix("bench-scale-").tempdir()?;
     let csr = csr(folder.path())?;
-    let mut columns = Vec::new();
+    let (mut columns, mut subjects) = (Vec::new(), Vec::new());
     let sizes = [
         (
             Kind::Chancery,
@@ -77,10 +79,51 @@ pub(crate) fn run(arguments: &[String]) -> Result<Tally> {
         let place = folder.path().join(kind.name());
         fs::create_dir_all(&place)?;
         let server = Server::durable(kind, &program, &place)?;
-        columns.push((kind, size, Subject { server, csr: csr.clone(), place }.measure(size)?));
+        let mut subject = Subject { server, csr: csr.clone(), place };
+        let rows = subject.measure(size)?;
+        // Until its turn comes, beside another one.
+        subject.server.signal("STOP")?;
+        subjects.push(subject);
+        columns.push((kind, size, rows));
+    }
+    heading("side by side");
+    for (rows, answers) in columns.iter_mut().map(|(.., rows)| rows).zip(ocsp_in_turns(&subjects)?) {
+        rows.extend(answers);
     }
     print(&columns);
     Ok(Tally::default())
+}
+
+/// OCSP by each server in turn, several times, since what else the machine does changes within minutes: the median.
+fn ocsp_in_turns(subjects: &[Subject]) -> Result<Vec<Vec<Row>>> {
+    let mut all = vec![Vec::new(); subjects.len()];
+    let mut serials = Vec::new();
+    for subject in subjects {
+        subject.server.signal("CONT")?;
+        serials.push(subject.good_and_revoked()?);
+        subject.server.signal("STOP")?;
+    }
+    for (index, name) in ["OCSP, good", "OCSP, revoked"].into_iter().enumerate() {
+        let mut outcomes = vec![Vec::new(); subjects.len()];
+        for _ in 0..OCSP_TURNS {
+            for ((subject, serials), outcomes) in subjects.iter().zip(&serials).zip(&mut outcomes) {
+                subject.server.signal("CONT")?;
+                outcomes.push(subject.ocsp(serials.get(index).context("two serial numbers")?)?);
+                subject.server.signal("STOP")?;
+            }
+        }
+        for (rows, mut outcomes) in all.iter_mut().zip(outcomes) {
+            outcomes.sort_by(|one, other| one.per_second.total_cmp(&other.per_second));
+            let outcome = outcomes.get(OCSP_TURNS / 2).context("no outcome")?;
+            let text = format!("{:.0}/s, p99 {:.1} ms", outcome.per_second, milliseconds(outcome.p99));
+            rows.push((name, text));
+        }
+    }
+    for subject in subjects {
+        // It must be able to stop in an orderly way.
+        subject.server.signal("CONT")?;
+    }
+    Ok(all)
 }
 
 /// A request for a certificate as Istio's agent makes it.
@@ -101,7 +144,7 @@ struct Subject {
 }
 
 impl Subject {
-    fn measure(mut self, size: Size) -> Result<Vec<Row>> {
+    fn measure(&mut self, size: Size) -> Result<Vec<Row>> {
         let mut rows = Rows::default();
         self.set_up()?;
         rows.add("start to serving, empty", format!("{:.0} ms", milliseconds(self.restart()?)));
@@ -148,10 +191,6 @@ impl Subject {
                 milliseconds(busy.p99)
             ),
         );
-        for (name, serial) in [("OCSP, good", serials.last()), ("OCSP, revoked", serials.first())] {
-            let outcome = self.ocsp(serial.context("no certificate")?)?;
-            rows.add(name, format!("{:.0}/s, p99 {:.1} ms", outcome.per_second, milliseconds(outcome.p99)));
-        }
         let (took, touched) = self.add_issuer()?;
         rows.add(
             "adding an issuer beside 50",
@@ -321,6 +360,20 @@ impl Subject {
         })?;
         *revoked += lists;
         Ok((quiet, busy, lists))
+    }
+
+    /// The serial numbers of two new certificates, of which the second is revoked.
+    fn good_and_revoked(&self) -> Result<[String; 2]> {
+        let sign = || -> Result<String> {
+            let body = json!({ "csr": self.csr, "ttl": "700h" });
+            let signed = self.server.api.call("POST", "pki/sign/leaf", Some(&body))?;
+            let serial = signed.pointer("/data/serial_number").and_then(Value::as_str);
+            Ok(serial.context("no serial number")?.to_owned())
+        };
+        let serials = [sign()?, sign()?];
+        let [_, revoked] = &serials;
+        self.server.api.call("POST", "pki/revoke", Some(&json!({ "serial_number": revoked })))?;
+        Ok(serials)
     }
 
     fn ocsp(&self, serial: &str) -> Result<Outcome> {

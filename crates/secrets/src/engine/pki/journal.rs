@@ -23,13 +23,28 @@ const PAGE: usize = 512;
 #[derive(Default)]
 pub(super) struct Journals {
     open: Mutex<HashMap<Option<Scope>, Arc<Journal>>>,
+    /// Grows with each revocation, once its commit has ended and before its request is answered.
+    written: Arc<AtomicU64>,
 }
 
 impl Journals {
     /// The journal of this scope; `None` is that of certificates whose issuer is not here.
     pub(super) fn of(&self, scope: Option<Scope>) -> Arc<Journal> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(open.entry(scope).or_insert_with(|| Arc::new(Journal::new(scope))))
+        Arc::clone(
+            open.entry(scope).or_insert_with(|| Arc::new(Journal::new(scope, Arc::clone(&self.written)))),
+        )
+    }
+
+    /// A number that is another one after each change of what is known to be revoked. What was read after asking
+    /// for it holds for as long as the number stays.
+    pub(super) fn written(&self) -> u64 {
+        self.written.load(Ordering::Acquire)
+    }
+
+    /// Says that records of revocations were changed beside the journals.
+    pub(super) fn rewritten(&self) {
+        self.written.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Whether anybody asked for the journal of this scope yet.
@@ -50,10 +65,12 @@ pub(super) struct Journal {
     newest: AtomicU64,
     /// Whether entries may have come or gone before places that were read.
     doubtful: AtomicBool,
+    /// [`Journals::written`].
+    written: Arc<AtomicU64>,
 }
 
 impl Journal {
-    fn new(scope: Option<Scope>) -> Self {
+    fn new(scope: Option<Scope>, written: Arc<AtomicU64>) -> Self {
         Self {
             scope,
             collection: journal_collection(scope),
@@ -61,6 +78,7 @@ impl Journal {
             last: OnceCell::new(),
             newest: AtomicU64::new(0),
             doubtful: AtomicBool::new(false),
+            written,
         }
     }
 
@@ -165,6 +183,7 @@ impl Drop for UnderWay {
             self.is_news();
             self.journal.doubt();
         }
+        self.journal.written.fetch_add(1, Ordering::AcqRel);
     }
 }
 

@@ -138,7 +138,9 @@ impl Pki {
     /// What is known of a certificate of this issuer, or of another one with its name and key.
     async fn certificate_status(&self, id: &CertId<'_>, issuer: &Authority) -> Result<CertStatus, Error> {
         let Some(serial) = id.serial_number() else { return Ok(CertStatus::Good) };
-        let Some(revocation) = self.store.revocation(&serial).await? else { return Ok(CertStatus::Good) };
+        let Some(revocation) = self.store.remembered_revocation(&serial).await? else {
+            return Ok(CertStatus::Good);
+        };
         let ours = match revocation.scope {
             Some(scope) => scope == issuer.scope,
             None => self.was_signed_by(&serial, &issuer.certificate).await?,

@@ -230,6 +230,23 @@ impl Store {
         }
     }
 
+    /// The same from memory, if it was asked for before and nothing was revoked since.
+    pub(super) async fn remembered_revocation(
+        &self,
+        serial: &SerialNumber,
+    ) -> Result<Option<Revocation>, Error> {
+        // Before the read: a revocation that ends after this makes what is read now a thing of the past.
+        let written = self.journals.written();
+        if let Some((as_of, revocation)) = self.revocations.get(serial)
+            && as_of == written
+        {
+            return Ok(revocation);
+        }
+        let revocation = self.revocation(serial).await?;
+        self.revocations.insert(*serial, (written, revocation.clone()));
+        Ok(revocation)
+    }
+
     /// Writes down that a certificate is revoked: durable when this returns. With `keep`, the certificate
     /// is stored in the same commit.
     pub(super) async fn record_revocation(
@@ -350,6 +367,7 @@ impl Store {
             return Ok(());
         }
         let outcome = self.view.commit(writes).await;
+        self.journals.rewritten();
         for journal in concerned {
             journal.doubt();
         }
@@ -368,7 +386,9 @@ impl Store {
         writes.expect_unchanged(&self.view, collection::REVOKED, name, version)?;
         let named = Revocation { issuer, ..revocation.clone() };
         writes.put(&self.view, collection::REVOKED, name, &named.encode())?;
-        match self.view.commit(writes).await {
+        let outcome = self.view.commit(writes).await;
+        self.journals.rewritten();
+        match outcome {
             Ok(()) => Ok(true),
             Err(StorageError::Conflict) => Ok(false),
             Err(error) => Err(error),

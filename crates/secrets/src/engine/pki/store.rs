@@ -31,7 +31,7 @@ use super::records::{
     CertificateRecord, ClusterConfig, CrlConfig, IssuerId, IssuerRecord, IssuersConfig, KeyId, KeyRecord,
     KeysConfig, LintConfig, Urls,
 };
-use super::revocations::{NewRevocation, Scope, serial_of};
+use super::revocations::{NewRevocation, Revocation, Scope, serial_of};
 use super::role::{Role, RoleRecord};
 use super::tidy::Counts;
 use crate::error::Error;
@@ -89,6 +89,8 @@ pub(super) mod config {
 /// Roles kept in memory at a time. A role with its profile takes about two kilobytes; a mount with
 /// more roles in use than this reads the colder ones from storage again.
 const ROLES_IN_MEMORY: usize = 4_096;
+/// Certificates whose OCSP status is kept in memory: about 200 bytes each.
+const STATUSES_IN_MEMORY: usize = 4_096;
 
 /// The mount's records, and what of them is kept in memory while unsealed.
 ///
@@ -99,8 +101,10 @@ const ROLES_IN_MEMORY: usize = 4_096;
 /// - *Roles*: at most [`ROLES_IN_MEMORY`], by name. Writing or deleting a role drops its entry, before
 ///   the commit (so that a commit with an unknown outcome leaves nothing stale) and after it (so that
 ///   a reader that loaded the old record meanwhile leaves nothing either).
+/// - *Revocations* that OCSP asked about: at most [`STATUSES_IN_MEMORY`]. All of them end with each change
+///   of any record of a revocation.
 ///
-/// Both rules hold for one writing process, which is what the embedded store allows.
+/// These rules hold for one writing process, which is what the embedded store allows.
 pub(super) struct Store {
     pub(super) view: View,
     authorities: RwLock<Arc<Authorities>>,
@@ -109,6 +113,8 @@ pub(super) struct Store {
     /// Held while issuers, keys or settings change: each change builds on the one before.
     changing: Mutex<()>,
     roles: Cache<String, Arc<Role>>,
+    /// What OCSP was asked about, each with [`Journals::written`] as it was before the read.
+    pub(super) revocations: Cache<SerialNumber, (u64, Option<Revocation>)>,
     /// How many certificates there are, where somebody asks for it.
     pub(super) counts: Counts,
     /// Where revocations lie.
@@ -129,6 +135,7 @@ impl Store {
             stale: AtomicBool::new(false),
             changing: Mutex::new(()),
             roles: Cache::new(ROLES_IN_MEMORY),
+            revocations: Cache::new(STATUSES_IN_MEMORY),
             counts: Counts::default(),
             journals: Journals::default(),
             adoptions: AtomicBool::new(true),

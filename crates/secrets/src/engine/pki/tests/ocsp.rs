@@ -170,6 +170,28 @@ async fn certificates_are_good_until_they_are_revoked() {
 }
 
 #[tokio::test]
+async fn what_is_remembered_of_a_certificate_ends_with_any_revocation() {
+    let bed = Bed::new().await;
+    let root = bed.certificate_of(bed.issuer_in_use().await).await;
+    let (first, second) = (bed.a_serial_number().await, bed.a_serial_number().await);
+    let ids = [&first, &second].map(|serial| cert_id(&root, serial));
+    assert_eq!(bed.said(&ids).await, [Said::Good, Said::Good]);
+    let store = &bed.engine.store;
+    let as_of = store.journals.written();
+    assert_eq!(store.revocations.get(&first), Some((as_of, None)));
+    bed.revoke_serial_number(&second).await;
+    assert!(store.journals.written() > as_of);
+    // Somebody had read before the commit, and came to remember it only after it.
+    store.revocations.insert(second, (as_of, None));
+    assert_eq!(bed.said(&ids).await, [Said::Good, Said::Revoked]);
+    let kept = store.revocations.get(&second).unwrap();
+    assert!(kept.0 > as_of && kept.1.is_some());
+    // It is not read again as long as nothing is revoked.
+    store.revocations.insert(first, (store.journals.written(), kept.1));
+    assert_eq!(bed.said(&ids).await, [Said::Revoked, Said::Revoked]);
+}
+
+#[tokio::test]
 async fn a_revocation_under_one_issuer_says_nothing_under_another() {
     let bed = Bed::new().await;
     let one = bed.issuer_in_use().await;
