@@ -120,6 +120,16 @@ impl Server {
         line.split_whitespace().nth(1)?.parse().ok()
     }
 
+    /// The processor time that it has had.
+    pub(crate) fn processor_time(&self) -> Result<Duration> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        // The second field is a name in parentheses; user and system time are the 14th and 15th, in hundredths of a second.
+        let (_, fields) = stat.rsplit_once(')').context("no process state")?;
+        let ticks =
+            fields.split_whitespace().skip(11).take(2).map(str::parse::<u64>).sum::<Result<u64, _>>()?;
+        Ok(Duration::from_millis(ticks * 10))
+    }
+
     /// Sends a signal, by its name without `SIG`.
     pub(crate) fn signal(&self, name: &str) -> Result<()> {
         let process = self.child.id().to_string();

@@ -25,6 +25,8 @@ use crate::tools::{Tools, must};
 
 /// How long each rate is measured.
 const TIME: Duration = Duration::from_secs(5);
+/// How long a server may take to finish what it does in the background.
+const SETTLING: Duration = Duration::from_secs(120);
 /// How often OCSP is measured.
 const OCSP_TURNS: usize = 5;
 /// Issuers that stand beside the one that is measured.
@@ -101,9 +103,14 @@ fn ocsp_in_turns(subjects: &[Subject]) -> Result<Vec<Vec<Row>>> {
     for subject in subjects {
         subject.server.signal("CONT")?;
         serials.push(subject.good_and_revoked()?);
+        subject.settle()?;
         subject.server.signal("STOP")?;
     }
-    for (index, name) in ["OCSP, good", "OCSP, revoked"].into_iter().enumerate() {
+    let names = [
+        ("OCSP, good", "OCSP, good: ratio of each turn"),
+        ("OCSP, revoked", "OCSP, revoked: ratio of each turn"),
+    ];
+    for (index, (name, ratio)) in names.into_iter().enumerate() {
         let mut outcomes = vec![Vec::new(); subjects.len()];
         for _ in 0..OCSP_TURNS {
             for ((subject, serials), outcomes) in subjects.iter().zip(&serials).zip(&mut outcomes) {
@@ -111,6 +118,15 @@ fn ocsp_in_turns(subjects: &[Subject]) -> Result<Vec<Vec<Row>>> {
                 outcomes.push(subject.ocsp(serials.get(index).context("two serial numbers")?)?);
                 subject.server.signal("STOP")?;
             }
+        }
+        if let [one, other] = outcomes.as_slice()
+            && let Some(rows) = all.first_mut()
+        {
+            let mut ratios: Vec<f64> =
+                one.iter().zip(other).map(|(one, other)| one.per_second / other.per_second).collect();
+            ratios.sort_by(f64::total_cmp);
+            let each: Vec<String> = ratios.iter().map(|ratio| format!("{ratio:.1}")).collect();
+            rows.push((ratio, each.join(", ")));
         }
         for (rows, mut outcomes) in all.iter_mut().zip(outcomes) {
             outcomes.sort_by(|one, other| one.per_second.total_cmp(&other.per_second));
@@ -374,6 +390,23 @@ impl Subject {
         let [_, revoked] = &serials;
         self.server.api.call("POST", "pki/revoke", Some(&json!({ "serial_number": revoked })))?;
         Ok(serials)
+    }
+
+    /// Waits until the server has nothing to do any more, such as lists to build.
+    fn settle(&self) -> Result<()> {
+        let step = Step::begin("settling");
+        let begin = Instant::now();
+        let mut before = self.server.processor_time()?;
+        while begin.elapsed() < SETTLING {
+            thread::sleep(Duration::from_secs(2));
+            let now = self.server.processor_time()?;
+            if now - before < Duration::from_millis(100) {
+                break;
+            }
+            before = now;
+        }
+        step.end("ok", "");
+        Ok(())
     }
 
     fn ocsp(&self, serial: &str) -> Result<Outcome> {
