@@ -278,8 +278,6 @@ impl Accepted {
             .http1()
             .timer(TokioTimer::new())
             .header_read_timeout(config.idle_timeout)
-            // Answers are small: copied behind their head they are sent sooner than from a list of buffers.
-            .writev(false)
             .max_buf_size(MAX_HEAD);
         builder
             .http2()
