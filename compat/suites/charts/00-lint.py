@@ -6,7 +6,7 @@ sys.path.insert(0, os.environ["SUITE"])
 import json
 import helm_python as helm
 import yaml
-from charts import NAMES, SOURCE, Loader, Tally, folder, refusal
+from charts import NAMES, SOURCE, SUITE, Loader, Rendered, Tally, folder, refusal
 from cases import CASES, REFUSED
 
 tally = Tally()
@@ -77,5 +77,19 @@ tally.check("the charts' appVersion is the binary's", {f'version = "{app}"' for 
 for name, settings, sentence in REFUSED:
     said = refusal(name, settings)
     tally.check(f"{name} refuses {settings}", said is not None and sentence in said, said)
+# What becomes of CustomResourceDefinitions.
+place = folder() / "chancery-controller/files/crds"
+here = sorted(path.name for path in place.glob("*.yaml"))
+(place / "fixture.yaml").write_bytes((SUITE / "crd.yaml").read_bytes())
+fixture = yaml.load((SUITE / "crd.yaml").read_text(), Loader)
+for settings, kept in ({}, {"helm.sh/resource-policy": "keep"}), ({"crds": {"keep": False}}, {}), ({"crds": {"enabled": False}}, None):
+    made = {one["metadata"]["name"]: one for one in Rendered("chancery-controller", settings, "c", "ns").objects if one["kind"] == "CustomResourceDefinition"}
+    tally.check(f"with {settings}, each file is rendered, or none", len(made) == (len(here) + 1 if kept is not None else 0), list(made))
+    if kept is not None:
+        one = made["fixtures.example.com"]
+        tally.check(f"with {settings}, its spec is that of the file", one["spec"] == fixture["spec"], one["spec"])
+        tally.check(f"with {settings}, its annotations are", one["metadata"]["annotations"] == {"example.com/kept": "yes"} | kept, one["metadata"])
+(place / "fixture.yaml").unlink()
+
 tally.check("every chart is rendered in some case", {case[1] for case in CASES} == set(NAMES))
 tally.done()

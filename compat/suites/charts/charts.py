@@ -85,8 +85,10 @@ class Rendered:
                 self.notes = text.strip()
             elif text.strip() and path.endswith((".yaml", ".yml")):
                 files[path] = text.strip()
-        self.text = "".join(f"---\n# Source: {path}\n{text.removeprefix('---').strip()}\n" for path, text in files.items())
-        self.objects = [one for one in yaml.load_all(self.text, Loader) if one]
+        self.objects = [one for text in files.values() for one in yaml.load_all(text, Loader) if one]
+        # To be reviewed; CustomResourceDefinitions are generated and reviewed elsewhere.
+        self.text = "".join(f"---\n# Source: {path}\n{text.removeprefix('---').strip()}\n" for path, text in files.items()
+                            if not path.endswith("/crds.yaml"))
 
 
 def key(one):

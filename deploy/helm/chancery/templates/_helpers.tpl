@@ -119,10 +119,10 @@ listener "tcp" {
 {{- if .enabled }}
 
 seal "static" {
-  current_key_id = {{ required "server.seal.static needs currentKeyId" .currentKeyId | quote }}
+  current_key_id = {{ required "server.seal.static needs currentKeyId" .currentKeyId | toString | quote }}
   current_key    = "file:///etc/chancery/seal/{{ .currentKey }}"
   {{- if .previousKeyId }}
-  previous_key_id = {{ .previousKeyId | quote }}
+  previous_key_id = {{ .previousKeyId | toString | quote }}
   previous_key    = "file:///etc/chancery/seal/{{ .previousKey }}"
   {{- end }}
 }
