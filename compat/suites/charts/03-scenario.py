@@ -6,6 +6,7 @@ sys.path.insert(0, os.environ["SUITE"])
 import yaml
 from charts import ROOT, SUITE, Tally, describe, folder, laid_over
 from chancery_compat import Durable, free_port, skip
+from pods import certificate
 from schemas import VERSIONS, definitions, invalid
 
 if os.environ["TARGET"] != "chancery":
@@ -92,6 +93,10 @@ flags = json.loads(cluster.read_text())["releases"]["cert-manager/cert-manager-i
 values = yaml.safe_load((example / "mesh-values.yaml").read_text())
 tally.check("mesh-values.yaml is the same as the flags", laid_over(values, {"app": {"server": {"clusterID": "Kubernetes"}}}) == flags, flags)
 
+for name in "control-plane.yaml", "istio.yaml":
+    linted = subprocess.run([CHANCERY, "mesh", "overlay", "lint", "-f", example / name], capture_output=True, text=True)
+    tally.check(f"the linter has nothing to say of {name}", linted.returncode == 0, linted.stdout, linted.stderr)
+
 # Each command of the guide that this follows.
 text = " ".join((example / step).read_text().replace("\\\n", "") for step in steps)
 text = re.sub(r"\s+", " ", text.replace("$cli", "vault").replace("$charts", ""))
@@ -115,6 +120,9 @@ for command in (
 for section in (example / "README.md").read_text().split("\n## ")[1:]:
     title = section.splitlines()[0]
     cluster.write_text(json.dumps({"namespaces": ["istio-system", "cert-manager"], "objects": {}, "releases": {}}))
+    if title == "Without CertificateRequests":
+        # The Secret of step 07.
+        script("kubectl", "create", "secret", "generic", "istio-root-ca", "--namespace", "cert-manager", "--from-file=ca.cert.pem=out/ca.crt")
     commands = [one for block in re.findall(r"```console\n(.*?)```", section, re.DOTALL) for one in re.findall(r"^\$ ((?:.*\\\n)*.*)", block, re.MULTILINE)]
     for command in commands:
         # /dev/stdin is a pipe there, and here.
@@ -136,6 +144,17 @@ for section in (example / "README.md").read_text().split("\n## ")[1:]:
         secret = base64.b64decode(held["secret/istio-system/cert-manager-vault-approle"]["data"]["secretId"]).decode()
         tally.check("and a secret id of its own", len(secret) == 36 and secret != (out / "secret-id").read_text().strip())
         tally.check("and the same service", f"service/cert-manager/{addresses[0][0]}" in held)
+    if title == "Without CertificateRequests":
+        # This needs nothing but the server, and so the service itself can run here.
+        spec = objects()["deployment/cert-manager/cert-manager-istio-csr"]["spec"]["template"]["spec"]
+        good, logs = certificate(home / "service", spec, objects(), server.address, "http://vault-chancery.vault-demo.svc:8200")
+        tally.check("the service, started as its pod is, becomes ready and gives an agent a certificate", good, logs)
+        if good:
+            verified = subprocess.run(["openssl", "verify", "-CAfile", out / "ca.crt", "-untrusted", "cert-chain.pem", "cert-chain.pem"],
+                                      cwd=home / "service/got", capture_output=True, text=True)
+            tally.check("that leads to the root", verified.returncode == 0, verified.stdout, verified.stderr)
+            shown = subprocess.run(["openssl", "x509", "-in", home / "service/got/cert-chain.pem", "-noout", "-ext", "subjectAltName"], capture_output=True, text=True).stdout
+            tally.check("and is the workload's", "URI:spiffe://cluster.local/ns/foo/sa/sleep" in shown, shown)
     tally.check(f"README, {title}: there are commands", len(commands) > 1)
     judge(f"README, {title}")
 server.process.terminate()

@@ -130,6 +130,8 @@ REFUSED = [
     ("chancery", ["server.logLevel=loud"], "logLevel"),
     ("chancery", ["server.dataStorage.size=much"], "size"),
     ("chancery-controller", ["config.issuerCheckInterval=often"], "issuerCheckInterval"),
+    ("chancery-controller", ["serviceAccount.create=false"], "needs serviceAccount.name"),
+    ("chancery-mesh", ["serviceAccount.create=false"], "needs serviceAccount.name"),
     ("chancery-controller", ["webhook.replicaCount=2"], "replicaCount"),
     ("chancery-controller", ["prometheus.enabled=false,prometheus.servicemonitor.enabled=true"], "needs prometheus.enabled"),
     ("chancery-mesh", ["app.signer=vault"], "signer"),

@@ -107,7 +107,7 @@ def of_pod(name, spec, one, by_key, given):
         if spec.get(field):
             yield f"{name}: {field}"
     account = spec.get("serviceAccountName", "default")
-    if account != "default" and ("ServiceAccount", namespace, account) not in by_key:
+    if account != "default" and ("ServiceAccount", namespace, account) not in by_key and not ('"create": false' in given and f'"name": "{account}"' in given):
         yield f"{name}: there is no ServiceAccount {account}"
     volumes = {volume["name"]: volume for volume in spec.get("volumes", [])}
     volumes |= {claim["metadata"]["name"]: claim for claim in one["spec"].get("volumeClaimTemplates", [])}
@@ -206,5 +206,6 @@ def of_rights(objects, by_key, given):
             if (reference["kind"], space, reference["name"]) not in by_key:
                 yield f"{describe(one)}: there is no {reference['kind']} {reference['name']}"
             for subject in one["subjects"]:
-                if (subject["kind"], subject["namespace"], subject["name"]) not in by_key:
+                if (subject["kind"], subject["namespace"], subject["name"]) not in by_key and not (
+                        '"create": false' in given and f'"name": "{subject["name"]}"' in given):
                     yield f"{describe(one)}: there is no {subject['kind']} {subject['name']}"
