@@ -6,7 +6,7 @@ sys.path.insert(0, os.environ["SUITE"])
 import json
 import helm_python as helm
 import yaml
-from charts import NAMES, SOURCE, SUITE, Loader, Rendered, Tally, folder, refusal
+from charts import NAMES, SOURCE, SUITE, Loader, Rendered, Tally, chart, folder, refusal
 from cases import CASES, REFUSED
 
 tally = Tally()
@@ -77,6 +77,8 @@ tally.check("the charts' appVersion is the binary's", {f'version = "{app}"' for 
 for name, settings, sentence in REFUSED:
     said = refusal(name, settings)
     tally.check(f"{name} refuses {settings}", said is not None and sentence in said, said)
+# Helm would install a folder crds/ by itself, and never bring it up to date.
+tally.check("CustomResourceDefinitions are in files/crds, not in crds", not any(chart(name).crds for name in NAMES))
 # What becomes of CustomResourceDefinitions.
 place = folder() / "chancery-controller/files/crds"
 here = sorted(path.name for path in place.glob("*.yaml"))

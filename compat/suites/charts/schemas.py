@@ -10,7 +10,7 @@ import yaml
 from charts import CRDS, Loader
 
 # The oldest that the charts take, the one that our types are of, and the newest.
-VERSIONS = ["1.25", "1.33", "1.37"]
+VERSIONS = ["1.30", "1.33", "1.37"]
 
 # It reads the same large files for each manifest.
 kubernetes_validate.utils.schema_contents = functools.cache(kubernetes_validate.utils.schema_contents)
