@@ -16,8 +16,11 @@ rendered = {case[0]: Rendered(*case[1:]) for case in CASES}
 
 def run(arguments, **variables):
     """Without any of the variables of this machine."""
-    ended = subprocess.run([CHANCERY, *arguments], capture_output=True, text=True, timeout=30,
-                           env={"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **variables})
+    try:
+        ended = subprocess.run([CHANCERY, *arguments], capture_output=True, text=True, timeout=10,
+                               env={"PATH": os.environ["PATH"], "HOME": os.environ["HOME"], **variables})
+    except subprocess.TimeoutExpired:
+        return None, "it runs"
     return ended.returncode, ended.stdout + ended.stderr
 
 
@@ -60,7 +63,7 @@ for (name, what), (command, given, _) in calls.items():
         tally.check(f"{name}: {what}: the settings are taken", code == 1 and said.startswith("Kubernetes: "), said)
     if command == ("controller",) and flags_of(command) is not None:
         code, said = run([*command, *given])
-        tally.check(f"{name}: {what}: the settings are taken", code != 0 and "flag" not in said and "invalid value" not in said, said[-500:])
+        tally.check(f"{name}: {what}: the settings are taken", not re.search("invalid value|not defined|unknown", said), said[-500:])
 
 # The server starts with the configuration of the chart, in other folders and at another port.
 context = ssl.create_default_context()
