@@ -202,9 +202,7 @@ pub async fn request<T>(request: impl Future<Output = Result<T, kube::Error>>) -
 ///
 /// # Errors
 /// As [`request`].
-pub async fn optional<T>(
-    asked: impl Future<Output = Result<T, kube::Error>>,
-) -> Result<Option<T>, ApiError> {
+pub async fn optional<T>(asked: impl Future<Output = Result<T, kube::Error>>) -> Result<Option<T>, ApiError> {
     match request(asked).await {
         Ok(found) => Ok(Some(found)),
         Err(error) if error.is_not_found() => Ok(None),

@@ -73,12 +73,8 @@ where
 }
 
 /// The same for those who must know whether it is broken.
-pub async fn follow_closely<K>(
-    api: Api<K>,
-    config: Config,
-    what: &str,
-    mut on: impl FnMut(Told<K>) + Send,
-) where
+pub async fn follow_closely<K>(api: Api<K>, config: Config, what: &str, mut on: impl FnMut(Told<K>) + Send)
+where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
 {
     let mut pauses = Pauses::new(Duration::from_millis(200), Duration::from_secs(10));

@@ -10,12 +10,16 @@
 //!
 //! Nothing here decides anything about certificates.
 
+pub mod cert_manager;
 mod client;
 mod follow;
 mod leader;
+mod resource;
 mod selector;
 
-pub use client::{AT_ONCE, ApiError, ClientError, ClientOptions, REQUEST_TIMEOUT, connect, optional, request};
+pub use client::{
+    AT_ONCE, ApiError, ClientError, ClientOptions, REQUEST_TIMEOUT, connect, optional, request,
+};
 pub use follow::{Pauses, Told, follow, follow_closely};
 pub use leader::{Elector, LeaseTimings};
 pub use selector::{LabelSelector, SelectorError, is_dns_subdomain, is_key};
