@@ -12,8 +12,10 @@
 
 pub mod cert_manager;
 mod client;
+pub mod events;
 mod follow;
 mod leader;
+pub mod queue;
 mod resource;
 mod selector;
 
