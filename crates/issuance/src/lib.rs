@@ -34,6 +34,7 @@ mod lint;
 mod names;
 mod ocsp;
 mod pem;
+mod plain;
 mod prepare;
 mod profile;
 mod renewal;
@@ -66,6 +67,7 @@ pub use ocsp::{
     CertId, CertStatus, IssuerHash, OcspError, OcspRefusal, OcspRequest, OcspResponse, PreparedResponse,
     Responder,
 };
+pub use plain::{PlainRequest, PlainSigner, prepare_plain};
 pub use prepare::{IssuanceRequest, IssuedCertificate, MountLimits, Prepared, prepare};
 pub use profile::{NotAfterBound, NotBeforeBound, PolicyIdentifier, Profile, ProfileConfig};
 pub use renewal::renewal_time;
