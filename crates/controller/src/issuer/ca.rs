@@ -100,7 +100,8 @@ impl KeyPair {
             PairError::Invalid(format!("error decoding {entry:?} of secret '{secret}': {error}"))
         };
         let key = PrivateKey::from_pem(text("tls.key")?).map_err(|error| invalid("tls.key", &error))?;
-        let found = Certificate::all_from_pem(text("tls.crt")?).map_err(|error| invalid("tls.crt", &error))?;
+        let found =
+            Certificate::all_from_pem(text("tls.crt")?).map_err(|error| invalid("tls.crt", &error))?;
         let mut found = found.into_iter();
         let certificate = found.next().ok_or_else(|| invalid("tls.crt", &"there is no certificate"))?;
         if certificate.public_key() != Some(key.public_key()) {
@@ -147,9 +148,11 @@ pub(super) async fn sign(
         retry_after: is_retried.then_some(super::RETRY),
     };
     let pair = pairs.read(client, order.issuer, namespace, name).await.map_err(|error| match &error {
-        PairError::Secret(SecretError::Missing(_)) => {
-            pending("SecretMissing", format!("Referenced secret {namespace}/{name} not found: {error}"), false)
-        }
+        PairError::Secret(SecretError::Missing(_)) => pending(
+            "SecretMissing",
+            format!("Referenced secret {namespace}/{name} not found: {error}"),
+            false,
+        ),
         PairError::Secret(SecretError::Api(_)) => pending(
             "SecretGetError",
             format!("Failed to get certificate key pair from secret {namespace}/{name}: {error}"),

@@ -19,7 +19,9 @@ pub(super) enum ChainError {
     #[error("certificate chain is malformed or broken")]
     Broken,
     /// There are too many.
-    #[error("certificate chain is too long: {0} certificates beside the leaf, of which at most {MOST} are taken")]
+    #[error(
+        "certificate chain is too long: {0} certificates beside the leaf, of which at most {MOST} are taken"
+    )]
     TooMany(usize),
 }
 
@@ -152,7 +154,8 @@ mod tests {
         // The new root, certified by the old one and by itself, has certified the same key too.
         let by_old = old.certify(&new);
         let again = new.certify(&middle);
-        let others = vec![again, by_old, new.certificate.clone(), middle.certificate.clone(), old.certificate];
+        let others =
+            vec![again, by_old, new.certificate.clone(), middle.certificate.clone(), old.certificate];
         let built = build(leaf.clone(), others).unwrap();
         let text = String::from_utf8(built.certificate).unwrap();
         assert_eq!(text.matches("BEGIN").count(), 2, "{text}");

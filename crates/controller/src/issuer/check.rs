@@ -61,7 +61,8 @@ pub(crate) async fn reconcile(context: &Context, key: IssuerKey) -> Result<Next,
         return Ok(Next::Done);
     }
     let Some(finding) = find(context, &key, &issuer).await? else { return Ok(Next::Done) };
-    let was_ready = condition(issuer.conditions(), READY).map(|before| (before.status, before.message.clone()));
+    let was_ready =
+        condition(issuer.conditions(), READY).map(|before| (before.status, before.message.clone()));
     let condition = Condition::new(READY, finding.is_ready, finding.reason, finding.message.as_str());
     let is_new = was_ready != Some((condition.status, condition.message.clone()));
     let Some(()) = write(context, &key, &issuer, condition).await? else { return Ok(Next::Done) };
@@ -78,7 +79,9 @@ pub(crate) async fn reconcile(context: &Context, key: IssuerKey) -> Result<Next,
     match finding.then {
         Then::Wait => Ok(Next::Done),
         Then::Recheck => Ok(Next::After(context.settings.health_interval)),
-        Then::Retry(cause) => Err(Error::Other(format!("issuer {key}: {}", cause.replace(['\n', '\t'], " ")))),
+        Then::Retry(cause) => {
+            Err(Error::Other(format!("issuer {key}: {}", cause.replace(['\n', '\t'], " "))))
+        }
     }
 }
 
@@ -188,7 +191,8 @@ async fn write(
         }
         let Some(live) = read(&context.client, key).await? else { return Ok(None) };
         // Then the watch tells, and it is looked at anew.
-        if live.metadata.uid != issuer.metadata.uid || live.metadata.generation != issuer.metadata.generation {
+        if live.metadata.uid != issuer.metadata.uid || live.metadata.generation != issuer.metadata.generation
+        {
             return Ok(None);
         }
         current = live;

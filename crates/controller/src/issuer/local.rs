@@ -20,7 +20,8 @@ impl Template {
     /// # Errors
     /// The CSR cannot be used.
     pub(super) fn of(order: &Order<'_>) -> Result<Self, String> {
-        let csr = VerifiedCsr::from_pem(order.csr_pem, &KeyPolicy::any()).map_err(|error| error.to_string())?;
+        let csr =
+            VerifiedCsr::from_pem(order.csr_pem, &KeyPolicy::any()).map_err(|error| error.to_string())?;
         let (key_usage, ext_key_usage) = usages(order.usages);
         let ttl = order.duration.unwrap_or(DEFAULT_DURATION);
         Ok(Self { csr, request: PlainRequest { key_usage, ext_key_usage, is_ca: order.is_ca, ttl } })
@@ -35,7 +36,8 @@ impl Template {
         rand::fill(&mut random).map_err(|_| "no randomness for a serial number".to_owned())?;
         let serial = SerialNumber::generate(now, random);
         let prepared = prepare_plain(&self.request, &self.csr, signer, serial, now);
-        let issued = prepared.map_err(|error| error.to_string())?.sign().map_err(|error| error.to_string())?;
+        let issued =
+            prepared.map_err(|error| error.to_string())?.sign().map_err(|error| error.to_string())?;
         issued.certificate().map_err(|error| error.to_string())
     }
 }

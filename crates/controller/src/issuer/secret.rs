@@ -67,7 +67,9 @@ impl<'a> Reader<'a> {
         }
         let api: Api<Secret> = Api::namespaced(self.client.clone(), self.namespace);
         let found = request(api.get(name)).await.map_err(|error| match error {
-            ApiError::Refused(status) if status.is_not_found() => SecretError::Missing(status.message.clone()),
+            ApiError::Refused(status) if status.is_not_found() => {
+                SecretError::Missing(status.message.clone())
+            }
             other => SecretError::Api(other),
         })?;
         let version = found.metadata.resource_version.unwrap_or_default();

@@ -34,10 +34,8 @@ pub(super) async fn sign(
                        private key";
         return Err(failed("ErrorKeyMatch", message.to_owned()));
     }
-    let urls = AiaUrls {
-        crl_distribution_points: spec.crl_distribution_points.clone(),
-        ..AiaUrls::default()
-    };
+    let urls =
+        AiaUrls { crl_distribution_points: spec.crl_distribution_points.clone(), ..AiaUrls::default() };
     let signed = tokio::task::spawn_blocking(move || {
         let leaf = template.sign(PlainSigner::Itself(&key, &urls), now)?;
         chain::build(leaf, Vec::new()).map_err(|error| error.to_string())
@@ -47,7 +45,11 @@ pub(super) async fn sign(
     signed.map_err(|reason| failed("ErrorSigning", format!("Error signing certificate: {reason}")))
 }
 
-async fn private_key(client: &kube::Client, namespace: &str, name: &str) -> Result<Arc<dyn Signer>, SignError> {
+async fn private_key(
+    client: &kube::Client,
+    namespace: &str,
+    name: &str,
+) -> Result<Arc<dyn Signer>, SignError> {
     let pending = |reason: &'static str, message: String| SignError::Pending {
         reason,
         message,

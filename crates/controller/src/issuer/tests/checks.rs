@@ -27,41 +27,83 @@ fn settings_that_cannot_be_used_are_refused_in_known_words() {
     for (changes, message) in [
         (json!({ "server": "" }), "Vault server and path are required fields"),
         (json!({ "path": "/" }), "Vault server and path are required fields"),
-        (json!({ "auth": {} }), "Vault tokenSecretRef, appRole, clientCertificate, kubernetes, or aws is required"),
-        (json!({ "auth": { "tokenSecretRef": { "name": "t" }, "appRole": role } }),
-            "Multiple auth methods cannot be set on the same Vault issuer"),
-        (json!({ "auth": { "tokenSecretRef": { "name": "" } } }), "Vault Token auth requires tokenSecretRef.name"),
-        (json!({ "auth": { "appRole": { "path": "", "roleId": "", "secretRef": { "name": "s", "key": "k" } } } }),
-            "Vault AppRole auth requires both roleId and tokenSecretRef.name"),
-        (json!({ "auth": { "appRole": { "path": "", "roleId": "r", "secretRef": { "name": "" } } } }),
-            "Vault AppRole auth requires both roleId and tokenSecretRef.name"),
-        (json!({ "auth": { "appRole": { "path": "", "roleId": "r", "secretRef": { "name": "s" } } } }),
-            "Vault AppRole auth requires secretRef.key"),
-        (json!({ "auth": { "kubernetes": { "role": "" } } }), "Vault Kubernetes auth requires a role to be set"),
-        (json!({ "auth": { "kubernetes": { "role": "r" } } }),
-            "Vault Kubernetes auth requires either secretRef.name or serviceAccountRef.name to be set"),
-        (json!({ "auth": { "kubernetes": { "role": "r", "secretRef": { "name": "s" }, "serviceAccountRef": { "name": "a" } } } }),
-            "Vault Kubernetes auth cannot be used with both secretRef.name and serviceAccountRef.name"),
-        (json!({ "auth": { "aws": { "role": "r" } } }),
-            "Vault AWS auth is not carried out by this controller: use appRole, kubernetes, clientCertificate or tokenSecretRef"),
-        (json!({ "path": "pki/issue/web" }),
-            "Vault path \"pki/issue/web\" makes a key of its own instead of signing the request's; use \"pki/sign/web\""),
-        (json!({ "path": "pki/issuer/default/issue/web/" }),
+        (
+            json!({ "auth": {} }),
+            "Vault tokenSecretRef, appRole, clientCertificate, kubernetes, or aws is required",
+        ),
+        (
+            json!({ "auth": { "tokenSecretRef": { "name": "t" }, "appRole": role } }),
+            "Multiple auth methods cannot be set on the same Vault issuer",
+        ),
+        (
+            json!({ "auth": { "tokenSecretRef": { "name": "" } } }),
+            "Vault Token auth requires tokenSecretRef.name",
+        ),
+        (
+            json!({ "auth": { "appRole": { "path": "", "roleId": "", "secretRef": { "name": "s", "key": "k" } } } }),
+            "Vault AppRole auth requires both roleId and tokenSecretRef.name",
+        ),
+        (
+            json!({ "auth": { "appRole": { "path": "", "roleId": "r", "secretRef": { "name": "" } } } }),
+            "Vault AppRole auth requires both roleId and tokenSecretRef.name",
+        ),
+        (
+            json!({ "auth": { "appRole": { "path": "", "roleId": "r", "secretRef": { "name": "s" } } } }),
+            "Vault AppRole auth requires secretRef.key",
+        ),
+        (
+            json!({ "auth": { "kubernetes": { "role": "" } } }),
+            "Vault Kubernetes auth requires a role to be set",
+        ),
+        (
+            json!({ "auth": { "kubernetes": { "role": "r" } } }),
+            "Vault Kubernetes auth requires either secretRef.name or serviceAccountRef.name to be set",
+        ),
+        (
+            json!({ "auth": { "kubernetes": { "role": "r", "secretRef": { "name": "s" }, "serviceAccountRef": { "name": "a" } } } }),
+            "Vault Kubernetes auth cannot be used with both secretRef.name and serviceAccountRef.name",
+        ),
+        (
+            json!({ "auth": { "aws": { "role": "r" } } }),
+            "Vault AWS auth is not carried out by this controller: use appRole, kubernetes, clientCertificate or tokenSecretRef",
+        ),
+        (
+            json!({ "path": "pki/issue/web" }),
+            "Vault path \"pki/issue/web\" makes a key of its own instead of signing the request's; use \"pki/sign/web\"",
+        ),
+        (
+            json!({ "path": "pki/issuer/default/issue/web/" }),
             "Vault path \"pki/issuer/default/issue/web/\" makes a key of its own instead of signing the request's; use \
-             \"pki/issuer/default/sign/web\""),
-        (json!({ "path": "pki/../sys/seal" }), "Vault path \"pki/../sys/seal\" must not contain '..' path segments"),
-        (json!({ "auth": { "appRole": { "path": "a/../b", "roleId": "r", "secretRef": { "name": "s", "key": "k" } } } }),
-            "Vault auth mount \"a/../b\" must not contain '..' path segments"),
-        (json!({ "server": "v:8200" }),
-            "Failed to initialize Vault client: parse \"v:8200\": missing protocol scheme; did you mean http://v:8200?"),
-        (json!({ "caBundle": base64("x") }),
-            "Failed to initialize Vault client: no Vault CA bundles loaded, check bundle contents"),
-        (json!({ "caBundle": base64("BEGIN CERTIFICATE"), "caBundleSecretRef": { "name": "s" } }),
-            "Failed to initialize Vault client: specified caBundle and caBundleSecretRef cannot be used together"),
-        (json!({ "clientCertSecretRef": { "name": "s" } }),
-            "Failed to initialize Vault client: clientKeySecretRef must be provided when defining the clientCertSecretRef"),
-        (json!({ "clientKeySecretRef": { "name": "s" } }),
-            "Failed to initialize Vault client: clientCertSecretRef must be provided when defining the clientKeySecretRef"),
+             \"pki/issuer/default/sign/web\"",
+        ),
+        (
+            json!({ "path": "pki/../sys/seal" }),
+            "Vault path \"pki/../sys/seal\" must not contain '..' path segments",
+        ),
+        (
+            json!({ "auth": { "appRole": { "path": "a/../b", "roleId": "r", "secretRef": { "name": "s", "key": "k" } } } }),
+            "Vault auth mount \"a/../b\" must not contain '..' path segments",
+        ),
+        (
+            json!({ "server": "v:8200" }),
+            "Failed to initialize Vault client: parse \"v:8200\": missing protocol scheme; did you mean http://v:8200?",
+        ),
+        (
+            json!({ "caBundle": base64("x") }),
+            "Failed to initialize Vault client: no Vault CA bundles loaded, check bundle contents",
+        ),
+        (
+            json!({ "caBundle": base64("BEGIN CERTIFICATE"), "caBundleSecretRef": { "name": "s" } }),
+            "Failed to initialize Vault client: specified caBundle and caBundleSecretRef cannot be used together",
+        ),
+        (
+            json!({ "clientCertSecretRef": { "name": "s" } }),
+            "Failed to initialize Vault client: clientKeySecretRef must be provided when defining the clientCertSecretRef",
+        ),
+        (
+            json!({ "clientKeySecretRef": { "name": "s" } }),
+            "Failed to initialize Vault client: clientCertSecretRef must be provided when defining the clientKeySecretRef",
+        ),
     ] {
         assert_eq!(plan(changed(changes)).unwrap_err(), message);
     }
@@ -114,7 +156,10 @@ async fn settings_that_cannot_be_used_wait_for_a_change_without_an_event() {
     assert!(bed.api.list("events", None).is_empty());
     let (_, csr) = csr("a.example");
     let error = bed.sign(&csr).await.unwrap_err();
-    assert!(matches!(&error, SignError::Pending { reason: "VaultInitError", retry_after: None, .. }), "{error:?}");
+    assert!(
+        matches!(&error, SignError::Pending { reason: "VaultInitError", retry_after: None, .. }),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]

@@ -78,17 +78,24 @@ async fn key_pairs_that_are_none_are_named() {
     assert_eq!(bed.ready(), ("False".into(), "ErrGetKeyPair".into(), missing.into()));
     let (_, csr) = csr("a.example");
     let (reason, message) = pending(bed.sign(&csr).await.unwrap_err());
-    assert_eq!((reason, message.as_str()), ("SecretMissing", "Referenced secret default/ca not found: secrets \"ca\" not found"));
+    assert_eq!(
+        (reason, message.as_str()),
+        ("SecretMissing", "Referenced secret default/ca not found: secrets \"ca\" not found")
+    );
     let root = Authority::root("root");
     let good = root.secret(&[]);
     let (key, certificate) = root.leaf("leaf.example");
-    let no_ca = json!({ "tls.crt": base64(certificate.pem()), "tls.key": base64(&key.to_pem(KeyForm::Pkcs8)) });
+    let no_ca =
+        json!({ "tls.crt": base64(certificate.pem()), "tls.key": base64(&key.to_pem(KeyForm::Pkcs8)) });
     for (data, part) in [
         (json!({}), "no data for \"tls.key\" in secret 'default/ca'"),
         (json!({ "tls.key": good["tls.key"] }), "no data for \"tls.crt\""),
         (json!({ "tls.key": base64("x"), "tls.crt": good["tls.crt"] }), "error decoding \"tls.key\""),
         (json!({ "tls.key": good["tls.key"], "tls.crt": base64("x") }), "error decoding \"tls.crt\""),
-        (json!({ "tls.key": no_ca["tls.key"], "tls.crt": good["tls.crt"] }), "not the key of the certificate"),
+        (
+            json!({ "tls.key": no_ca["tls.key"], "tls.crt": good["tls.crt"] }),
+            "not the key of the certificate",
+        ),
     ] {
         bed.secret("ca", &data);
         bed.reconcile().await.unwrap_err();
@@ -97,12 +104,18 @@ async fn key_pairs_that_are_none_are_named() {
         assert!(message.contains(part), "{message}");
         let (reason, message) = pending(bed.sign(&csr).await.unwrap_err());
         assert_eq!(reason, "SecretInvalidData");
-        assert!(message.starts_with("Failed to parse signing CA keypair from secret default/ca: "), "{message}");
+        assert!(
+            message.starts_with("Failed to parse signing CA keypair from secret default/ca: "),
+            "{message}"
+        );
     }
     bed.secret("ca", &no_ca);
     assert_eq!(bed.reconcile().await.unwrap(), Next::Done);
     let (_, reason, message) = bed.ready();
-    assert_eq!((reason.as_str(), message.as_str()), ("ErrInvalidKeyPair", "Error getting keypair for CA issuer: certificate is not a CA"));
+    assert_eq!(
+        (reason.as_str(), message.as_str()),
+        ("ErrInvalidKeyPair", "Error getting keypair for CA issuer: certificate is not a CA")
+    );
     bed.secret("ca", &good);
     let garbage = failed(bed.sign("no csr").await.unwrap_err());
     assert_eq!(garbage.0, "SigningError");
@@ -130,13 +143,19 @@ async fn a_key_signs_for_itself() {
     assert_eq!(missing.1, "Referenced secret default/mine not found: secrets \"mine\" not found");
     for data in [json!({}), json!({ "tls.key": base64("x") })] {
         bed.secret("mine", &data);
-        assert_eq!(pending(sign(csr.clone(), false, annotations.clone()).await.unwrap_err()).0, "ErrorParsingKey");
+        assert_eq!(
+            pending(sign(csr.clone(), false, annotations.clone()).await.unwrap_err()).0,
+            "ErrorParsingKey"
+        );
     }
     let other = PrivateKey::generate(KeySpec::Ec(Curve::P256)).unwrap();
     bed.secret("mine", &json!({ "tls.key": base64(&other.to_pem(KeyForm::Pkcs8)) }));
     assert_eq!(failed(sign(csr.clone(), false, annotations.clone()).await.unwrap_err()).0, "ErrorKeyMatch");
     bed.secret("mine", &json!({ "tls.key": base64(&key.to_pem(KeyForm::Pkcs8)) }));
-    assert_eq!(failed(sign("no csr".into(), false, annotations.clone()).await.unwrap_err()).0, "ErrorGenerating");
+    assert_eq!(
+        failed(sign("no csr".into(), false, annotations.clone()).await.unwrap_err()).0,
+        "ErrorGenerating"
+    );
     for is_ca in [false, true] {
         let signed = sign(csr.clone(), is_ca, annotations.clone()).await.unwrap();
         assert_eq!(signed.ca.as_ref(), Some(&signed.certificate));

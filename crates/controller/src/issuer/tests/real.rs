@@ -31,7 +31,8 @@ impl Furnished {
         let csr = it.ask("istioca/intermediate/generate/internal", csr, "csr").await;
         let asked = json!({ "csr": csr, "common_name": "istioca" });
         let signed = it.ask("pki/root/sign-intermediate", asked, "certificate").await;
-        it.ask("istioca/intermediate/set-signed", json!({ "certificate": format!("{signed}\n{root}") }), "").await;
+        it.ask("istioca/intermediate/set-signed", json!({ "certificate": format!("{signed}\n{root}") }), "")
+            .await;
         let role = json!({ "allowed_domains": "svc", "allow_subdomains": true, "require_cn": false,
             "key_type": "any", "allowed_uri_sans": "spiffe://cluster.local/*", "max_ttl": "720h" });
         it.ask("istioca/roles/cluster-local", role, "").await;

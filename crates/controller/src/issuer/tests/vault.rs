@@ -19,7 +19,9 @@ async fn bed() -> (Bed, Arc<VaultDouble>) {
 
 fn pending(error: SignError) -> (&'static str, String) {
     match error {
-        SignError::Pending { reason, message, retry_after: Some(wait) } if wait <= Duration::from_secs(76) => {
+        SignError::Pending { reason, message, retry_after: Some(wait) }
+            if wait <= Duration::from_secs(76) =>
+        {
             (reason, message)
         }
         other => panic!("{other:?}"),
@@ -164,7 +166,10 @@ async fn a_new_issuer_of_a_server_that_is_gone_says_so() {
     let (_, csr) = csr("a.example");
     let (reason, message) = pending(bed.sign(&csr).await.unwrap_err());
     assert_eq!(reason, "VaultInitError");
-    assert!(message.starts_with("Failed to initialise vault client for signing: error logging in"), "{message}");
+    assert!(
+        message.starts_with("Failed to initialise vault client for signing: error logging in"),
+        "{message}"
+    );
 }
 
 #[tokio::test]
@@ -184,7 +189,8 @@ async fn refusals_of_the_request_are_final_in_the_servers_words() {
     let (bed, vault) = bed().await;
     bed.reconcile().await.unwrap();
     let (_, csr) = csr("a.example");
-    for (status, error) in [(400, "unknown role: nope"), (404, "no handler"), (405, "unsupported operation")] {
+    for (status, error) in [(400, "unknown role: nope"), (404, "no handler"), (405, "unsupported operation")]
+    {
         vault.is().answer = Some((status, json!({ "errors": [error] }).to_string()));
         assert_eq!(
             failed(bed.sign(&csr).await.unwrap_err()),
@@ -203,7 +209,9 @@ async fn refusals_of_the_request_are_final_in_the_servers_words() {
     vault.is().answer = Some((200, "x".repeat(2 << 20)));
     assert!(failed(bed.sign(&csr).await.unwrap_err()).contains("is longer than 1048576 bytes"));
     vault.is().answer = Some((200, String::new()));
-    assert!(failed(bed.sign(&csr).await.unwrap_err()).contains("failed to decode response returned by vault"));
+    assert!(
+        failed(bed.sign(&csr).await.unwrap_err()).contains("failed to decode response returned by vault")
+    );
 }
 
 #[tokio::test]
@@ -216,10 +224,14 @@ async fn a_revoked_token_is_replaced_and_a_missing_right_is_final() {
         signed.unwrap();
     }
     assert_eq!(vault.seen("/login").len(), 2);
-    vault.is().answer = Some((403, json!({ "errors": ["1 error occurred:\n\t* permission denied\n\n"] }).to_string()));
+    vault.is().answer =
+        Some((403, json!({ "errors": ["1 error occurred:\n\t* permission denied\n\n"] }).to_string()));
     for _ in 0..3 {
         let message = failed(bed.sign(&csr).await.unwrap_err());
-        assert!(message.ends_with("Code: 403. Errors:\n\n* 1 error occurred:\n\t* permission denied\n\n"), "{message}");
+        assert!(
+            message.ends_with("Code: 403. Errors:\n\n* 1 error occurred:\n\t* permission denied\n\n"),
+            "{message}"
+        );
     }
     // Nobody logs in again and again for a right that no token has.
     assert_eq!(vault.seen("/login").len(), 2);
@@ -403,7 +415,9 @@ async fn token_requests(made: &'static AtomicUsize) -> (String, Asked) {
                     let status = json!({ "token": token, "expirationTimestamp": "2030-01-01T00:00:00Z" });
                     let answer = json!({ "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
                         "metadata": {}, "spec": { "audiences": [] }, "status": status });
-                    http::Response::builder().status(201).body(Full::new(bytes::Bytes::from(answer.to_string())))
+                    http::Response::builder()
+                        .status(201)
+                        .body(Full::new(bytes::Bytes::from(answer.to_string())))
                 }
             });
             let stream = hyper_util::rt::TokioIo::new(stream);

@@ -113,7 +113,8 @@ impl Ingredients {
     /// Connects and logs in.
     pub(super) async fn open(self, plan: &Arc<Plan>) -> Result<Connection, OpenError> {
         let Self { config, login, versions } = self;
-        let unusable = |reason: String| OpenError::Other(format!("the connection cannot be set up: {reason}"));
+        let unusable =
+            |reason: String| OpenError::Other(format!("the connection cannot be set up: {reason}"));
         // A name server may be asked, and take its time.
         let client = tokio::task::spawn_blocking(move || Client::new(config)).await;
         let client = client.map_err(|error| unusable(error.to_string()))?;
@@ -132,9 +133,10 @@ impl Ingredients {
         }
         let kept = Arc::clone(&session);
         let is_known = session.generation() > 0;
-        let keeper = tokio::spawn(async move {
-            if is_known { kept.keep().await } else { std::future::pending().await }
-        });
+        let keeper =
+            tokio::spawn(
+                async move { if is_known { kept.keep().await } else { std::future::pending().await } },
+            );
         Ok(Connection { session, keeper, plan: Arc::clone(plan), versions })
     }
 }
@@ -256,7 +258,9 @@ impl FetchCredential for AccountToken {
             match request(self.accounts.create_token_request(account, &parameters, &asked)).await {
                 Ok(answer) => match answer.status {
                     Some(status) if !status.token.is_empty() => Ok(status.token.into()),
-                    _ => Err(format!("the API server made no token for service account {namespace}/{account}")),
+                    _ => {
+                        Err(format!("the API server made no token for service account {namespace}/{account}"))
+                    }
                 },
                 Err(error @ ApiError::Refused(_)) => Err(format!(
                     "no token for service account {namespace}/{account}: {error}; the controller needs the verb \"create\" \
@@ -279,7 +283,8 @@ fn explain(error: &SessionError, plan: &Plan) -> String {
         Method::AppRole { .. } => format!("error logging in to Vault server: {told}"),
         Method::Certificate { .. } => format!("error calling Vault server: {told}"),
         Method::Kubernetes { .. } => {
-            let calling = if matches!(error, SessionError::Request(_)) { "error calling Vault server: " } else { "" };
+            let calling =
+                if matches!(error, SessionError::Request(_)) { "error calling Vault server: " } else { "" };
             format!("while requesting a Vault token using the Kubernetes auth: {calling}{told}")
         }
         Method::Token(_) => told,
@@ -294,7 +299,10 @@ pub(super) fn tell(error: &Error, plan: &Plan) -> String {
             let verb = method.to_lowercase();
             let mut letters = verb.chars();
             let first: String = letters.next().into_iter().flat_map(char::to_uppercase).collect();
-            format!("{first}{} {url:?}: context deadline exceeded: the server did not answer in time", letters.as_str())
+            format!(
+                "{first}{} {url:?}: context deadline exceeded: the server did not answer in time",
+                letters.as_str()
+            )
         }
         (Error::Api { .. }, Some(namespace)) => {
             let named = format!("\n\nNamespace: {}\nURL: ", namespace.trim_matches('/'));

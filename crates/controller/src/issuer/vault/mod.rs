@@ -19,8 +19,8 @@ use std::time::Duration;
 use chancery_kubernetes::cert_manager::{Issuer, VaultIssuer};
 use jiff::Timestamp;
 
-pub(super) use self::check::Trouble;
 use self::check::Permission;
+pub(super) use self::check::Trouble;
 use self::connection::{Connection, Ingredients, OpenError};
 use self::outage::Outage;
 pub(super) use self::plan::Plan;
@@ -116,7 +116,10 @@ impl Vaults {
             Ok(connection) => connection,
             Err(OpenError::Unknown(message)) => return Checked::Unknown(message),
             Err(error) => {
-                return Checked::Trouble(Trouble::new("Failed to initialize Vault client", error.to_string()));
+                return Checked::Trouble(Trouble::new(
+                    "Failed to initialize Vault client",
+                    error.to_string(),
+                ));
             }
         };
         if let Err(trouble) = connection.check_health().await {
@@ -149,8 +152,8 @@ impl Vaults {
         }
         // The token may have been revoked.
         let again = self.log_in_again(place, plan, slot, connection, seen).await;
-        let again = again
-            .map_err(|error| Trouble::new("Failed to initialize Vault client", error.to_string()))?;
+        let again =
+            again.map_err(|error| Trouble::new("Failed to initialize Vault client", error.to_string()))?;
         if let Some(connection) = again
             && connection.check_permission().await? != Permission::Refused
         {

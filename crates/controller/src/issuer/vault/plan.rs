@@ -38,10 +38,22 @@ pub(super) struct Entry {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Method {
     Token(Entry),
-    AppRole { mount: String, role_id: String, secret_id: Entry },
-    Kubernetes { mount: String, role: String, jwt: Jwt },
+    AppRole {
+        mount: String,
+        role_id: String,
+        secret_id: Entry,
+    },
+    Kubernetes {
+        mount: String,
+        role: String,
+        jwt: Jwt,
+    },
     /// The Secret has an identity of its own to show; none: that of the connection.
-    Certificate { mount: String, name: String, secret: Option<String> },
+    Certificate {
+        mount: String,
+        name: String,
+        secret: Option<String>,
+    },
 }
 
 /// Where a service account's token comes from.
@@ -49,7 +61,10 @@ pub(super) enum Method {
 pub(super) enum Jwt {
     Secret(Entry),
     /// Requested for a service account and these audiences.
-    Requested { account: String, audiences: Vec<String> },
+    Requested {
+        account: String,
+        audiences: Vec<String>,
+    },
 }
 
 impl Plan {
@@ -74,7 +89,8 @@ impl Plan {
         }
         let method = method(auth, server, issuer)?;
         check_path(path)?;
-        let unusable = |reason: &dyn std::fmt::Display| format!("Failed to initialize Vault client: {reason}");
+        let unusable =
+            |reason: &dyn std::fmt::Display| format!("Failed to initialize Vault client: {reason}");
         let address = server.parse::<Address>().map_err(|error| unusable(&error))?;
         let roots = match (ca_bundle.as_ref().filter(|bundle| !bundle.is_empty()), ca_bundle_secret_ref) {
             (Some(_), Some(_)) => {

@@ -70,11 +70,7 @@ impl Question {
     pub(in crate::issuer) fn of(order: &Order<'_>) -> Result<Self, SignError> {
         let csr = VerifiedCsr::from_pem(order.csr_pem, &KeyPolicy::any());
         let csr = csr.map_err(|error| failed(&format!("failed to decode CSR for signing: {error}")))?;
-        Ok(Self {
-            csr,
-            pem: order.csr_pem.to_owned(),
-            duration: order.duration.unwrap_or(DEFAULT_DURATION),
-        })
+        Ok(Self { csr, pem: order.csr_pem.to_owned(), duration: order.duration.unwrap_or(DEFAULT_DURATION) })
     }
 
     fn body(&self) -> Body<'_> {
@@ -110,8 +106,11 @@ impl Question {
         }
         let unreadable = |error| format!("unable to convert certificate bundle to PEM bundle: {error}");
         let leaf = Certificate::from_pem(&certificate).map_err(unreadable)?;
-        let above: Vec<Certificate> =
-            above.iter().map(|pem| Certificate::from_pem(pem)).collect::<Result<_, _>>().map_err(unreadable)?;
+        let above: Vec<Certificate> = above
+            .iter()
+            .map(|pem| Certificate::from_pem(pem))
+            .collect::<Result<_, _>>()
+            .map_err(unreadable)?;
         if leaf.public_key() != Some(self.csr.public_key()) {
             return Err(format!(
                 "the certificate returned by vault is for another key than the request's: does {path:?} sign, as \
@@ -164,7 +163,10 @@ fn is_outage(error: &Error) -> bool {
 
 /// It will never be signed.
 pub(in crate::issuer) fn failed(reason: &str) -> SignError {
-    SignError::Failed { reason: "SigningError", message: format!("Vault failed to sign certificate: {reason}") }
+    SignError::Failed {
+        reason: "SigningError",
+        message: format!("Vault failed to sign certificate: {reason}"),
+    }
 }
 
 #[cfg(test)]
@@ -191,7 +193,8 @@ mod tests {
 
     #[test]
     fn a_question_is_seven_texts_in_order() {
-        let (_, csr) = crate::issuer::tests::csr_with("", &["a.example", "b.example"], &["10.0.0.1"], &["spiffe://t/x"]);
+        let (_, csr) =
+            crate::issuer::tests::csr_with("", &["a.example", "b.example"], &["10.0.0.1"], &["spiffe://t/x"]);
         let question = Question::of(&order_of(&csr)).unwrap();
         let body = serde_json::to_string(&question.body()).unwrap();
         let csr = serde_json::to_string(&csr).unwrap();
@@ -219,7 +222,8 @@ mod tests {
             let answer = serde_json::json!({ "data": data, "warnings": null, "lease_duration": 0 });
             question.read(answer.to_string().as_bytes(), later, "istioca/issue/x")
         };
-        let good = read(serde_json::json!({ "certificate": right, "issuing_ca": ca, "ca_chain": null })).unwrap();
+        let good =
+            read(serde_json::json!({ "certificate": right, "issuing_ca": ca, "ca_chain": null })).unwrap();
         assert_eq!(good.ca.as_deref(), Some(format!("{}\n", ca.trim_end()).as_bytes()));
         let mut huge = ca.clone();
         huge.push_str(&"x".repeat(chain::LONGEST));
@@ -233,7 +237,10 @@ mod tests {
             (serde_json::json!({}), "unable to convert"),
             (serde_json::json!(null), "failed to decode response"),
             (serde_json::json!({ "certificate": right, "issuing_ca": huge }), "at most 95000"),
-            (serde_json::json!({ "certificate": "-----BEGIN CERTIFICATE-----\nAAAA\n", "issuing_ca": ca }), "unable to convert"),
+            (
+                serde_json::json!({ "certificate": "-----BEGIN CERTIFICATE-----\nAAAA\n", "issuing_ca": ca }),
+                "unable to convert",
+            ),
         ] {
             let error = read(data).unwrap_err();
             assert!(error.contains(reason), "{error}");
