@@ -38,6 +38,8 @@ enum Then {
     Wait,
     /// It is looked at again in a while.
     Recheck,
+    /// Likewise, but sooner: whoever waits for it waits for nothing else.
+    RecheckSoon,
     /// It is tried again, for this reason.
     Retry(String),
 }
@@ -70,15 +72,17 @@ pub(crate) async fn reconcile(context: &Context, key: IssuerKey) -> Result<Next,
         IssuerKey::Namespaced { .. } => "cert-manager-issuers",
         IssuerKey::Cluster { .. } => "cert-manager-clusterissuers",
     };
+    let is_told = is_new || matches!(finding.then, Then::Retry(_));
     for (kind, reason, message) in finding.events {
-        // What goes well is told once.
-        if is_new || kind == EventType::Warning {
+        // Each failed attempt is told; what lasts is told once.
+        if is_told {
             context.recorder.record_reference(reference(&key, &issuer), component, kind, reason, message);
         }
     }
     match finding.then {
         Then::Wait => Ok(Next::Done),
         Then::Recheck => Ok(Next::After(context.settings.health_interval)),
+        Then::RecheckSoon => Ok(Next::After(context.settings.health_interval / 4)),
         Then::Retry(cause) => {
             Err(Error::Other(format!("issuer {key}: {}", cause.replace(['\n', '\t'], " "))))
         }
@@ -130,7 +134,12 @@ fn of_vault(checked: Checked) -> Result<Finding, Error> {
             then: Then::Recheck,
         },
         Checked::Unusable(message) => not_ready(message),
-        Checked::Trouble(trouble) => retried(not_ready(trouble.message), trouble.cause),
+        Checked::Trouble(trouble) => {
+            let is_outage = trouble.is_outage;
+            let finding = retried(not_ready(trouble.message), trouble.cause);
+            // It ends without anybody changing anything here, and asking costs the server nothing.
+            if is_outage { Finding { then: Then::RecheckSoon, ..finding } } else { finding }
+        }
         // It says nothing about the issuer: its condition stays.
         Checked::Unknown(message) => return Err(Error::Other(message)),
     })

@@ -114,15 +114,51 @@ async fn a_sealed_server_is_waited_for() {
     let (_, csr) = csr_with("", &["istiod.istio-system.svc"], &[], &[]);
     let error = bed.sign(&csr).await.unwrap_err();
     assert!(matches!(&error, SignError::Pending { .. }), "{error:?}");
-    bed.reconcile().await.unwrap_err();
+    bed.reconcile().await.unwrap();
     assert_eq!(bed.ready().2, "Failed to verify Vault is initialized and unsealed: Vault is sealed");
     furnished.ask("sys/unseal", json!({ "key": furnished.server.unseal_key() }), "").await;
     for _ in 0..100 {
-        if bed.reconcile().await.is_ok() {
+        bed.reconcile().await.unwrap();
+        if bed.ready().0 == "True" {
             break;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert_eq!(bed.ready().0, "True");
     bed.sign(&csr).await.unwrap();
+}
+
+#[tokio::test]
+async fn roots_in_a_secret_are_trusted_as_they_are_now() {
+    let furnished = Furnished::start(true).await;
+    let bed = furnished.bed().await;
+    let right = std::fs::read_to_string(furnished.server.ca_file().unwrap()).unwrap();
+    let mut spec = furnished.spec("istioca/sign/cluster-local").await;
+    spec["vault"].as_object_mut().unwrap().remove("caBundle");
+    spec["vault"]["caBundleSecretRef"] = json!({ "name": "roots" });
+    bed.issuer(&spec);
+    bed.reconcile().await.unwrap_err();
+    assert_eq!(
+        bed.ready().2,
+        "Failed to initialize Vault client: failed to load vault CA bundle: could not access secret 'default/roots': secrets \
+         \"roots\" not found"
+    );
+    bed.secret("roots", &json!({ "ca.crt": base64("nothing") }));
+    bed.reconcile().await.unwrap_err();
+    assert!(bed.ready().2.ends_with(": no Vault CA bundles loaded, check bundle contents"));
+    bed.secret("roots", &json!({ "ca.crt": base64(Authority::root("other").certificate.pem()) }));
+    bed.reconcile().await.unwrap();
+    assert!(bed.ready().2.contains("x509: certificate signed by unknown authority"), "{}", bed.ready().2);
+    bed.secret("roots", &json!({ "ca.crt": base64(&right) }));
+    bed.reconcile().await.unwrap();
+    assert_eq!(bed.ready().0, "True");
+    // Another name than the URL's, which the certificate does not have.
+    spec["vault"]["serverName"] = json!("other.example");
+    bed.issuer(&spec);
+    bed.reconcile().await.unwrap();
+    assert!(bed.ready().2.contains("x509: certificate is valid for "), "{}", bed.ready().2);
+    spec["vault"]["serverName"] = json!("localhost");
+    bed.issuer(&spec);
+    bed.reconcile().await.unwrap();
+    assert_eq!(bed.ready().0, "True");
 }

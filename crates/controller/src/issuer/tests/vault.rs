@@ -101,7 +101,9 @@ async fn a_sealed_server_turns_the_issuer_false_and_true_again() {
     let (bed, vault) = bed().await;
     bed.reconcile().await.unwrap();
     vault.is().is_sealed = true;
-    let retried = bed.reconcile().await.unwrap_err();
+    // Sooner than a ready one, and as often as it takes.
+    assert_eq!(bed.reconcile().await.unwrap(), Next::After(Duration::from_secs(15)));
+    assert_eq!(bed.reconcile().await.unwrap(), Next::After(Duration::from_secs(15)));
     assert_eq!(
         bed.ready(),
         (
@@ -110,7 +112,6 @@ async fn a_sealed_server_turns_the_issuer_false_and_true_again() {
             "Failed to verify Vault is initialized and unsealed: Vault is sealed".into()
         )
     );
-    assert_eq!(retried.to_string(), "issuer default/issuer: Vault is sealed");
     let event = bed.event("ErrInitIssuer").await;
     assert_eq!(
         (event["type"].as_str(), event["message"].as_str(), event["involvedObject"]["kind"].as_str()),
@@ -144,7 +145,7 @@ async fn a_server_that_is_gone_makes_requests_wait_and_is_found_again() {
     let (_, message) = pending(bed.sign(&csr).await.unwrap_err());
     assert!(message.contains(&format!("Post \"{}/v1/istioca/sign/mesh\": ", vault.url())), "{message}");
     assert_eq!(pending(bed.sign(&csr).await.unwrap_err()).1, message);
-    bed.reconcile().await.unwrap_err();
+    bed.reconcile().await.unwrap();
     assert!(bed.ready().2.starts_with("Failed to verify Vault is initialized and unsealed: Get \""));
     vault.come_back().await;
     bed.reconcile().await.unwrap();
@@ -155,7 +156,7 @@ async fn a_server_that_is_gone_makes_requests_wait_and_is_found_again() {
 async fn a_new_issuer_of_a_server_that_is_gone_says_so() {
     let (bed, vault) = bed().await;
     vault.go().await;
-    bed.reconcile().await.unwrap_err();
+    bed.reconcile().await.unwrap();
     let (_, reason, message) = bed.ready();
     assert_eq!(reason, "VaultError");
     let begin = format!(
@@ -206,6 +207,9 @@ async fn refusals_of_the_request_are_final_in_the_servers_words() {
         pending(bed.sign(&csr).await.unwrap_err());
         bed.reconcile().await.unwrap();
     }
+    vault.is().answer = Some((400, format!("<html>{}", "ä".repeat(5000))));
+    let page = failed(bed.sign(&csr).await.unwrap_err());
+    assert!(page.contains("Raw Message:\n\n<html>ä") && page.ends_with('…') && page.len() < 2200, "{page}");
     vault.is().answer = Some((200, "x".repeat(2 << 20)));
     assert!(failed(bed.sign(&csr).await.unwrap_err()).contains("is longer than 1048576 bytes"));
     vault.is().answer = Some((200, String::new()));
@@ -365,6 +369,18 @@ async fn a_given_token_need_not_look_at_itself_and_is_never_revoked() {
     vault.is().answer = Some((400, json!({ "errors": ["no"] }).to_string()));
     let message = failed(bed.sign(&csr).await.unwrap_err());
     assert!(message.contains("Error making API request.\n\nNamespace: team\nURL: POST http"), "{message}");
+    // One that may not ask for its permissions is noticed all the same when it has come to its end.
+    vault.is().answer = None;
+    vault.is().capabilities = Err(403);
+    bed.reconcile().await.unwrap();
+    assert_eq!(bed.ready().0, "True");
+    vault.revoke_all();
+    bed.reconcile().await.unwrap_err();
+    let message = bed.ready().2;
+    assert!(
+        message.starts_with("Vault does not allow to sign: the token is refused at \"istioca/sign/mesh\""),
+        "{message}"
+    );
 }
 
 #[tokio::test]

@@ -180,6 +180,7 @@ impl VaultDouble {
                 Err(status) => refuse(*status, "permission denied"),
             },
             _ if is.answer.is_some() => is.answer.clone().unwrap(),
+            "/v1/istioca/sign/mesh" if seen.body["csr"] == "" => refuse(400, "the CSR is empty"),
             "/v1/istioca/sign/mesh" => {
                 let leaf = self.middle.sign(seen.body["csr"].as_str().unwrap(), 3600);
                 let data = json!({

@@ -3,7 +3,8 @@
 use chancery_client::{Error, Request};
 use serde::{Deserialize, Serialize};
 
-use super::connection::{Connection, tell};
+use super::connection::{Connection, OpenError, tell};
+use super::sign::Question;
 
 /// What is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -12,6 +13,8 @@ pub(in crate::issuer) struct Trouble {
     pub(in crate::issuer) message: String,
     /// The cause alone, for the event.
     pub(in crate::issuer) cause: String,
+    /// Whether it may pass of itself.
+    pub(in crate::issuer) is_outage: bool,
 }
 
 /// What a server says about a permission.
@@ -27,7 +30,17 @@ pub(super) enum Permission {
 
 impl Trouble {
     pub(in crate::issuer) fn new(what: &str, cause: String) -> Self {
-        Self { message: format!("{what}: {cause}"), cause }
+        Self { message: format!("{what}: {cause}"), cause, is_outage: false }
+    }
+
+    fn outage(what: &str, cause: String) -> Self {
+        Self { is_outage: true, ..Self::new(what, cause) }
+    }
+
+    /// There is no connection.
+    pub(super) fn init(error: &OpenError) -> Self {
+        let is_outage = matches!(error, OpenError::Outage(_));
+        Self { is_outage, ..Self::new("Failed to initialize Vault client", error.to_string()) }
     }
 }
 
@@ -43,11 +56,28 @@ impl Connection {
                 Some(429 | 472 | 473) => return Ok(()),
                 Some(501) => "Vault is not initialized".to_owned(),
                 Some(503) => "Vault is sealed".to_owned(),
-                Some(_) => format!("error calling Vault /v1/sys/health: {error}"),
+                Some(_) => format!("error calling Vault /v1/sys/health: {}", tell(&error, &self.plan)),
                 None => tell(&error, &self.plan),
             },
         };
-        Err(Trouble::new("Failed to verify Vault is initialized and unsealed", cause))
+        Err(Trouble::outage("Failed to verify Vault is initialized and unsealed", cause))
+    }
+
+    /// Asks for a signature without a CSR: a server that would sign says that there is none. For tokens that may not ask for
+    /// their permissions, which those may be that have expired.
+    pub(super) async fn try_to_sign(&self) -> Result<(), Trouble> {
+        let path = self.plan.path.as_str();
+        let Ok(request) = Request::post(path, &Question::empty()) else { return Ok(()) };
+        match self.client().send(&request.plain()).await {
+            Err(error) if error.status() == Some(403) => {
+                let cause = format!(
+                    "the token is refused at {path:?}: it has expired or was revoked, or a policy of it lacks this line: \
+                     path {path:?} {{ capabilities = [\"update\"] }}"
+                );
+                Err(Trouble::new("Vault does not allow to sign", cause))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether the token may sign, as far as the server says.
@@ -62,7 +92,7 @@ impl Connection {
         }
         let path = self.plan.path.as_str();
         let failed = |error: &Error| {
-            Trouble::new("Failed to ask Vault for the token's permissions", tell(error, &self.plan))
+            Trouble::outage("Failed to ask Vault for the token's permissions", tell(error, &self.plan))
         };
         let request = Request::post("sys/capabilities-self", &Paths { paths: [path] });
         let request = request.map_err(|error| failed(&error))?.plain();

@@ -22,6 +22,9 @@ use crate::issuer::secret::{Reader, SecretError, Versions};
 /// The longest answer that is read: a chain of certificates has a few thousand bytes.
 const LONGEST_ANSWER: usize = 1 << 20;
 
+/// The longest text of a server that is passed on, in bytes.
+const LONGEST_TEXT: usize = 2000;
+
 /// How long revoking a token may take when the controller stops.
 const REVOCATION: Duration = Duration::from_secs(5);
 
@@ -37,7 +40,10 @@ pub(in crate::issuer) enum OpenError {
     /// Nobody can say: the API server does not answer.
     #[error("{0}")]
     Unknown(String),
-    /// Something else.
+    /// The server is out of reach, or not in a state to answer.
+    #[error("{0}")]
+    Outage(String),
+    /// Something else, which somebody has to change.
     #[error("{0}")]
     Other(String),
 }
@@ -128,7 +134,7 @@ impl Ingredients {
             // A token need not be allowed to look at itself; whether it may sign is asked apart.
             Err(SessionError::Request(error)) if is_token && error.status() == Some(403) => {}
             opened => {
-                opened.map_err(|error| OpenError::Other(explain(&error, plan)))?;
+                opened.map_err(|error| explain(&error, plan))?;
             }
         }
         let kept = Arc::clone(&session);
@@ -151,14 +157,19 @@ impl Connection {
         self.session.generation()
     }
 
+    /// Whether there is nothing but a token, so that a new one cannot be had.
+    pub(super) fn is_given(&self) -> bool {
+        matches!(self.plan.method, Method::Token(_))
+    }
+
     /// Gets another token than the one of this number, which was refused. Says whether there is one: a token that was
     /// given cannot be replaced, and soon after a login there is no second one.
     pub(super) async fn log_in_again(&self, seen: u64) -> Result<bool, OpenError> {
-        if matches!(self.plan.method, Method::Token(_)) {
+        if self.is_given() {
             return Ok(false);
         }
         let refreshed = self.session.refresh(seen).await;
-        refreshed.map_err(|error| OpenError::Other(explain(&error, &self.plan)))
+        refreshed.map_err(|error| explain(&error, &self.plan))
     }
 
     /// Ends the token, unless it was given.
@@ -185,7 +196,7 @@ async fn part(
             "failed to {what}: could not access secret '{namespace}/{secret}': {message}"
         )),
         OpenError::Other(message) => OpenError::Other(format!("failed to {what}: {message}")),
-        unknown @ OpenError::Unknown(_) => unknown,
+        other => other,
     })
 }
 
@@ -272,8 +283,17 @@ impl FetchCredential for AccountToken {
     }
 }
 
-/// A failed login in the words that users of this API know.
-fn explain(error: &SessionError, plan: &Plan) -> String {
+/// A failed login.
+fn explain(error: &SessionError, plan: &Plan) -> OpenError {
+    let words = words(error, plan);
+    match error {
+        SessionError::Request(error) if is_transient(error) => OpenError::Outage(words),
+        _ => OpenError::Other(words),
+    }
+}
+
+/// In the words that users of this API know.
+fn words(error: &SessionError, plan: &Plan) -> String {
     let told = match error {
         SessionError::Request(error) => tell(error, plan),
         SessionError::NoToken => return "no token returned".to_owned(),
@@ -291,8 +311,27 @@ fn explain(error: &SessionError, plan: &Plan) -> String {
     }
 }
 
-/// An error as the API's own clients print it.
+/// Whether an error is of the moment and not of the request: 408 and 429 ask for patience, 412 is a replica's that lags
+/// behind, 472 and 473 a standby's, 503 a sealed server's.
+pub(super) fn is_transient(error: &Error) -> bool {
+    match error {
+        Error::Transport { .. } => true,
+        Error::Api { status, .. } => matches!(status, 408 | 412 | 429 | 472 | 473 | 500 | 502..=599),
+        Error::Decode(_) | Error::Config(_) => false,
+    }
+}
+
+/// An error as the API's own clients print it, cut short: it goes into conditions, and may be the page of a proxy.
 pub(super) fn tell(error: &Error, plan: &Plan) -> String {
+    let mut text = whole(error, plan);
+    if text.len() > LONGEST_TEXT {
+        text.truncate(text.floor_char_boundary(LONGEST_TEXT));
+        text.push('…');
+    }
+    text
+}
+
+fn whole(error: &Error, plan: &Plan) -> String {
     use chancery_client::Loss;
     match (error, &plan.namespace) {
         (Error::Transport { method, url, kind: Loss::Timeout, .. }, _) => {

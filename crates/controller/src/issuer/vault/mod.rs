@@ -116,10 +116,7 @@ impl Vaults {
             Ok(connection) => connection,
             Err(OpenError::Unknown(message)) => return Checked::Unknown(message),
             Err(error) => {
-                return Checked::Trouble(Trouble::new(
-                    "Failed to initialize Vault client",
-                    error.to_string(),
-                ));
+                return Checked::Trouble(Trouble::init(&error));
             }
         };
         if let Err(trouble) = connection.check_health().await {
@@ -147,13 +144,18 @@ impl Vaults {
     ) -> Result<(), Trouble> {
         let seen = connection.token_number();
         let permission = connection.check_permission().await?;
-        if permission != Permission::Refused || slot.is_mute.load(Ordering::Relaxed) {
+        if permission != Permission::Refused {
+            return Ok(());
+        }
+        if connection.is_given() {
+            return connection.try_to_sign().await;
+        }
+        if slot.is_mute.load(Ordering::Relaxed) {
             return Ok(());
         }
         // The token may have been revoked.
         let again = self.log_in_again(place, plan, slot, connection, seen).await;
-        let again =
-            again.map_err(|error| Trouble::new("Failed to initialize Vault client", error.to_string()))?;
+        let again = again.map_err(|error| Trouble::init(&error))?;
         if let Some(connection) = again
             && connection.check_permission().await? != Permission::Refused
         {
@@ -342,7 +344,7 @@ impl Slot {
                 message: format!("Required secret resource not found: {message}"),
                 retry_after: Some(outage::LONGEST),
             },
-            OpenError::Other(message) | OpenError::Unknown(message) => {
+            OpenError::Other(message) | OpenError::Unknown(message) | OpenError::Outage(message) => {
                 let SignError::Pending { reason, message, .. } = init_error(message, None) else {
                     return SignError::Foreign;
                 };

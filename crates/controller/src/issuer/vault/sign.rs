@@ -7,8 +7,9 @@ use chancery_issuance::{Certificate, KeyPolicy, VerifiedCsr};
 use chancery_kubernetes::cert_manager::GoDuration;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
-use super::connection::{Connection, tell};
+use super::connection::{Connection, is_transient, tell};
 use crate::issuer::chain::{self, ChainError};
 use crate::issuer::{DEFAULT_DURATION, Order, SignError, Signed};
 
@@ -87,6 +88,12 @@ impl Question {
         }
     }
 
+    /// The same without a CSR: no server signs it, but each says whether it would.
+    pub(super) fn empty() -> Value {
+        let names = ["alt_names", "common_name", "csr", "exclude_cn_from_sans", "ip_sans", "ttl", "uri_sans"];
+        names.into_iter().map(|name| (name.to_owned(), Value::from(""))).collect::<Map<_, _>>().into()
+    }
+
     /// Reads an answer and holds it against the question.
     fn read(&self, answer: &[u8], now: Timestamp, path: &str) -> Result<Signed, String> {
         let frame: Frame = serde_json::from_slice(answer)
@@ -143,16 +150,6 @@ impl Connection {
         let request = Request::post(path, &question.body()).map_err(|error| refused(&error))?.plain();
         let response = self.client().send(&request).await.map_err(|error| refused(&error))?;
         question.read(&response.body, now, path).map_err(Refusal::Final)
-    }
-}
-
-/// Whether the refusal is of the moment and not of the request: 408 and 429 ask for patience, 412 is a replica's that
-/// lags behind, 472 and 473 a standby's, 503 a sealed server's.
-fn is_transient(error: &Error) -> bool {
-    match error {
-        Error::Transport { .. } => true,
-        Error::Api { status, .. } => matches!(status, 408 | 412 | 429 | 472 | 473 | 500 | 502..=599),
-        Error::Decode(_) | Error::Config(_) => false,
     }
 }
 
@@ -218,7 +215,7 @@ mod tests {
         let ca = root.certificate.pem().to_owned();
         let now = crate::issuer::tests::now();
         let later = Timestamp::from_second(now.as_second() + 60).unwrap();
-        let read = |data: serde_json::Value| {
+        let read = |data: Value| {
             let answer = serde_json::json!({ "data": data, "warnings": null, "lease_duration": 0 });
             question.read(answer.to_string().as_bytes(), later, "istioca/issue/x")
         };
