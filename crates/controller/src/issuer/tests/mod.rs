@@ -1,5 +1,6 @@
 //! What the tests of issuers share: authorities, CSRs, a cluster, and a server of the Vault API that does as it is told.
 
+mod bao;
 mod checks;
 mod local;
 mod real;
