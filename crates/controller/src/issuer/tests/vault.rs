@@ -357,6 +357,10 @@ async fn a_given_token_need_not_look_at_itself_and_is_never_revoked() {
     spec["vault"]["auth"] = json!({ "tokenSecretRef": { "name": "login" } });
     spec["vault"]["namespace"] = json!("team");
     bed.issuer(&spec);
+    vault.is().is_sealed = true;
+    bed.reconcile().await.unwrap();
+    assert_eq!(bed.ready().2, "Failed to verify Vault is initialized and unsealed: Vault is sealed");
+    vault.is().is_sealed = false;
     bed.reconcile().await.unwrap();
     assert_eq!(bed.ready().0, "True");
     let (_, csr) = csr("a.example");

@@ -125,24 +125,20 @@ impl Ingredients {
         let client = tokio::task::spawn_blocking(move || Client::new(config)).await;
         let client = client.map_err(|error| unusable(error.to_string()))?;
         let client = client.map_err(|error| unusable(error.to_string()))?;
-        let is_token = matches!(login, Login::Token(_));
-        if let Login::Token(Credential::Given(token)) = &login {
-            client.set_token(Some(token.clone()));
-        }
+        // A token that is there already is not asked about: whether it may sign is looked at apart, and a server that cannot
+        // answer is told by its health. Keeping it alive finds out how long it lives.
+        let given = match &login {
+            Login::Token(Credential::Given(token)) => Some(token.clone()),
+            _ => None,
+        };
+        let is_given = given.is_some();
+        client.set_token(given);
         let session = Arc::new(Session::new(client, login));
-        match session.refresh(0).await {
-            // A token need not be allowed to look at itself; whether it may sign is asked apart.
-            Err(SessionError::Request(error)) if is_token && error.status() == Some(403) => {}
-            opened => {
-                opened.map_err(|error| explain(&error, plan))?;
-            }
+        if !is_given {
+            session.refresh(0).await.map_err(|error| explain(&error, plan))?;
         }
         let kept = Arc::clone(&session);
-        let is_known = session.generation() > 0;
-        let keeper =
-            tokio::spawn(
-                async move { if is_known { kept.keep().await } else { std::future::pending().await } },
-            );
+        let keeper = tokio::spawn(async move { kept.keep().await });
         Ok(Connection { session, keeper, plan: Arc::clone(plan), versions })
     }
 }
