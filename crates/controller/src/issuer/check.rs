@@ -135,10 +135,10 @@ fn of_vault(checked: Checked) -> Result<Finding, Error> {
         },
         Checked::Unusable(message) => not_ready(message),
         Checked::Trouble(trouble) => {
-            let is_outage = trouble.is_outage;
+            let is_cheap = trouble.is_cheap;
             let finding = retried(not_ready(trouble.message), trouble.cause);
-            // It ends without anybody changing anything here, and asking costs the server nothing.
-            if is_outage { Finding { then: Then::RecheckSoon, ..finding } } else { finding }
+            // It ends without anybody changing anything here.
+            if is_cheap { Finding { then: Then::RecheckSoon, ..finding } } else { finding }
         }
         // It says nothing about the issuer: its condition stays.
         Checked::Unknown(message) => return Err(Error::Other(message)),

@@ -13,8 +13,8 @@ pub(in crate::issuer) struct Trouble {
     pub(in crate::issuer) message: String,
     /// The cause alone, for the event.
     pub(in crate::issuer) cause: String,
-    /// Whether it may pass of itself.
-    pub(in crate::issuer) is_outage: bool,
+    /// Whether asking again costs no login, of which a few wrong ones lock a role out.
+    pub(in crate::issuer) is_cheap: bool,
 }
 
 /// What a server says about a permission.
@@ -30,17 +30,13 @@ pub(super) enum Permission {
 
 impl Trouble {
     pub(in crate::issuer) fn new(what: &str, cause: String) -> Self {
-        Self { message: format!("{what}: {cause}"), cause, is_outage: false }
-    }
-
-    fn outage(what: &str, cause: String) -> Self {
-        Self { is_outage: true, ..Self::new(what, cause) }
+        Self { message: format!("{what}: {cause}"), cause, is_cheap: true }
     }
 
     /// There is no connection.
     pub(super) fn init(error: &OpenError) -> Self {
-        let is_outage = matches!(error, OpenError::Outage(_));
-        Self { is_outage, ..Self::new("Failed to initialize Vault client", error.to_string()) }
+        let is_cheap = matches!(error, OpenError::Outage(_));
+        Self { is_cheap, ..Self::new("Failed to initialize Vault client", error.to_string()) }
     }
 }
 
@@ -60,7 +56,7 @@ impl Connection {
                 None => tell(&error, &self.plan),
             },
         };
-        Err(Trouble::outage("Failed to verify Vault is initialized and unsealed", cause))
+        Err(Trouble::new("Failed to verify Vault is initialized and unsealed", cause))
     }
 
     /// Asks for a signature without a CSR: a server that would sign says that there is none. For tokens that may not ask for
@@ -92,7 +88,7 @@ impl Connection {
         }
         let path = self.plan.path.as_str();
         let failed = |error: &Error| {
-            Trouble::outage("Failed to ask Vault for the token's permissions", tell(error, &self.plan))
+            Trouble::new("Failed to ask Vault for the token's permissions", tell(error, &self.plan))
         };
         let request = Request::post("sys/capabilities-self", &Paths { paths: [path] });
         let request = request.map_err(|error| failed(&error))?.plain();
