@@ -17,10 +17,7 @@ use tokio::time::Instant;
 use zeroize::Zeroizing;
 
 use crate::session::jitter;
-use crate::{Answer, Config, ConfigError, Error, Loss, Method, Prepared, Request};
-
-/// The longest answer a client reads: a CRL of a million entries and some.
-const MAX_BODY: usize = 128 << 20;
+use crate::{Answer, ClientIdentity, Config, ConfigError, Error, Loss, Method, Prepared, Request};
 
 /// How often an HTTP/2 connection with requests on it is asked whether its other end is there, and how long the
 /// answer may take.
@@ -227,9 +224,13 @@ impl Client {
         let mut incoming = outgoing.send().await.map_err(|error| classify(prepared, &error))?;
         let mut body = Vec::new();
         while let Some(chunk) = incoming.chunk().await.map_err(|error| classify(prepared, &error))? {
-            if body.len() + chunk.len() > MAX_BODY {
-                let reason = format!("the answer is longer than {MAX_BODY} bytes");
-                return Err(lost(prepared, reason, Loss::Other));
+            let most = self.shared.config.max_answer;
+            if body.len() + chunk.len() > most {
+                // Asking again would bring the same.
+                let (method, url) = (prepared.method.as_str(), &prepared.url);
+                return Err(Error::Decode(format!(
+                    "the answer of {method} {url} is longer than {most} bytes"
+                )));
             }
             body.extend_from_slice(&chunk);
         }
@@ -548,6 +549,11 @@ fn collect(folder: &Path, found: &mut Vec<reqwest::Certificate>) -> Result<(), C
 }
 
 fn identity(config: &Config) -> Result<Option<reqwest::Identity>, ConfigError> {
+    if let Some(ClientIdentity { certificate, key }) = &config.client_identity {
+        let pem = Zeroizing::new(format!("{certificate}\n{}", key.expose()));
+        let identity = reqwest::Identity::from_pem(pem.as_bytes());
+        return identity.map(Some).map_err(|error| ConfigError::Http(chain(&error)));
+    }
     let (certificate, key) = match (&config.client_cert, &config.client_key) {
         (None, None) => return Ok(None),
         (Some(certificate), Some(key)) => (certificate, key),

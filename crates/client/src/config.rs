@@ -31,6 +31,8 @@ pub struct Config {
     pub client_cert: Option<PathBuf>,
     /// The private key of `client_cert`, in PEM.
     pub client_key: Option<PathBuf>,
+    /// A certificate to show the server, and its key, for who has them in memory; it goes before the files.
+    pub client_identity: Option<ClientIdentity>,
     /// The name the server's certificate must carry, if it is not the address's host.
     pub tls_server_name: Option<String>,
     /// Trust any certificate. For development.
@@ -51,6 +53,17 @@ pub struct Config {
     pub proxy: Option<String>,
     /// Further headers for every request.
     pub headers: BTreeMap<String, String>,
+    /// The longest answer that is read, in bytes. Default 128 MiB: a CRL of a million entries and some.
+    pub max_answer: usize,
+}
+
+/// A certificate to show a server, and its key.
+#[derive(Debug, Clone)]
+pub struct ClientIdentity {
+    /// PEM, with its chain.
+    pub certificate: String,
+    /// PEM.
+    pub key: Secret,
 }
 
 /// A setting that cannot be used.
@@ -117,6 +130,7 @@ impl Config {
             ca_path: None,
             client_cert: None,
             client_key: None,
+            client_identity: None,
             tls_server_name: None,
             danger_skip_verify: false,
             timeout: Duration::from_secs(60),
@@ -126,6 +140,7 @@ impl Config {
             rate_limit: None,
             proxy: None,
             headers: BTreeMap::new(),
+            max_answer: 128 << 20,
         }
     }
 

@@ -1,6 +1,9 @@
 //! How to come to a token.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
 
 use chancery_api::Secret;
 use serde::Serialize;
@@ -16,14 +19,31 @@ pub enum Credential {
     /// In a file that is read anew for each login, since others replace it: Kubernetes the token of a service account,
     /// operators a secret id. Space around it does not count.
     File(PathBuf),
+    /// Fetched anew for each login: what is valid for minutes only.
+    Fetched(Arc<dyn FetchCredential>),
 }
 
-/// A file without a credential.
+/// Where credentials are fetched. Its `Debug` shows none.
+pub trait FetchCredential: fmt::Debug + Send + Sync {
+    /// Fetches one; a reason if there is none.
+    fn fetch(&self) -> Pin<Box<dyn Future<Output = Result<Secret, String>> + Send + '_>>;
+}
+
+/// A credential that is not to be had.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: {reason}", path.display())]
-pub struct CredentialError {
-    path: PathBuf,
-    reason: String,
+#[non_exhaustive]
+pub enum CredentialError {
+    /// A file without one.
+    #[error("{}: {reason}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// It could not be fetched.
+    #[error("{0}")]
+    Fetch(String),
 }
 
 /// How to get a token.
@@ -71,18 +91,32 @@ impl Credential {
     /// The text.
     ///
     /// # Errors
-    /// The file cannot be read, or is empty.
+    /// The file cannot be read, or is empty; or it is one that must be [fetched](Self::fetched) first.
     pub fn read(&self) -> Result<Secret, CredentialError> {
         let path = match self {
             Self::Given(secret) => return Ok(secret.clone()),
             Self::File(path) => path,
+            Self::Fetched(_) => return Err(CredentialError::Fetch("it was not fetched yet".to_owned())),
         };
-        let wrong = |reason: String| CredentialError { path: path.clone(), reason };
+        let wrong = |reason: String| CredentialError::File { path: path.clone(), reason };
         let text =
             std::fs::read_to_string(path).map(Secret::new).map_err(|error| wrong(error.to_string()))?;
         match text.expose().trim() {
             "" => Err(wrong("the file is empty".to_owned())),
             text => Ok(Secret::new(text)),
+        }
+    }
+}
+
+impl Credential {
+    /// The same, fetched if it is one that has to be.
+    ///
+    /// # Errors
+    /// It could not be fetched.
+    pub async fn fetched(&self) -> Result<Self, CredentialError> {
+        match self {
+            Self::Fetched(from) => from.fetch().await.map(Self::Given).map_err(CredentialError::Fetch),
+            other => Ok(other.clone()),
         }
     }
 }
@@ -94,6 +128,25 @@ impl From<Secret> for Credential {
 }
 
 impl Login {
+    /// The same, with what has to be fetched fetched.
+    ///
+    /// # Errors
+    /// A credential could not be fetched.
+    pub async fn fetched(&self) -> Result<Self, CredentialError> {
+        Ok(match self {
+            Self::Token(token) => Self::Token(token.fetched().await?),
+            Self::AppRole { mount, role_id, secret_id } => Self::AppRole {
+                mount: mount.clone(),
+                role_id: role_id.fetched().await?,
+                secret_id: secret_id.fetched().await?,
+            },
+            Self::Kubernetes { mount, role, jwt } => {
+                Self::Kubernetes { mount: mount.clone(), role: role.clone(), jwt: jwt.fetched().await? }
+            }
+            other @ (Self::UserPass { .. } | Self::Certificate { .. }) => other.clone(),
+        })
+    }
+
     /// The request that logs in; `None` if there is a token already.
     ///
     /// # Errors
@@ -152,7 +205,7 @@ impl Login {
 }
 
 fn login(mount: &str, rest: &str, body: &impl Serialize) -> Result<Request, Error> {
-    Ok(Request::write(format!("auth/{}/login{rest}", mount.trim_matches('/')), body)?.anonymous())
+    Ok(Request::post(format!("auth/{}/login{rest}", mount.trim_matches('/')), body)?.anonymous())
 }
 
 #[cfg(test)]
@@ -207,6 +260,28 @@ mod tests {
             assert_eq!(sent(&login), (path.to_owned(), body.to_owned()));
             assert!(!format!("{login:?}").contains("sekrit"));
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_fetched_is_fetched_anew_for_each_login() {
+        #[derive(Debug)]
+        struct Counting(std::sync::atomic::AtomicU32);
+        impl FetchCredential for Counting {
+            fn fetch(&self) -> Pin<Box<dyn Future<Output = Result<Secret, String>> + Send + '_>> {
+                let count = self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                Box::pin(async move {
+                    if count < 2 { Ok(format!("t{count}").into()) } else { Err("no more".to_owned()) }
+                })
+            }
+        }
+        let jwt = Credential::Fetched(Arc::new(Counting(0.into())));
+        let login = Login::Kubernetes { mount: "kubernetes".into(), role: "mesh".into(), jwt };
+        assert!(login.request().is_err());
+        for token in ["t0", "t1"] {
+            let fetched = login.fetched().await.expect("fetched");
+            assert_eq!(sent(&fetched).1, format!(r#"{{"role":"mesh","jwt":"{token}"}}"#));
+        }
+        assert_eq!(login.fetched().await.expect_err("nothing").to_string(), "no more");
     }
 
     #[test]

@@ -48,6 +48,7 @@ pub struct Request {
     anonymous: bool,
     wrap_ttl: Option<Duration>,
     plain: bool,
+    namespaceless: bool,
 }
 
 impl Request {
@@ -62,6 +63,7 @@ impl Request {
             anonymous: false,
             wrap_ttl: None,
             plain: false,
+            namespaceless: false,
         }
     }
 
@@ -145,6 +147,14 @@ impl Request {
         self
     }
 
+    /// Names no namespace, even for a client that is set up with one: some paths are those of the whole server, and
+    /// answered in no other.
+    #[must_use]
+    pub fn without_namespace(mut self) -> Self {
+        self.namespaceless = true;
+        self
+    }
+
     /// The verb.
     pub fn method(&self) -> Method {
         self.method
@@ -174,7 +184,8 @@ impl Request {
     pub fn prepare(&self, config: &Config, token: Option<&Secret>) -> Prepared {
         let mut headers = Headers::default();
         headers.plain("X-Vault-Request", "true");
-        if let Some(namespace) = config.namespace.as_deref().filter(|namespace| !namespace.is_empty()) {
+        let namespace = config.namespace.as_deref().filter(|name| !name.is_empty() && !self.namespaceless);
+        if let Some(namespace) = namespace {
             headers.plain("X-Vault-Namespace", format!("{}/", namespace.trim_matches('/')));
         }
         if let Some(ttl) = self.wrapping(config) {
@@ -311,6 +322,18 @@ mod tests {
         assert_eq!(header(&Request::read("a").plain(), &wrapping), None);
         let wrap = Request::write("sys/wrapping/wrap", &()).expect("serialises");
         assert_eq!(header(&wrap, &config()).as_deref(), Some("5m0s"));
+    }
+
+    #[test]
+    fn a_request_of_the_whole_server_names_no_namespace() {
+        let mut config = config();
+        config.namespace = Some("team".into());
+        let names = |request: &Request| {
+            let list = request.prepare(&config, None).headers.list;
+            list.iter().any(|(name, value)| name == "X-Vault-Namespace" && value == "team/")
+        };
+        assert!(names(&Request::read("sys/mounts")));
+        assert!(!names(&Request::read("sys/health").without_namespace()));
     }
 
     #[test]

@@ -125,6 +125,21 @@ impl Session {
         refreshed.unwrap_or_else(|error| Err(SessionError::JustFailed(error.to_string())))
     }
 
+    /// Ends the token that a login made; one that was given is left to whoever gave it.
+    ///
+    /// # Errors
+    /// The server refused, or is not there.
+    pub async fn revoke(&self) -> Result<(), Error> {
+        let Inner { client, login, .. } = &*self.inner;
+        if matches!(login, Login::Token(_)) || client.token().is_none() {
+            return Ok(());
+        }
+        let revoke = Request::post("auth/token/revoke-self", &serde_json::json!({}))?.plain();
+        client.send(&revoke).await?;
+        client.set_token(None);
+        Ok(())
+    }
+
     /// Logs in if nobody has yet, and keeps the token alive. Goes on for ever, but for a token that was given and
     /// has come to its end; the reason is what it returns.
     pub async fn keep(&self) -> SessionError {
@@ -232,8 +247,9 @@ impl Inner {
     }
 
     async fn request_token(&self) -> Result<Life, SessionError> {
-        let Some(request) = self.login.request()? else {
-            let token = self.login.token()?.ok_or(SessionError::NoToken)?;
+        let login = self.login.fetched().await?;
+        let Some(request) = login.request()? else {
+            let token = login.token()?.ok_or(SessionError::NoToken)?;
             let request = Request::read("auth/token/lookup-self").token(token.clone()).plain();
             let answer = self.client.answer(&request).await?.ok_or(SessionError::NoToken)?;
             self.client.set_token(Some(token));

@@ -85,3 +85,28 @@ async fn a_login_is_finished_for_others_when_who_began_it_gives_up() {
     assert!(session.refresh(0).await.unwrap());
     assert_eq!((server.seen().len(), session.generation()), (1, 1));
 }
+
+#[tokio::test]
+async fn a_token_of_a_login_is_revoked_and_one_that_was_given_is_not() {
+    let server = server(Arc::new(AtomicBool::new(true)));
+    let session = Session::open(client(&server), login()).await.unwrap();
+    session.revoke().await.unwrap();
+    session.revoke().await.unwrap();
+    let revoked: Vec<_> =
+        server.seen().into_iter().filter(|seen| seen.target.ends_with("revoke-self")).collect();
+    assert_eq!(revoked.len(), 1);
+    assert_eq!(revoked[0].header("X-Vault-Token"), Some("fresh"));
+    let client = client(&server);
+    client.set_token(Some("given".into()));
+    Session::new(client, Login::Token(Secret::from("given").into())).revoke().await.unwrap();
+    assert_eq!(server.seen().len(), 2);
+}
+
+#[tokio::test]
+async fn an_answer_beyond_the_limit_is_not_read_and_not_asked_for_again() {
+    let server = Server::start(|_, _| Reply::ok());
+    let config = Config { max_answer: 10, ..server.config() };
+    let error = Client::new(config).unwrap().send(&chancery_client::Request::read("x")).await.unwrap_err();
+    assert!(error.to_string().ends_with("/v1/x is longer than 10 bytes"), "{error}");
+    assert_eq!(server.seen().len(), 1);
+}

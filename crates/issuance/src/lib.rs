@@ -9,7 +9,8 @@
 //! certificate is held against the profile, the lifetime is fitted, and the exact bytes to be
 //! signed are laid out and held against the standards (`lint.rs`). [`Prepared::sign`] can be called once; it signs, reads the result back
 //! with an independent decoder and compares. The rarer certificates of authorities take the same
-//! way through [`prepare_root`] and [`prepare_intermediate`], and revocation lists one of their own:
+//! way through [`prepare_root`] and [`prepare_intermediate`], those of issuers without a profile through
+//! [`prepare_plain`], and revocation lists one of their own:
 //! [`UnsignedCrl`] becomes [`SignedCrl`].
 //!
 //! Keys live behind [`Signer`], a blocking trait. Time, serial numbers and randomness for serial
@@ -34,6 +35,7 @@ mod lint;
 mod names;
 mod ocsp;
 mod pem;
+mod plain;
 mod prepare;
 mod profile;
 mod renewal;
@@ -66,6 +68,7 @@ pub use ocsp::{
     CertId, CertStatus, IssuerHash, OcspError, OcspRefusal, OcspRequest, OcspResponse, PreparedResponse,
     Responder,
 };
+pub use plain::{PlainRequest, PlainSigner, prepare_plain};
 pub use prepare::{IssuanceRequest, IssuedCertificate, MountLimits, Prepared, prepare};
 pub use profile::{NotAfterBound, NotBeforeBound, PolicyIdentifier, Profile, ProfileConfig};
 pub use renewal::renewal_time;
