@@ -31,6 +31,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 
+pub(crate) use validate::extended_usages;
+
 use crate::Error;
 use crate::context::Context;
 use crate::settings::Settings;

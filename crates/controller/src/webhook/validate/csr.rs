@@ -104,8 +104,15 @@ fn purpose(usage: KeyUsage) -> &'static [u8] {
     }
 }
 
+/// The extended key usages of a certificate, in the words of `usages`.
+pub(crate) fn extended_usages(certificate: &chancery_issuance::Certificate) -> Vec<String> {
+    let value = certificate.extension(EXTENDED_KEY_USAGE).map(|(value, _)| value);
+    let found = value.and_then(identifiers).unwrap_or_default();
+    found.iter().map(|oid| word(oid)).collect()
+}
+
 /// The identifiers in a SEQUENCE OF OBJECT IDENTIFIER; `None` if it is none. All of these are short.
-pub(crate) fn identifiers(value: &[u8]) -> Option<BTreeSet<Vec<u8>>> {
+fn identifiers(value: &[u8]) -> Option<BTreeSet<Vec<u8>>> {
     let mut rest = element(value, 0x30).filter(|(_, behind)| behind.is_empty())?.0;
     let mut found = BTreeSet::new();
     while !rest.is_empty() {
@@ -136,11 +143,12 @@ fn element(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
 }
 
 fn dotted(identifiers: &BTreeSet<Vec<u8>>) -> String {
-    let text = |oid: &Vec<u8>| {
-        let known = KeyUsage::ALL.iter().find(|usage| purpose(**usage) == oid.as_slice());
-        known.map_or_else(|| format!("{} bytes", oid.len()), |usage| usage.as_str().to_owned())
-    };
-    identifiers.iter().map(text).collect::<Vec<_>>().join(", ")
+    identifiers.iter().map(|oid| word(oid)).collect::<Vec<_>>().join(", ")
+}
+
+fn word(oid: &[u8]) -> String {
+    let known = KeyUsage::ALL.iter().find(|usage| purpose(**usage) == oid);
+    known.map_or_else(|| "another".to_owned(), |usage| usage.as_str().to_owned())
 }
 
 #[cfg(test)]

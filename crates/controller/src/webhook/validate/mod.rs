@@ -6,6 +6,7 @@ mod issuer;
 mod request;
 
 pub(crate) use certificate::certificate;
+pub(crate) use csr::extended_usages;
 pub(crate) use issuer::{issuer, issuer_warnings};
 pub(crate) use request::{create_request, update_request};
 
