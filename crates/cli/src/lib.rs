@@ -9,6 +9,7 @@
 //! through [`output`]. Nothing here decides anything about secrets or certificates; that is the server's
 //! work, and the same over HTTP.
 
+mod cert;
 pub mod command;
 mod commands;
 mod demo;

@@ -32,10 +32,14 @@ pub enum NotReady {
     #[error("the cert-manager webhook CA bundle is not injected yet ({0})")]
     Bundle(String),
     /// A request is created without its requester's name.
-    #[error("the cert-manager webhook did not fill in who makes a request: is its mutating configuration installed?")]
+    #[error(
+        "the cert-manager webhook did not fill in who makes a request: is its mutating configuration installed?"
+    )]
     NotMutated,
     /// A request is created that is none.
-    #[error("the cert-manager webhook let a request without a CSR through: is its validating configuration installed?")]
+    #[error(
+        "the cert-manager webhook let a request without a CSR through: is its validating configuration installed?"
+    )]
     NotValidated,
     /// A request as it should be is refused.
     #[error("a valid request is refused ({0})")]
@@ -72,7 +76,8 @@ pub async fn check(client: &Client, namespace: &str) -> Result<(), NotReady> {
 fn csr() -> Result<String, Error> {
     let failed = |error: &dyn std::fmt::Display| Error::Content(format!("no CSR can be made: {error}"));
     let key = PrivateKey::generate(KeySpec::Ec(Curve::P256)).map_err(|error| failed(&error))?;
-    let names = RequestedNames { alt_names: vec!["cmapichecker.example".into()], ..RequestedNames::default() };
+    let names =
+        RequestedNames { alt_names: vec!["cmapichecker.example".into()], ..RequestedNames::default() };
     let request = CsrRequest { names, critical_names: true, ..CsrRequest::default() };
     Ok(create_csr(&request, &key).map_err(|error| failed(&error))?.pem)
 }
@@ -116,14 +121,16 @@ mod tests {
     #[test]
     fn what_an_api_server_says_of_a_webhook_tells_what_is_missing() {
         let refused = |message: &str| {
-            let status = kube::core::Status { message: message.into(), code: 500, ..kube::core::Status::default() };
+            let status =
+                kube::core::Status { message: message.into(), code: 500, ..kube::core::Status::default() };
             classify(ApiError::Refused(Box::new(status)))
         };
         let call = "Internal error occurred: failed calling webhook \"webhook.cert-manager.io\": failed to call webhook: Post \
                     \"https://cert-manager-webhook.cert-manager.svc:443/mutate?timeout=30s\":";
         let dial = refused(&format!("{call} dial tcp 10.96.0.1:443: connect: connection refused"));
         assert!(matches!(dial, NotReady::Webhook(_)));
-        let endpoints = refused(&format!("{call} no endpoints available for service \"cert-manager-webhook\""));
+        let endpoints =
+            refused(&format!("{call} no endpoints available for service \"cert-manager-webhook\""));
         assert!(matches!(endpoints, NotReady::Webhook(_)));
         let signed = refused(&format!("{call} x509: certificate signed by unknown authority"));
         assert!(matches!(signed, NotReady::Bundle(_)));

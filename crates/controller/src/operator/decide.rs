@@ -48,7 +48,9 @@ pub async fn decide(
     change_conditions(&api, &what, &key.name, |_, conditions| {
         if let Some(decided) = condition(conditions, decision.other().kind()) {
             let (Condition { reason, message, .. }, word) = (decided, decision.other().kind().to_lowercase());
-            return Err(Error::Content(format!("{what} is {word} already, and that stands: {reason}, {message}")));
+            return Err(Error::Content(format!(
+                "{what} is {word} already, and that stands: {reason}, {message}"
+            )));
         }
         if condition(conditions, decision.kind()).is_some() {
             return Ok(false);

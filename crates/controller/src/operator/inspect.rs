@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use chancery_issuance::{Certificate, PrivateKey, SpiffeId, Subject};
+use chancery_issuance::{Certificate, PrivateKey, SpiffeId};
 use chancery_kubernetes::cert_manager::names::{CERTIFICATE_NAME, ISSUER_KIND, ISSUER_NAME};
 use chancery_kubernetes::request;
 use data_encoding::BASE64;
@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 use serde::Deserialize;
+use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::Error;
@@ -152,7 +153,11 @@ impl Contents {
             }
             if let Some(root) = self.roots.iter().find(|root| current.is_signed_by(root)) {
                 let end = root.not_after().to_timestamp();
-                return if end <= now { Err(format!("{} in ca.crt expired at {end}", subject_text(root))) } else { Ok(()) };
+                return if end <= now {
+                    Err(format!("{} in ca.crt expired at {end}", subject_text(root)))
+                } else {
+                    Ok(())
+                };
             }
             let above = self.chain.iter().find(|one| one.der() != current.der() && current.is_signed_by(one));
             let Some(above) = above else {
@@ -169,6 +174,44 @@ impl Contents {
         let mut text = String::new();
         self.write(&mut text, leaf, now).unwrap_or_default();
         text
+    }
+
+    /// The same for programs.
+    pub fn json(&self, now: Timestamp) -> Value {
+        let Some(leaf) = self.leaf() else { return Value::Null };
+        let sans = leaf.sans().unwrap_or_default();
+        let verdict = self.verdict(now);
+        let name = |one: &Certificate| {
+            json!({
+                "subject": subject_text(one), "serialNumber": one.serial_number().to_string(),
+                "notBefore": one.not_before().to_timestamp().to_string(),
+                "notAfter": one.not_after().to_timestamp().to_string(), "sha256": fingerprint(one),
+            })
+        };
+        let mut certificate = name(leaf);
+        if let Some(fields) = certificate.as_object_mut() {
+            let addresses: Vec<String> = sans.ip.iter().map(ToString::to_string).collect();
+            let issuer = leaf.issuer_name().unwrap_or_default().to_string();
+            for (key, value) in [
+                ("issuer", json!(issuer)),
+                ("dnsNames", json!(sans.dns)),
+                ("uris", json!(sans.uri)),
+                ("ipAddresses", json!(addresses)),
+                ("emailAddresses", json!(sans.email)),
+                ("usages", json!(usages(leaf))),
+                ("isCA", json!(leaf.is_ca())),
+            ] {
+                fields.insert(key.to_owned(), value);
+            }
+        }
+        json!({
+            "certificate": certificate,
+            "chain": self.chain.iter().skip(1).map(name).collect::<Vec<_>>(),
+            "ca": self.roots.iter().map(name).collect::<Vec<_>>(),
+            "keyFits": self.key_fits,
+            "trusted": verdict.is_ok(),
+            "reason": verdict.err(),
+        })
     }
 
     fn write(&self, out: &mut String, leaf: &Certificate, now: Timestamp) -> std::fmt::Result {
@@ -223,9 +266,17 @@ impl Contents {
         writeln!(out, "\tPrivate key:\t\t{key}")?;
         writeln!(out, "\tSPIFFE ID:\t\t{}", spiffe(&sans.uri))?;
         let chain: Vec<String> = self.chain.iter().skip(1).map(subject_text).collect();
-        writeln!(out, "\tChain above it:\t\t{}", if chain.is_empty() { "<none>".to_owned() } else { chain.join(" <- ") })?;
+        writeln!(
+            out,
+            "\tChain above it:\t\t{}",
+            if chain.is_empty() { "<none>".to_owned() } else { chain.join(" <- ") }
+        )?;
         let roots: Vec<String> = self.roots.iter().map(ending).collect();
-        writeln!(out, "\tca.crt:\t\t\t{}", if roots.is_empty() { "<none>".to_owned() } else { roots.join(", ") })
+        writeln!(
+            out,
+            "\tca.crt:\t\t\t{}",
+            if roots.is_empty() { "<none>".to_owned() } else { roots.join(", ") }
+        )
     }
 }
 
@@ -248,7 +299,7 @@ fn ending(root: &Certificate) -> String {
 }
 
 pub(super) fn subject_text(certificate: &Certificate) -> String {
-    let name = certificate.subject_name().unwrap_or_else(Subject::default).to_string();
+    let name = certificate.subject_name().unwrap_or_default().to_string();
     if name.is_empty() { format!("serial number {}", certificate.serial_number()) } else { name }
 }
 
@@ -276,8 +327,12 @@ pub(super) fn usages(certificate: &Certificate) -> Vec<String> {
         "EncipherOnly" => "encipher only",
         _ => "decipher only",
     };
-    let mut usages: Vec<String> =
-        certificate.key_usage().iter().flat_map(|usage| usage.names()).map(|name| words(name).to_owned()).collect();
+    let mut usages: Vec<String> = certificate
+        .key_usage()
+        .iter()
+        .flat_map(|usage| usage.names())
+        .map(|name| words(name).to_owned())
+        .collect();
     usages.extend(extended_usages(certificate));
     usages
 }

@@ -54,10 +54,12 @@ pub async fn find(client: &Client, namespace: Option<&str>, which: &Which) -> Re
     let mut keys = Vec::new();
     loop {
         let page = request(api.list_metadata(&parameters)).await.map_err(metadata)?;
-        keys.extend(page.items.iter().map(|found| Key {
-            namespace: found.namespace().unwrap_or_default(),
-            name: found.name_any(),
-        }));
+        keys.extend(
+            page.items.iter().map(|found| Key {
+                namespace: found.namespace().unwrap_or_default(),
+                name: found.name_any(),
+            }),
+        );
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => parameters = parameters.continue_token(&token),
             None => return Ok(keys),

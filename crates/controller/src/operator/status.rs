@@ -5,7 +5,8 @@ use std::fmt::{self, Write as _};
 use chancery_issuance::Certificate as X509;
 use chancery_kubernetes::cert_manager::names::{CERTIFICATE_NAME, CERTIFICATE_REVISION};
 use chancery_kubernetes::cert_manager::{
-    Certificate, CertificateRequest, ClusterIssuer, Condition, CLUSTER_ISSUER, Issuer, IssuerReference, IssuerSpec,
+    CLUSTER_ISSUER, Certificate, CertificateRequest, ClusterIssuer, Condition, Issuer, IssuerReference,
+    IssuerSpec,
 };
 use chancery_kubernetes::{ApiError, optional, request};
 use jiff::Timestamp;
@@ -70,7 +71,11 @@ pub async fn certificate(client: &Client, namespace: &str, name: &str) -> Result
 ///
 /// # Errors
 /// It cannot be read. What else cannot be read is told in the report.
-pub async fn certificate_request(client: &Client, namespace: &str, name: &str) -> Result<RequestReport, Error> {
+pub async fn certificate_request(
+    client: &Client,
+    namespace: &str,
+    name: &str,
+) -> Result<RequestReport, Error> {
     let api: Api<CertificateRequest> = Api::namespaced(client.clone(), namespace);
     let failed = |error| Error::Api(format!("CertificateRequest {namespace}/{name}"), error);
     let request = request(api.get(name)).await.map_err(failed)?;
@@ -116,7 +121,13 @@ async fn next_request(
     namespace: &str,
     certificate: &Certificate,
 ) -> Told<Option<(CertificateRequest, Told<Vec<Event>>)>> {
-    let next = certificate.status.as_ref().and_then(|status| status.revision).unwrap_or(0).saturating_add(1).to_string();
+    let next = certificate
+        .status
+        .as_ref()
+        .and_then(|status| status.revision)
+        .unwrap_or(0)
+        .saturating_add(1)
+        .to_string();
     let api: Api<CertificateRequest> = Api::namespaced(client.clone(), namespace);
     let mut parameters = ListParams::default().limit(500);
     let name = certificate.name_any();
@@ -188,13 +199,22 @@ impl fmt::Display for CertificateReport {
         writeln!(f, "Not After: {}", time(status.not_after))?;
         writeln!(f, "Renewal Time: {}", time(status.renewal_time))?;
         if let Some(attempts) = status.failed_issuance_attempts {
-            writeln!(f, "Failed Issuance Attempts: {attempts}, the last at {}", time(status.last_failure_time))?;
+            writeln!(
+                f,
+                "Failed Issuance Attempts: {attempts}, the last at {}",
+                time(status.last_failure_time)
+            )?;
         }
         match request {
             Err(error) => writeln!(f, "CertificateRequest: {error}"),
             Ok(None) => writeln!(f, "No CertificateRequest found for this Certificate"),
             Ok(Some((request, events))) => {
-                writeln!(f, "CertificateRequest:\n  Name: {}\n  Namespace: {}", request.name_any(), space(&request.metadata))?;
+                writeln!(
+                    f,
+                    "CertificateRequest:\n  Name: {}\n  Namespace: {}",
+                    request.name_any(),
+                    space(&request.metadata)
+                )?;
                 write_conditions(f, "  ", request.conditions())?;
                 write_events(f, "  ", events)
             }

@@ -18,7 +18,12 @@ pub(crate) fn is_decision(old: &[Condition], new: &[Condition]) -> bool {
 /// The names of signers of which one must be allowed: all of the issuer's kind, and the one.
 ///
 /// `plural` and `namespaced` are of the issuer's kind.
-pub(crate) fn signers(reference: &IssuerReference, plural: &str, namespaced: bool, namespace: &str) -> [String; 2] {
+pub(crate) fn signers(
+    reference: &IssuerReference,
+    plural: &str,
+    namespaced: bool,
+    namespace: &str,
+) -> [String; 2] {
     let (group, name) = (reference.group(), &reference.name);
     let own = if namespaced { format!("{namespace}.{name}") } else { name.clone() };
     [format!("{plural}.{group}/*"), format!("{plural}.{group}/{own}")]
@@ -34,7 +39,11 @@ pub(crate) enum NotAllowed {
 }
 
 /// Asks the API server whether a user may approve and deny requests for this one's issuer.
-pub(crate) async fn check(client: &Client, user: &UserInfo, asked: &CertificateRequest) -> Result<(), NotAllowed> {
+pub(crate) async fn check(
+    client: &Client,
+    user: &UserInfo,
+    asked: &CertificateRequest,
+) -> Result<(), NotAllowed> {
     let reference = &asked.spec.issuer_ref;
     let namespace = asked.metadata.namespace.as_deref().unwrap_or_default();
     let (plural, namespaced) = resource(client, reference).await?;
@@ -116,7 +125,10 @@ mod tests {
     #[test]
     fn one_signer_or_all_of_its_kind_may_be_allowed() {
         let issuer = IssuerReference { name: "i".into(), ..IssuerReference::default() };
-        assert_eq!(signers(&issuer, "issuers", true, "ns"), ["issuers.cert-manager.io/*", "issuers.cert-manager.io/ns.i"]);
+        assert_eq!(
+            signers(&issuer, "issuers", true, "ns"),
+            ["issuers.cert-manager.io/*", "issuers.cert-manager.io/ns.i"]
+        );
         let cluster = IssuerReference::new("c", "ClusterIssuer", "cert-manager.io");
         assert_eq!(
             signers(&cluster, "clusterissuers", false, "ns"),

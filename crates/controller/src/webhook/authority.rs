@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use chancery_issuance::{
     AiaUrls, CaRequest, Certificate, CsrRequest, Curve, IssuanceRequest, Issuer, IssuerOptions, KeyForm,
-    KeyPolicy, KeySpec, MountLimits, PrivateKey, Profile, ProfileConfig, RequestedNames, SerialNumber, Signer,
-    VerifiedCsr, create_csr, prepare, prepare_root, renewal_time,
+    KeyPolicy, KeySpec, MountLimits, PrivateKey, Profile, ProfileConfig, RequestedNames, SerialNumber,
+    Signer, VerifiedCsr, create_csr, prepare, prepare_root, renewal_time,
 };
 use chancery_kubernetes::cert_manager::names::ALLOW_DIRECT_INJECTION;
 use chancery_kubernetes::{ApiError, optional, request};
@@ -145,8 +145,8 @@ impl Authority {
             ..ProfileConfig::verbatim()
         })
         .map_err(made)?;
-        let mut asked = IssuanceRequest::new(&RequestedNames::default(), Some(&csr), &profile, LIMITS)
-            .map_err(made)?;
+        let mut asked =
+            IssuanceRequest::new(&RequestedNames::default(), Some(&csr), &profile, LIMITS).map_err(made)?;
         asked.ttl = Some(LEAF_LIFE);
         let prepared =
             prepare(&asked, &csr.key(), &profile, &self.issuer, serial(now)?, now).map_err(made)?;
@@ -180,7 +180,11 @@ fn serial(now: Timestamp) -> Result<SerialNumber, AuthorityError> {
 /// The authority in force: the Secret's, or a new one that is written there first.
 ///
 /// Whoever comes second takes what the first has written.
-pub(crate) async fn agree(secrets: &Api<Secret>, name: &str, now: Timestamp) -> Result<Authority, AuthorityError> {
+pub(crate) async fn agree(
+    secrets: &Api<Secret>,
+    name: &str,
+    now: Timestamp,
+) -> Result<Authority, AuthorityError> {
     let failed = |error| AuthorityError::Secret { name: name.to_owned(), error };
     // Each conflict means that somebody else has written one; it is looked at again, but not for ever.
     for _ in 0..4 {
@@ -190,14 +194,20 @@ pub(crate) async fn agree(secrets: &Api<Secret>, name: &str, now: Timestamp) -> 
             current => current,
         };
         if found.is_some() && current.is_none() {
-            tracing::warn!(secret = name, "there is no usable authority in the webhook's Secret; it is replaced");
+            tracing::warn!(
+                secret = name,
+                "there is no usable authority in the webhook's Secret; it is replaced"
+            );
         }
         let (authority, fresh) = Authority::generate(current.as_ref(), now)?;
         let written = match found {
             None => {
                 let metadata = ObjectMeta {
                     name: Some(name.to_owned()),
-                    annotations: Some(BTreeMap::from([(ALLOW_DIRECT_INJECTION.to_owned(), "true".to_owned())])),
+                    annotations: Some(BTreeMap::from([(
+                        ALLOW_DIRECT_INJECTION.to_owned(),
+                        "true".to_owned(),
+                    )])),
                     ..ObjectMeta::default()
                 };
                 let secret = Secret { metadata, ..fresh };
@@ -262,7 +272,9 @@ mod tests {
         assert_ne!(second.issuer.certificate().der(), first.issuer.certificate().der());
         assert_eq!(count(&second.bundle), 2);
         assert!(second.bundle.contains(first.issuer.certificate().pem()));
-        assert!(leaf.serves(&first, now()) && !leaf.serves(&second, now()) && !leaf.serves(&first, leaf.renew_at));
+        assert!(
+            leaf.serves(&first, now()) && !leaf.serves(&second, now()) && !leaf.serves(&first, leaf.renew_at)
+        );
         let read = agree(&secrets, NAME, due).await.expect("an authority");
         assert_eq!(read.bundle, second.bundle);
         // A clock that stood for years: nothing of before is trusted any more.
@@ -274,7 +286,11 @@ mod tests {
     async fn what_cannot_sign_is_replaced() {
         let (server, secrets) = bed().await;
         for data in [serde_json::json!({}), serde_json::json!({ "tls.crt": "eA==", "tls.key": "eA==" })] {
-            server.put("secrets", "kube-system", serde_json::json!({ "metadata": { "name": NAME }, "data": data }));
+            server.put(
+                "secrets",
+                "kube-system",
+                serde_json::json!({ "metadata": { "name": NAME }, "data": data }),
+            );
             let authority = agree(&secrets, NAME, now()).await.expect("an authority");
             let kept = agree(&secrets, NAME, now()).await.expect("an authority");
             assert_eq!(authority.bundle, kept.bundle);

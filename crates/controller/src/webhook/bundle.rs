@@ -69,7 +69,9 @@ mod tests {
         assert_eq!(written[0]["clientConfig"], json!({ "service": { "name": "s" }, "caBundle": "YQ==" }));
         assert_eq!(written[0]["unknown"], 1);
         assert_eq!(with_bundle(&json!({ "webhooks": written }), "YQ=="), None);
-        for odd in [json!({}), json!({ "webhooks": 1 }), json!({ "webhooks": [1] }), json!({ "webhooks": [] })] {
+        for odd in
+            [json!({}), json!({ "webhooks": 1 }), json!({ "webhooks": [1] }), json!({ "webhooks": [] })]
+        {
             assert_eq!(with_bundle(&odd, "YQ=="), None, "{odd}");
         }
     }

@@ -47,7 +47,11 @@ impl Judge {
             Err(approval::NotAllowed::Forbidden(message)) => Answer::refused(message),
             Err(approval::NotAllowed::Unknown(error)) => {
                 tracing::warn!(%error, user = review.user_info.username, "nobody says whether the user may approve");
-                Answer::refused_with(500, "InternalError", format!("whether the user may approve is unknown: {error}"))
+                Answer::refused_with(
+                    500,
+                    "InternalError",
+                    format!("whether the user may approve is unknown: {error}"),
+                )
             }
         }
     }

@@ -121,7 +121,9 @@ async fn connection(
 
 async fn answer(request: Request<Incoming>, judge: &Judge) -> Response<Full<Bytes>> {
     let door = match (request.method(), request.uri().path()) {
-        (&Method::GET | &Method::HEAD, "/healthz" | "/livez" | "/readyz") => return plain(StatusCode::OK, "ok"),
+        (&Method::GET | &Method::HEAD, "/healthz" | "/livez" | "/readyz") => {
+            return plain(StatusCode::OK, "ok");
+        }
         (&Method::POST, "/mutate") => Door::Mutate,
         (&Method::POST, "/validate") => Door::Validate,
         (_, "/mutate" | "/validate") => {
@@ -144,8 +146,12 @@ async fn answer(request: Request<Incoming>, judge: &Judge) -> Response<Full<Byte
     let answer = judge.judge(door, &review).await;
     if let Some(refusal) = &answer.refusal {
         tracing::debug!(
-            kind = review.kind.kind, namespace = review.namespace, operation = review.operation,
-            user = review.user_info.username, reason = refusal.message, "refused"
+            kind = review.kind.kind,
+            namespace = review.namespace,
+            operation = review.operation,
+            user = review.user_info.username,
+            reason = refusal.message,
+            "refused"
         );
     }
     let text = answer.into_review(&review.uid).to_string();

@@ -31,6 +31,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 
+#[cfg(test)]
+pub(crate) use tests::client as test_client;
 pub(crate) use validate::extended_usages;
 
 use crate::Error;
@@ -53,7 +55,8 @@ pub async fn run(context: Context, mut shutdown: watch::Receiver<bool>) -> Resul
         return Ok(());
     };
     let socket = TcpListener::bind(address).await;
-    let socket = socket.map_err(|error| Error::Other(format!("webhook: cannot listen at {address}: {error}")))?;
+    let socket =
+        socket.map_err(|error| Error::Other(format!("webhook: cannot listen at {address}: {error}")))?;
     serve(context, socket, shutdown).await;
     Ok(())
 }

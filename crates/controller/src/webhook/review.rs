@@ -61,7 +61,9 @@ pub(crate) struct UserInfo {
 }
 
 /// Go writes an absent list as `null`.
-fn or_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(from: D) -> Result<T, D::Error> {
+fn or_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(
+    from: D,
+) -> Result<T, D::Error> {
     Ok(Option::deserialize(from)?.unwrap_or_default())
 }
 
@@ -180,7 +182,10 @@ mod tests {
                 r#"{"apiVersion":"admission.k8s.io/v1beta1","kind":"AdmissionReview"}"#,
                 "expected admission.k8s.io/v1 AdmissionReview, got \"admission.k8s.io/v1beta1\"",
             ),
-            (r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"}"#, "the AdmissionReview has no request"),
+            (
+                r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview"}"#,
+                "the AdmissionReview has no request",
+            ),
             (
                 r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":""}}"#,
                 "the AdmissionReview's request has no uid",
@@ -205,7 +210,10 @@ mod tests {
 
     #[test]
     fn answers_have_the_shape_that_an_api_server_reads() {
-        let patch = vec![Operation::Add { path: "/spec/uid", value: "x".into() }, Operation::Remove { path: "/spec/extra" }];
+        let patch = vec![
+            Operation::Add { path: "/spec/uid", value: "x".into() },
+            Operation::Remove { path: "/spec/extra" },
+        ];
         let answer = Answer { patch, ..Answer::allowed() }.into_review("7");
         assert_eq!(
             answer,

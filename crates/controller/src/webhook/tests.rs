@@ -42,7 +42,7 @@ pub(super) fn now() -> Timestamp {
     SystemClock.now()
 }
 
-pub(super) async fn client(url: &str) -> kube::Client {
+pub(crate) async fn client(url: &str) -> kube::Client {
     let options = ClientOptions { server: Some(url.to_owned()), ..ClientOptions::default() };
     connect(&options).await.expect("a client")
 }
@@ -65,7 +65,7 @@ fn make_csr() -> String {
 /// A root made for a test.
 pub(super) fn root() -> Certificate {
     let key: Arc<dyn Signer> = Arc::new(PrivateKey::generate(KeySpec::Ec(Curve::P256)).expect("a key"));
-    let life = std::time::Duration::from_secs(3600);
+    let life = Duration::from_secs(3600);
     let limits = MountLimits { default_ttl: life, max_ttl: life };
     let request = CaRequest::new("root", limits);
     let serial = SerialNumber::generate(now(), [7; 14]);
@@ -93,13 +93,19 @@ impl Approvers {
         let (path, method) = (request.uri().path().to_owned(), request.method().clone());
         let body = request.into_body().collect().await.expect("a body").to_bytes();
         let (code, answer) = match path.as_str() {
-            "/apis" => (200, json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": [{
-                "name": "example.com", "versions": [{ "groupVersion": "example.com/v1", "version": "v1" }] }] })),
-            "/apis/example.com/v1" => (200, json!({ "kind": "APIResourceList", "groupVersion": "example.com/v1",
+            "/apis" => (
+                200,
+                json!({ "kind": "APIGroupList", "apiVersion": "v1", "groups": [{
+                "name": "example.com", "versions": [{ "groupVersion": "example.com/v1", "version": "v1" }] }] }),
+            ),
+            "/apis/example.com/v1" => (
+                200,
+                json!({ "kind": "APIResourceList", "groupVersion": "example.com/v1",
                 "resources": [
                     { "name": "signs/status", "singularName": "", "namespaced": false, "kind": "Sign", "verbs": [] },
                     { "name": "signs", "singularName": "sign", "namespaced": false, "kind": "Sign", "verbs": [] },
-                ] })),
+                ] }),
+            ),
             "/apis/authorization.k8s.io/v1/subjectaccessreviews" if method == http::Method::POST => {
                 let mut review: Value = serde_json::from_slice(&body).expect("a review");
                 let asked = &review["spec"]["resourceAttributes"];
@@ -139,7 +145,11 @@ impl Approvers {
 }
 
 /// Sends a request as an API server does: over TLS, held against the bundle.
-async fn send(address: SocketAddr, bundle: &str, request: Request<Full<Bytes>>) -> Result<(u16, String), String> {
+async fn send(
+    address: SocketAddr,
+    bundle: &str,
+    request: Request<Full<Bytes>>,
+) -> Result<(u16, String), String> {
     let mut roots = rustls::RootCertStore::empty();
     for root in Certificate::all_from_pem(bundle).expect("certificates") {
         roots.add(CertificateDer::from(root.der().to_vec())).expect("a root");
@@ -202,17 +212,22 @@ impl Bed {
 
     /// The response of a review.
     async fn review(&self, path: &str, request: Value) -> Value {
-        let review = json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request });
+        let review =
+            json!({ "apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request });
         let (code, text) = self.send(post(path, review.to_string())).await;
         assert_eq!(code, 200, "{text}");
         let answer: Value = serde_json::from_str(&text).expect("JSON");
-        assert_eq!((&answer["kind"], &answer["response"]["uid"]), (&json!("AdmissionReview"), &request["uid"]));
+        assert_eq!(
+            (&answer["kind"], &answer["response"]["uid"]),
+            (&json!("AdmissionReview"), &request["uid"])
+        );
         answer["response"].clone()
     }
 }
 
 fn certificate_request(username: Option<&str>) -> Value {
-    let mut spec = json!({ "issuerRef": { "name": "vault-issuer" }, "request": BASE64.encode(csr_pem().as_bytes()) });
+    let mut spec =
+        json!({ "issuerRef": { "name": "vault-issuer" }, "request": BASE64.encode(csr_pem().as_bytes()) });
     if let Some(username) = username {
         spec["username"] = username.into();
         spec["groups"] = json!(["system:authenticated"]);
@@ -232,7 +247,8 @@ fn decision(user: &str, issuer: Value, kind: &str) -> Value {
     let mut old = certificate_request(Some("ann"));
     old["spec"]["issuerRef"] = issuer;
     let mut new = old.clone();
-    new["status"] = json!({ "conditions": [{ "type": kind, "status": "True", "reason": "R", "message": "M" }] });
+    new["status"] =
+        json!({ "conditions": [{ "type": kind, "status": "True", "reason": "R", "message": "M" }] });
     let mut review = creation("CertificateRequest", new);
     review["operation"] = "UPDATE".into();
     review["oldObject"] = old;
@@ -278,7 +294,9 @@ async fn every_kind_is_judged_and_others_are_let_through() {
         assert!(message.starts_with("spec.vault.auth: Required value: please supply one of: "), "{message}");
     }
     let certificate = object(json!({ "secretName": "s", "issuerRef": { "name": "i" } }));
-    assert!(refusal("Certificate", certificate).await.expect("a refusal").contains("at least one of commonName"));
+    assert!(
+        refusal("Certificate", certificate).await.expect("a refusal").contains("at least one of commonName")
+    );
     assert_eq!(refusal("Gateway", json!(7)).await, None);
     let malformed = refusal("Certificate", json!({ "metadata": {}, "spec": 7 })).await.expect("a refusal");
     assert!(malformed.starts_with("the Certificate cannot be read: "), "{malformed}");
@@ -290,7 +308,9 @@ async fn every_kind_is_judged_and_others_are_let_through() {
     kept["operation"] = "UPDATE".into();
     kept["oldObject"] = issuer;
     assert_eq!(bed.review("/validate", kept).await["allowed"], true);
-    let warned = object(json!({ "vault": { "server": "http://v", "path": "p", "auth": { "tokenSecretRef": { "name": "t" } } } }));
+    let warned = object(
+        json!({ "vault": { "server": "http://v", "path": "p", "auth": { "tokenSecretRef": { "name": "t" } } } }),
+    );
     let answer = bed.review("/validate", creation("Issuer", warned)).await;
     assert_eq!((&answer["allowed"], answer["warnings"].as_array().map(Vec::len)), (&json!(true), Some(1)));
 }
@@ -375,7 +395,10 @@ async fn what_is_no_review_is_answered_and_does_no_harm() {
             bed.review(path, request.clone()).await;
         }
     }
-    assert!(send(bed.address, root().pem(), get("/healthz")).await.is_err(), "another authority is not believed");
+    assert!(
+        send(bed.address, root().pem(), get("/healthz")).await.is_err(),
+        "another authority is not believed"
+    );
 }
 
 /// A double that knows the configurations, as the chart makes them.

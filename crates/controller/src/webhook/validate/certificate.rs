@@ -79,16 +79,24 @@ fn check_names(spec: &CertificateSpec, path: &Path, errors: &mut Errors) {
     if !literal.is_empty() {
         let path = path.child("literalSubject");
         if spec.subject.as_ref().is_some_and(|subject| *subject != Subject::default()) {
-            errors.invalid(&path, literal, "When providing a `LiteralSubject` no `Subject` properties may be provided.");
+            errors.invalid(
+                &path,
+                literal,
+                "When providing a `LiteralSubject` no `Subject` properties may be provided.",
+            );
         }
         if !common_name.is_empty() {
-            errors.invalid(&path, literal, "When providing a `LiteralSubject` no `commonName` may be provided.");
+            errors.invalid(
+                &path,
+                literal,
+                "When providing a `LiteralSubject` no `commonName` may be provided.",
+            );
         }
         match literal_attributes(literal) {
             Ok(attributes) => {
-                let mut names = attributes.into_iter().filter(|(kind, _)| {
-                    kind.eq_ignore_ascii_case("CN") || kind == "2.5.4.3"
-                });
+                let mut names = attributes
+                    .into_iter()
+                    .filter(|(kind, _)| kind.eq_ignore_ascii_case("CN") || kind == "2.5.4.3");
                 literal_common_name = names.next().map(|(_, value)| value);
             }
             Err(reason) => errors.invalid(&path, literal, reason),
@@ -195,7 +203,11 @@ fn literal_attributes(text: &str) -> Result<Vec<(String, String)>, String> {
                         value.push(digit(high).unwrap_or(0) << 4 | digit(low).unwrap_or(0));
                     }
                     (Some(c), _) if " \"#+,;<=>\\".contains(c) => value.push(c as u8),
-                    _ => return Err("a backslash escapes nothing that is to be escaped (RFC 4514, 2.4)".to_owned()),
+                    _ => {
+                        return Err(
+                            "a backslash escapes nothing that is to be escaped (RFC 4514, 2.4)".to_owned()
+                        );
+                    }
                 },
                 '"' | '<' | '>' => return Err(format!("{c:?} must be escaped (RFC 4514, 2.4)")),
                 c => value.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
@@ -217,7 +229,11 @@ fn check_private_key(key: &CertificatePrivateKey, path: &Path, errors: &mut Erro
     let size = key.size.unwrap_or(0);
     match key.algorithm.unwrap_or(KeyAlgorithm::Rsa) {
         KeyAlgorithm::Rsa if size != 0 && !(2048..=8192).contains(&size) => {
-            errors.invalid_plain(&path.child("size"), size, "must be between 2048 and 8192 for rsa keyAlgorithm");
+            errors.invalid_plain(
+                &path.child("size"),
+                size,
+                "must be between 2048 and 8192 for rsa keyAlgorithm",
+            );
         }
         KeyAlgorithm::Ecdsa if !matches!(size, 0 | 256 | 384 | 521) => {
             errors.unsupported(&path.child("size"), size, &["256", "384", "521"]);
@@ -254,7 +270,8 @@ fn check_durations(spec: &CertificateSpec, path: &Path, errors: &mut Errors) {
     let least = GoDuration(LEAST_RENEW_BEFORE);
     match (before, percentage) {
         (Some(before), Some(percentage)) => {
-            let detail = "renewBefore and renewBeforePercentage are mutually exclusive and cannot both be set";
+            let detail =
+                "renewBefore and renewBeforePercentage are mutually exclusive and cannot both be set";
             errors.invalid_plain(&path.child("renewBefore"), before, detail);
             errors.invalid_plain(&path.child("renewBeforePercentage"), percentage, detail);
         }
@@ -265,7 +282,8 @@ fn check_durations(spec: &CertificateSpec, path: &Path, errors: &mut Errors) {
                 errors.invalid_plain(&path, before, detail);
             }
             if before.0 >= duration {
-                let detail = format!("certificate duration {shown} must be greater than renewBefore {before}");
+                let detail =
+                    format!("certificate duration {shown} must be greater than renewBefore {before}");
                 errors.invalid_plain(&path, before, detail);
             }
         }
@@ -273,8 +291,9 @@ fn check_durations(spec: &CertificateSpec, path: &Path, errors: &mut Errors) {
             let path = path.child("renewBeforePercentage");
             match u32::try_from(percentage) {
                 Ok(part @ 1..=99) if duration / 100 * part < LEAST_RENEW_BEFORE => {
-                    let detail =
-                        format!("certificate renewBeforePercentage must result in a renewBefore greater than {least}");
+                    let detail = format!(
+                        "certificate renewBeforePercentage must result in a renewBefore greater than {least}"
+                    );
                     errors.invalid_plain(&path, percentage, detail);
                 }
                 Ok(1..=99) => {}
@@ -294,12 +313,20 @@ fn check_renewal(renewal: &Renewal, path: &Path, errors: &mut Errors) {
         let path = windows.index(index);
         let fields = window.cron.split_whitespace().count();
         if fields != 5 && !window.cron.starts_with('@') {
-            errors.invalid(&path.child("cron"), &window.cron, "must have five fields: minute hour day month weekday");
+            errors.invalid(
+                &path.child("cron"),
+                &window.cron,
+                "must have five fields: minute hour day month weekday",
+            );
         }
         if window.window_duration.parse::<GoDuration>().is_ok_and(|duration| !duration.0.is_zero()) {
             continue;
         }
-        errors.invalid(&path.child("windowDuration"), &window.window_duration, "must be a duration such as 2h30m");
+        errors.invalid(
+            &path.child("windowDuration"),
+            &window.window_duration,
+            "must be a duration such as 2h30m",
+        );
     }
 }
 
@@ -311,13 +338,21 @@ fn check_secret_template(spec: &CertificateSpec, path: &Path, errors: &mut Error
             errors.invalid(&annotations, key, "cert-manager.io/* annotations are not allowed");
         }
         if !is_key(&key.to_lowercase()) {
-            errors.invalid(&annotations, key, "must be a qualified name, with an optional DNS subdomain before a slash");
+            errors.invalid(
+                &annotations,
+                key,
+                "must be a qualified name, with an optional DNS subdomain before a slash",
+            );
         }
     }
     let labels = path.child("labels");
     for (key, value) in &template.labels {
         if !is_key(key) {
-            errors.invalid(&labels, key, "must be a qualified name, with an optional DNS subdomain before a slash");
+            errors.invalid(
+                &labels,
+                key,
+                "must be a qualified name, with an optional DNS subdomain before a slash",
+            );
         }
         if !is_label_value(value) {
             errors.invalid(
@@ -339,20 +374,23 @@ fn is_label_value(value: &str) -> bool {
 }
 
 fn check_keystores(keystores: &Keystores, path: &Path, errors: &mut Errors) {
-    let mut check = |path: Path, create: bool, reference: Option<&SecretKeySelector>, password: Option<&str>| {
-        if !create {
-            return;
-        }
-        let reference = reference.filter(|reference| !reference.name.is_empty());
-        match (reference, password.filter(|password| !password.is_empty())) {
-            (None, None) => errors.required(&path, "please supply one of: passwordSecretRef, password"),
-            (Some(_), Some(_)) => errors.forbidden(&path, "please supply one of: passwordSecretRef, password"),
-            (Some(reference), None) if reference.key_or("").is_empty() => {
-                errors.required(&path.child("passwordSecretRef").child("key"), "secret key is required");
+    let mut check =
+        |path: Path, create: bool, reference: Option<&SecretKeySelector>, password: Option<&str>| {
+            if !create {
+                return;
             }
-            _ => {}
-        }
-    };
+            let reference = reference.filter(|reference| !reference.name.is_empty());
+            match (reference, password.filter(|password| !password.is_empty())) {
+                (None, None) => errors.required(&path, "please supply one of: passwordSecretRef, password"),
+                (Some(_), Some(_)) => {
+                    errors.forbidden(&path, "please supply one of: passwordSecretRef, password")
+                }
+                (Some(reference), None) if reference.key_or("").is_empty() => {
+                    errors.required(&path.child("passwordSecretRef").child("key"), "secret key is required");
+                }
+                _ => {}
+            }
+        };
     if let Some(jks) = &keystores.jks {
         check(path.child("jks"), jks.create, jks.password_secret_ref.as_ref(), jks.password.as_deref());
     }
@@ -421,14 +459,23 @@ mod tests {
         for (change, refusal) in [
             (json!({}), "[]"),
             (json!({ "secretName": "" }), "spec.secretName: Required value: must be specified"),
-            (json!({ "issuerRef": { "name": "" } }), "spec.issuerRef.name: Required value: must be specified"),
+            (
+                json!({ "issuerRef": { "name": "" } }),
+                "spec.issuerRef.name: Required value: must be specified",
+            ),
             (json!({ "dnsNames": [] }), none),
             (json!({ "dnsNames": [], "literalSubject": "O=example" }), none),
             (json!({ "dnsNames": [], "literalSubject": "CN=a,O=example" }), "[]"),
             (json!({ "dnsNames": [], "uris": ["spiffe://cluster.local/ns/a/sa/b"] }), "[]"),
             (json!({ "commonName": "a".repeat(64) }), "[]"),
-            (json!({ "commonName": "a".repeat(65) }), "spec.commonName: Too long: may not be more than 64 bytes"),
-            (json!({ "ipAddresses": ["::1", "10.0.0"] }), "spec.ipAddresses[1]: Invalid value: \"10.0.0\": invalid IP address"),
+            (
+                json!({ "commonName": "a".repeat(65) }),
+                "spec.commonName: Too long: may not be more than 64 bytes",
+            ),
+            (
+                json!({ "ipAddresses": ["::1", "10.0.0"] }),
+                "spec.ipAddresses[1]: Invalid value: \"10.0.0\": invalid IP address",
+            ),
             (json!({ "emailAddresses": ["a@example.com"] }), "[]"),
             (
                 json!({ "emailAddresses": ["A <a@example.com>"] }),
@@ -470,7 +517,10 @@ mod tests {
                 "spec.signatureAlgorithm: Invalid value: \"ECDSAWithSHA256\": privateKey.algorithm must be ECDSA for it, and \
                  is RSA",
             ),
-            (json!({ "privateKey": { "algorithm": "ECDSA" }, "signatureAlgorithm": "ECDSAWithSHA256" }), "[]"),
+            (
+                json!({ "privateKey": { "algorithm": "ECDSA" }, "signatureAlgorithm": "ECDSAWithSHA256" }),
+                "[]",
+            ),
             (
                 json!({ "duration": "59m" }),
                 "spec.duration: Invalid value: 59m0s: certificate duration must be greater than 1h0m0s",
@@ -507,7 +557,10 @@ mod tests {
                 json!({ "revisionHistoryLimit": 0 }),
                 "spec.revisionHistoryLimit: Invalid value: 0: must not be less than 1",
             ),
-            (json!({ "secretTemplate": { "annotations": { "cert-manager.io/allow-direct-injection": "true", "Example.com/A": "" } } }), "[]"),
+            (
+                json!({ "secretTemplate": { "annotations": { "cert-manager.io/allow-direct-injection": "true", "Example.com/A": "" } } }),
+                "[]",
+            ),
             (
                 json!({ "secretTemplate": { "annotations": { "cert-manager.io/x": "" } } }),
                 "spec.secretTemplate.annotations: Invalid value: \"cert-manager.io/x\": cert-manager.io/* annotations are not \
@@ -532,7 +585,10 @@ mod tests {
                 "spec.keystores.jks: Forbidden: please supply one of: passwordSecretRef, password",
             ),
             (json!({ "nameConstraints": {} }), constraints),
-            (json!({ "isCA": true, "nameConstraints": { "permitted": { "dnsDomains": ["example.com"] } } }), "[]"),
+            (
+                json!({ "isCA": true, "nameConstraints": { "permitted": { "dnsDomains": ["example.com"] } } }),
+                "[]",
+            ),
             (
                 json!({ "isCA": true, "nameConstraints": { "excluded": { "ipRanges": ["10.0.0.0/8", "10.0.0.0/33"] } } }),
                 "spec.nameConstraints.excluded.ipRanges[1]: Invalid value: \"10.0.0.0/33\": must be an IP range in CIDR \
@@ -542,14 +598,18 @@ mod tests {
             assert_eq!(certificate(&spec(change.clone())).to_string(), refusal, "{change}");
         }
         let name = certificate(&spec(json!({ "secretName": "Bad_Name" }))).to_string();
-        assert!(name.starts_with("spec.secretName: Invalid value: \"Bad_Name\": a lowercase RFC 1123 subdomain"), "{name}");
+        assert!(
+            name.starts_with("spec.secretName: Invalid value: \"Bad_Name\": a lowercase RFC 1123 subdomain"),
+            "{name}"
+        );
     }
 
     #[test]
     fn literal_subjects_are_read_with_their_escapes() {
         let read = |text: &str| {
-            literal_attributes(text)
-                .map(|all| all.into_iter().map(|(kind, value)| format!("{kind}={value}")).collect::<Vec<_>>().join("|"))
+            literal_attributes(text).map(|all| {
+                all.into_iter().map(|(kind, value)| format!("{kind}={value}")).collect::<Vec<_>>().join("|")
+            })
         };
         assert_eq!(read("CN=a, O=b+OU=c"), Ok("CN=a|O=b|OU=c".to_owned()));
         assert_eq!(read(r"CN=a\,b\2Cc,2.5.4.10=\C3\A9"), Ok("CN=a,b,c|2.5.4.10=é".to_owned()));

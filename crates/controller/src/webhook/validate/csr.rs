@@ -43,8 +43,8 @@ pub(super) fn check(spec: &CertificateRequestSpec) -> Result<(), String> {
     }
     let extended = csr.requested_extensions().find(|(oid, _)| *oid == EXTENDED_KEY_USAGE);
     if let Some((_, value)) = extended {
-        let asked = identifiers(value)
-            .ok_or("failed to decode csr: its extended key usages are malformed")?;
+        let asked =
+            identifiers(value).ok_or("failed to decode csr: its extended key usages are malformed")?;
         if asked != purposes {
             return Err(format!(
                 "encoded CSR error: its extended key usages are [{}], those of usages are [{}]",
@@ -224,7 +224,10 @@ mod tests {
         let all = [ClientAuth, Signing, ServerAuth, KeyEncipherment];
         assert_eq!(check(&spec(&csr, &all, false)), Ok(()));
         for (usages, refusal) in [
-            (&[][..], "encoded CSR error: its extended key usages are [server auth, client auth], those of usages are []"),
+            (
+                &[][..],
+                "encoded CSR error: its extended key usages are [server auth, client auth], those of usages are []",
+            ),
             (
                 &[DigitalSignature, ServerAuth, ClientAuth],
                 "encoded CSR error: its key usages are [DigitalSignature, KeyEncipherment], those of usages are \
@@ -243,7 +246,9 @@ mod tests {
 
     #[test]
     fn what_is_no_csr_is_refused() {
-        for text in ["", "text", "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n"] {
+        for text in
+            ["", "text", "-----BEGIN CERTIFICATE REQUEST-----\nAAAA\n-----END CERTIFICATE REQUEST-----\n"]
+        {
             let refusal = check(&spec(text, &[], false)).expect_err(text);
             assert!(refusal.starts_with("failed to decode csr: "), "{refusal}");
         }
@@ -255,7 +260,9 @@ mod tests {
     fn lists_of_identifiers_are_read_with_all_their_lengths() {
         assert_eq!(identifiers(&[0x30, 0]), Some(BTreeSet::new()));
         assert_eq!(identifiers(&[0x30, 4, 6, 2, 0x2a, 3]), Some(BTreeSet::from([vec![0x2a, 3]])));
-        for malformed in [&[][..], &[0x30], &[0x31, 0], &[0x30, 1], &[0x30, 0, 0], &[0x30, 2, 6, 1], &[0x30, 0x84, 0]] {
+        for malformed in
+            [&[][..], &[0x30], &[0x31, 0], &[0x30, 1], &[0x30, 0, 0], &[0x30, 2, 6, 1], &[0x30, 0x84, 0]]
+        {
             assert_eq!(identifiers(malformed), None, "{malformed:?}");
         }
     }

@@ -66,10 +66,16 @@ pub(crate) fn issuer_warnings(spec: &IssuerSpec) -> Vec<String> {
         aws.is_some(),
     ];
     if methods.into_iter().filter(|is_given| *is_given).count() > 1 {
-        warnings.push("spec.vault.auth: several methods are given, and the issuer will not be ready; keep one".to_owned());
+        warnings.push(
+            "spec.vault.auth: several methods are given, and the issuer will not be ready; keep one"
+                .to_owned(),
+        );
     }
     if app_role.as_ref().is_some_and(|role| role.secret_ref.key_or("").is_empty()) {
-        warnings.push("spec.vault.auth.appRole.secretRef.key: has no default, and the issuer will not be ready".to_owned());
+        warnings.push(
+            "spec.vault.auth.appRole.secretRef.key: has no default, and the issuer will not be ready"
+                .to_owned(),
+        );
     }
     warnings
 }
@@ -89,7 +95,11 @@ fn check_urls(urls: &[String], path: &Path, errors: &mut Errors) {
         let is_url = url.parse::<http::Uri>().is_ok_and(|uri| uri.scheme().is_some() && uri.host().is_some());
         // LDAP URLs with distinguished names in them are no http::Uri, and are in use as distribution points.
         if !is_url && !url.starts_with("ldap://") && !url.starts_with("ldaps://") {
-            errors.invalid(&path.index(index), url, "must be a valid URL, e.g., http://ca.example.com/ca.crt");
+            errors.invalid(
+                &path.index(index),
+                url,
+                "must be a valid URL, e.g., http://ca.example.com/ca.crt",
+            );
         }
     }
 }
@@ -268,7 +278,10 @@ mod tests {
                 json!({ "ca": { "secretName": "s", "ocspServers": ["http://a", "b c"] } }),
                 "spec.ca.ocspServers[1]: Invalid value: \"b c\": must be a valid URL, e.g., http://ca.example.com/ca.crt",
             ),
-            (json!({ "selfSigned": { "crlDistributionPoints": ["ldap:///CN=a b?certificateRevocationList"] } }), "[]"),
+            (
+                json!({ "selfSigned": { "crlDistributionPoints": ["ldap:///CN=a b?certificateRevocationList"] } }),
+                "[]",
+            ),
         ] {
             assert_eq!(issuer(&spec(given.clone())).to_string(), refusal, "{given}");
         }
@@ -326,7 +339,9 @@ mod tests {
                  spec.vault.auth.kubernetes: Required value: please supply one of: secretRef, serviceAccountRef]",
             ),
             (
-                auth(json!({ "kubernetes": { "role": "r", "secretRef": { "name": "a" }, "serviceAccountRef": { "name": "b" } } })),
+                auth(
+                    json!({ "kubernetes": { "role": "r", "secretRef": { "name": "a" }, "serviceAccountRef": { "name": "b" } } }),
+                ),
                 "spec.vault.auth.kubernetes: Forbidden: please supply one of: secretRef, serviceAccountRef",
             ),
             (
@@ -361,7 +376,8 @@ mod tests {
         assert!(warnings(json!({ "server": "http://vault:8200" })).contains("plain HTTP"));
         let several = json!({ "auth": { "tokenSecretRef": { "name": "a" }, "clientCertificate": {} } });
         assert!(warnings(several).contains("several methods"));
-        let keyless = json!({ "auth": { "appRole": { "path": "a", "roleId": "b", "secretRef": { "name": "c" } } } });
+        let keyless =
+            json!({ "auth": { "appRole": { "path": "a", "roleId": "b", "secretRef": { "name": "c" } } } });
         assert!(warnings(keyless).contains("secretRef.key"));
     }
 }

@@ -55,7 +55,10 @@ mod tests {
         assert_eq!(refused(IssuerReference { name: "a".into(), ..IssuerReference::default() }), "[]");
         assert_eq!(refused(IssuerReference::new("a", "ClusterIssuer", "cert-manager.io")), "[]");
         assert_eq!(refused(IssuerReference::new("a", "AWSPCAIssuer", "awspca.cert-manager.io")), "[]");
-        assert_eq!(refused(IssuerReference::default()), "spec.issuerRef.name: Required value: must be specified");
+        assert_eq!(
+            refused(IssuerReference::default()),
+            "spec.issuerRef.name: Required value: must be specified"
+        );
         assert_eq!(
             refused(IssuerReference::new("a", "Other", "")),
             "spec.issuerRef.kind: Invalid value: \"Other\": must be one of Issuer or ClusterIssuer (did you forget to set \

@@ -49,7 +49,8 @@ fn check_spec(spec: &CertificateRequestSpec, errors: &mut Errors) {
 /// The controllers' own annotations say what a request is for.
 fn check_annotations(old: &BTreeMap<String, String>, new: &BTreeMap<String, String>, errors: &mut Errors) {
     let path = Path::new("metadata").child("annotations");
-    let is_ours = |key: &&String| key.starts_with("cert-manager.io/") || key.starts_with("acme.cert-manager.io/");
+    let is_ours =
+        |key: &&String| key.starts_with("cert-manager.io/") || key.starts_with("acme.cert-manager.io/");
     let mut keys: Vec<&String> = old.keys().chain(new.keys()).filter(is_ours).collect();
     keys.sort_unstable();
     keys.dedup();
@@ -140,7 +141,10 @@ mod tests {
             "spec.request: Required value: must be specified"
         );
         let malformed = refusal(|spec| spec.request = "x".into());
-        assert!(malformed.starts_with("spec.request: Invalid value: [1 bytes]: failed to decode csr: "), "{malformed}");
+        assert!(
+            malformed.starts_with("spec.request: Invalid value: [1 bytes]: failed to decode csr: "),
+            "{malformed}"
+        );
         assert_eq!(
             refusal(|spec| spec.issuer_ref.name.clear()),
             "spec.issuerRef.name: Required value: must be specified"
@@ -160,9 +164,11 @@ mod tests {
             "spec: Forbidden: cannot change spec after creation"
         );
         changed.spec.username = Some("v".into());
-        assert!(update_request(&request(), &changed).to_string().contains(
-            "spec.username: Forbidden: username identity cannot be changed once set"
-        ));
+        assert!(
+            update_request(&request(), &changed)
+                .to_string()
+                .contains("spec.username: Forbidden: username identity cannot be changed once set")
+        );
     }
 
     #[test]
