@@ -21,12 +21,13 @@ mod validate;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chancery_api::Clock;
 use chancery_kubernetes::{Pauses, follow};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
-use kube::Api;
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::Config;
+use kube::{Api, Client};
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
@@ -44,6 +45,8 @@ use listener::Current;
 
 /// How often everything is looked at without a cause: a watch may be forbidden, or a clock may have been set.
 const LONGEST_SLEEP: Duration = Duration::from_secs(300);
+/// What is due already is tried again, but not without end.
+const SHORTEST_SLEEP: Duration = Duration::from_secs(1);
 
 /// Serves at the address of the settings until `shutdown` says true or is dropped. Without an address it only waits.
 ///
@@ -57,17 +60,24 @@ pub async fn run(context: Context, mut shutdown: watch::Receiver<bool>) -> Resul
     let socket = TcpListener::bind(address).await;
     let socket =
         socket.map_err(|error| Error::Other(format!("webhook: cannot listen at {address}: {error}")))?;
-    serve(context, socket, shutdown).await;
+    let Context { client, settings, clock, .. } = context;
+    serve(client, settings, clock, socket, shutdown).await;
     Ok(())
 }
 
 /// The same on a port that is taken already.
-pub async fn serve(context: Context, socket: TcpListener, shutdown: watch::Receiver<bool>) {
-    let leaf = Current::default();
-    let judge = Arc::new(Judge::new(context.client.clone()));
+pub async fn serve(
+    client: Client,
+    settings: Arc<Settings>,
+    clock: Arc<dyn Clock>,
+    socket: TcpListener,
+    shutdown: watch::Receiver<bool>,
+) {
+    let judge = Arc::new(Judge::new(client.clone()));
+    let keeper = Keeper { client, settings, clock, current: Current::default() };
     tokio::select! {
-        () = listener::serve(socket, Arc::clone(&leaf), judge, shutdown) => {}
-        () = keep(&context, &leaf) => {}
+        () = listener::serve(socket, Arc::clone(&keeper.current), judge, shutdown) => {}
+        () = keeper.keep() => {}
     }
 }
 
@@ -77,75 +87,73 @@ fn dns_names(settings: &Settings) -> Vec<String> {
     vec![service.clone(), format!("{service}.{namespace}"), format!("{service}.{namespace}.svc")]
 }
 
-/// Keeps the certificate, and what API servers are told of it. It does not return.
-async fn keep(context: &Context, current: &Current) {
-    let settings = &context.settings;
-    let secret = format!("{}-ca", settings.webhook_service);
-    let secrets: Api<Secret> = Api::namespaced(context.client.clone(), &settings.webhook_namespace);
-    let touched = Notify::new();
-    let watched = |name: &str| Config::default().fields(&format!("metadata.name={name}"));
-    let metadata: Api<PartialObjectMeta<Secret>> =
-        Api::namespaced(context.client.clone(), &settings.webhook_namespace);
-    let [mutating, validating] = bundle::KINDS.map(|kind| bundle::api(&context.client, kind));
-    let configuration = watched(&settings.webhook_configuration);
-    tokio::join!(
-        tend_always(context, current, &secrets, &secret, &touched),
-        follow(metadata, watched(&secret), "the webhook's Secret", |_| touched.notify_one()),
-        follow(mutating, configuration.clone(), "the webhook's configuration", |_| touched.notify_one()),
-        follow(validating, configuration, "the webhook's configuration", |_| touched.notify_one()),
-    );
+/// Keeps the certificate, and what API servers are told of it.
+struct Keeper {
+    client: Client,
+    settings: Arc<Settings>,
+    clock: Arc<dyn Clock>,
+    current: Current,
 }
 
-async fn tend_always(
-    context: &Context,
-    current: &Current,
-    secrets: &Api<Secret>,
-    secret: &str,
-    touched: &Notify,
-) {
-    let mut pauses = Pauses::new(Duration::from_millis(500), Duration::from_secs(30));
-    loop {
-        let pause = match tend(context, current, secrets, secret).await {
-            Ok(due) => {
-                pauses.reset();
-                let left = due.duration_since(context.clock.now());
-                Duration::try_from(left).unwrap_or_default().clamp(Duration::from_secs(1), LONGEST_SLEEP)
+impl Keeper {
+    /// It does not return.
+    async fn keep(&self) {
+        let (client, settings) = (&self.client, &self.settings);
+        let secret = format!("{}-ca", settings.webhook_service);
+        let touched = Notify::new();
+        let watched = |name: &str| Config::default().fields(&format!("metadata.name={name}"));
+        let metadata: Api<PartialObjectMeta<Secret>> =
+            Api::namespaced(client.clone(), &settings.webhook_namespace);
+        let [mutating, validating] = bundle::KINDS.map(|kind| bundle::api(client, kind));
+        let configuration = watched(&settings.webhook_configuration);
+        tokio::join!(
+            self.tend_always(&secret, &touched),
+            follow(metadata, watched(&secret), "the webhook's Secret", |_| touched.notify_one()),
+            follow(mutating, configuration.clone(), "the webhook's configuration", |_| touched.notify_one()),
+            follow(validating, configuration, "the webhook's configuration", |_| touched.notify_one()),
+        );
+    }
+
+    async fn tend_always(&self, secret: &str, touched: &Notify) {
+        let mut pauses = Pauses::new(Duration::from_millis(500), Duration::from_secs(30));
+        loop {
+            let pause = match self.tend(secret).await {
+                Ok(due) => {
+                    pauses.reset();
+                    let left = due.duration_since(self.clock.now());
+                    Duration::try_from(left).unwrap_or_default().clamp(SHORTEST_SLEEP, LONGEST_SLEEP)
+                }
+                Err(error) => {
+                    let served = self.current.load().is_some();
+                    tracing::error!(%error, served, "the webhook's certificate needs looking after");
+                    pauses.pause()
+                }
+            };
+            tokio::select! {
+                () = sleep(pause) => {}
+                () = touched.notified() => {}
             }
-            Err(error) => {
-                tracing::error!(%error, served = current.load().is_some(), "the webhook's certificate needs looking after");
-                pauses.pause()
-            }
-        };
-        tokio::select! {
-            () = sleep(pause) => {}
-            () = touched.notified() => {}
         }
     }
-}
 
-/// Brings authority, leaf and configurations to where they should be; answers when to look again.
-async fn tend(
-    context: &Context,
-    current: &Current,
-    secrets: &Api<Secret>,
-    secret: &str,
-) -> Result<Timestamp, AuthorityError> {
-    let (settings, now) = (&context.settings, context.clock.now());
-    let authority = agree(secrets, secret, now).await?;
-    // First whom to believe, then the certificate to be believed.
-    let injected = bundle::inject(&context.client, &settings.webhook_configuration, &authority.bundle).await;
-    let leaf = current.load_full().filter(|leaf| leaf.serves(&authority, now));
-    let leaf = match leaf {
-        Some(leaf) => leaf,
-        None => {
-            let leaf = Arc::new(authority.leaf(&dns_names(settings), now)?);
-            current.store(Some(Arc::clone(&leaf)));
-            leaf
-        }
-    };
-    injected.map_err(|error| AuthorityError::Configuration {
-        name: settings.webhook_configuration.clone(),
-        error,
-    })?;
-    Ok(leaf.renew_at.min(authority.renew_at()))
+    /// Brings authority, leaf and configurations to where they should be; answers when to look again.
+    async fn tend(&self, secret: &str) -> Result<Timestamp, AuthorityError> {
+        let (settings, now) = (&self.settings, self.clock.now());
+        let secrets: Api<Secret> = Api::namespaced(self.client.clone(), &settings.webhook_namespace);
+        let authority = agree(&secrets, secret, now).await?;
+        // First whom to believe, then the certificate to be believed.
+        let name = &settings.webhook_configuration;
+        let injected = bundle::inject(&self.client, name, &authority.bundle).await;
+        let leaf = self.current.load_full().filter(|leaf| leaf.serves(&authority, now));
+        let leaf = match leaf {
+            Some(leaf) => leaf,
+            None => {
+                let leaf = Arc::new(authority.leaf(&dns_names(settings), now)?);
+                self.current.store(Some(Arc::clone(&leaf)));
+                leaf
+            }
+        };
+        injected.map_err(|error| AuthorityError::Configuration { name: name.clone(), error })?;
+        Ok(leaf.renew_at.min(authority.renew_at()))
+    }
 }

@@ -12,7 +12,6 @@ use chancery_issuance::{
     AiaUrls, CaRequest, Certificate, CsrRequest, Curve, KeySpec, MountLimits, PrivateKey, RequestedNames,
     SerialNumber, Signer, create_csr, prepare_root,
 };
-use chancery_kubernetes::events::Recorder;
 use chancery_kubernetes::{ClientOptions, connect};
 use chancery_testkit::kubernetes::{ApiServer, Fault, Kind};
 use data_encoding::BASE64;
@@ -28,14 +27,13 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsConnector;
 
 use super::authority::agree;
 use super::judge::Judge;
 use super::listener::{self, Current};
 use super::{dns_names, serve};
-use crate::context::Context;
 use crate::settings::Settings;
 
 pub(super) fn now() -> Timestamp {
@@ -402,7 +400,7 @@ async fn what_is_no_review_is_answered_and_does_no_harm() {
 }
 
 /// A double that knows the configurations, as the chart makes them.
-async fn cluster() -> (ApiServer, Context) {
+async fn cluster() -> ApiServer {
     let double = ApiServer::start().await;
     for kind in super::bundle::KINDS {
         let plural = format!("{}s", kind.to_lowercase());
@@ -412,19 +410,16 @@ async fn cluster() -> (ApiServer, Context) {
             { "name": "webhook.cert-manager.io", "clientConfig": { "service": { "name": "cert-manager-webhook" } } },
         ]}));
     }
+    double
+}
+
+async fn start(double: &ApiServer) -> (SocketAddr, watch::Sender<bool>, JoinHandle<()>) {
+    let socket = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
+    let address = socket.local_addr().expect("an address");
+    let (stop, stopped) = watch::channel(false);
     let client = client(&double.url()).await;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let (recorder, _) = Recorder::new(client.clone(), Arc::clone(&clock));
-    let context = Context {
-        client,
-        settings: Arc::new(settings()),
-        clock,
-        recorder,
-        cache: Arc::default(),
-        issuers: Arc::default(),
-        metrics: Arc::default(),
-    };
-    (double, context)
+    let running = serve(client, Arc::new(settings()), Arc::new(SystemClock), socket, stopped);
+    (address, stop, tokio::spawn(running))
 }
 
 fn bundle_of(double: &ApiServer, plural: &str) -> String {
@@ -444,12 +439,9 @@ async fn until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 #[tokio::test]
 async fn a_webhook_sets_itself_up_and_repairs_what_others_undo() {
     const VALIDATING: &str = "validatingwebhookconfigurations";
-    let (double, context) = cluster().await;
+    let double = cluster().await;
     double.inject("create", "secrets", Fault::Code(500), 1);
-    let socket = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
-    let address = socket.local_addr().expect("an address");
-    let (stop, stopped) = watch::channel(false);
-    let running = tokio::spawn(serve(context, socket, stopped));
+    let (address, stop, running) = start(&double).await;
     let healthy = async || {
         let get = Request::get("/healthz").header("host", NAME).body(Full::default()).expect("a request");
         send(address, &bundle_of(&double, VALIDATING), get).await == Ok((200, "ok\n".into()))
