@@ -65,12 +65,12 @@ pub(super) fn apply(
     }
     let mut object = if current.is_null() { json!({}) } else { current.clone() };
     // What I applied before and do not any more, goes, unless somebody else wants it too.
-    let mut gone: Vec<Path> = leaves(&previous).into_iter().filter(|path| !has(&mine, path)).collect();
+    let mut gone: Vec<Path> = leaves(&previous).into_iter().filter(|path| !holds(&mine, path)).collect();
     gone.sort_by_key(|path| path.last().is_none_or(|last| last != "."));
     for path in gone {
         let is_others = entries.iter().any(|entry| match entry["fieldsV1"].as_object() {
             Some(tree) if path.last().is_some_and(|last| last == ".") => holds(tree, &path[..path.len() - 1]),
-            Some(tree) => has(tree, &path),
+            Some(tree) => holds(tree, &path),
             None => false,
         });
         if !is_others {
@@ -302,8 +302,11 @@ fn holds(tree: &Tree, path: &[String]) -> bool {
     true
 }
 
+/// Whether a path is in a set as a leaf: who owns items of a list or a map does not own it as an empty one.
 fn has(tree: &Tree, path: &[String]) -> bool {
-    holds(tree, path)
+    let Some((last, above)) = path.split_last() else { return false };
+    let parent = above.iter().try_fold(tree, |tree, step| tree.get(step).and_then(Value::as_object));
+    parent.and_then(|parent| parent.get(last)).and_then(Value::as_object).is_some_and(Map::is_empty)
 }
 
 fn add_path(tree: &mut Tree, path: &[String]) {
