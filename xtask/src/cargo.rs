@@ -93,6 +93,13 @@ pub(crate) fn generate_proto() -> Result<Tally> {
     counted("generate", command.arg(manifest))
 }
 
+/// Writes the CustomResourceDefinitions anew from the types.
+pub(crate) fn generate_crds() -> Result<Tally> {
+    heading("CustomResourceDefinitions");
+    let mut command = cargo(&["test", "-p", "chancery-kubernetes", "--lib", "the_files_are_what_the_types_say"]);
+    counted("cargo test (writing)", command.env("UPDATE_GOLDEN", "1"))
+}
+
 /// Runs fuzz targets, each for a while: all, or those that are named. Says so where there is no nightly compiler.
 pub(crate) fn fuzz(arguments: &[String]) -> Result<Tally> {
     let is_number = |argument: &&String| argument.starts_with(|c: char| c.is_ascii_digit());

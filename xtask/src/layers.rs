@@ -16,12 +16,13 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("storage", &[]),
     ("api", &[]),
     ("client", &["api"]),
+    ("kubernetes", &["client", "api", "issuance"]),
     ("secrets", &["issuance", "storage", "api"]),
     ("server", &["secrets", "storage", "api"]),
-    ("controller", &["client", "api", "issuance"]),
-    ("mesh", &["client", "api", "issuance"]),
-    ("cli", &["issuance", "storage", "api", "client", "secrets", "server", "controller", "mesh"]),
-    ("testkit", &["issuance", "storage", "api", "client", "secrets", "server", "controller", "mesh"]),
+    ("controller", &["kubernetes", "client", "api", "issuance"]),
+    ("mesh", &["kubernetes", "client", "api", "issuance"]),
+    ("cli", &["issuance", "storage", "api", "client", "kubernetes", "secrets", "server", "controller", "mesh"]),
+    ("testkit", &["issuance", "storage", "api", "client", "kubernetes", "secrets", "server", "controller", "mesh"]),
 ];
 
 /// Reads `cargo metadata` and reports every import that points up.

@@ -68,10 +68,11 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "gen",
-        arguments: "[proto]",
-        purpose: "write golden files, snapshots and transcripts anew from the code; with proto, the code of .proto files",
+        arguments: "[proto|crds]",
+        purpose: "write golden files, snapshots and transcripts anew from the code; with proto, the code of .proto files; with crds, the CRDs",
         run: |arguments| match arguments {
             [only] if only == "proto" => cargo::generate_proto(),
+            [only] if only == "crds" => cargo::generate_crds(),
             _ => cargo::generate(),
         },
     },

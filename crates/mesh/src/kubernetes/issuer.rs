@@ -8,7 +8,7 @@ use kube::{Api, Client};
 use tokio::sync::watch;
 
 use super::cert_manager::{IssuerReference, datum};
-use super::follow::follow;
+use chancery_kubernetes::follow;
 
 /// Why the flags name no issuer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

@@ -12,10 +12,10 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use super::cert_manager::{Certificate, CertificateSpec, IssuerReference, PrivateKeySpec};
-use super::client::{ApiError, optional, request};
-use super::follow::{Pauses, follow};
+use chancery_kubernetes::{ApiError, optional, request};
+use chancery_kubernetes::{Pauses, follow};
 use super::issuer::IssuerWatch;
-use super::selector::is_dns_subdomain;
+use chancery_kubernetes::is_dns_subdomain;
 
 /// The Secret that istiod mounts.
 pub(super) const SECRET: &str = "istiod-tls";

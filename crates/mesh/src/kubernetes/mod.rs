@@ -1,25 +1,19 @@
-//! What the mesh side needs of a Kubernetes API.
+//! What the mesh side does with a Kubernetes API; the way there, watches and election are of `chancery_kubernetes`.
 //!
-//! - `client.rs`: the way there. `follow.rs`: watches that survive what happens to watches.
 //! - `token_review.rs`: whose token is this? `pods.rs`: which workload runs on which node?
 //! - `certificate_request/`: signing by cert-manager. `issuer.rs`: by which of its issuers.
 //! - `root_config_map/`: the mesh's roots, into every namespace.
 //! - `istiod.rs`, `istiod_secret/`: istiod's own certificate, by cert-manager or without it.
-//! - `leader.rs`: which replica does what only one may do.
 //!
 //! What is to be done is decided by functions that see only what is wanted and what is there; around them are thin loops.
 
 mod cert_manager;
 mod certificate_request;
-mod client;
-mod follow;
 mod issuer;
 mod istiod;
 mod istiod_secret;
-mod leader;
 mod pods;
 mod root_config_map;
-mod selector;
 mod token_review;
 
 pub use cert_manager::{
@@ -27,15 +21,18 @@ pub use cert_manager::{
     Condition, IssuerReference, PrivateKeySpec,
 };
 pub use certificate_request::{CertificateRequestSettings, CertificateRequestSigner, IDENTITIES};
-pub use client::{ApiError, ClientError, ClientOptions, REQUEST_TIMEOUT, connect};
+pub use chancery_kubernetes::{
+    ApiError, ClientError, ClientOptions, Elector, LabelSelector, LeaseTimings, REQUEST_TIMEOUT, SelectorError, connect,
+};
 pub use issuer::{ActiveIssuer, IssuerError, IssuerWatch, static_issuer};
 pub use istiod::{IstiodCertificate, IstiodError, IstiodNames, KeyAlgorithm, run_istiod_certificate};
 pub use istiod_secret::{IstiodSecret, run_istiod_secret};
-pub use leader::{Elector, LEASE, LeaseTimings};
 pub use pods::{PodFacts, PodIndex};
 pub use root_config_map::{
     CONFIG_MAP, NotPublishable, RootConfigMapSettings, publishable, run_root_config_maps,
 };
-pub(crate) use selector::is_key;
-pub use selector::{LabelSelector, SelectorError};
+pub(crate) use chancery_kubernetes::is_key;
 pub use token_review::{ClusterReviewer, LONGEST_MEMORY};
+
+/// The lease of all replicas of this service.
+pub const LEASE: &str = "istio-csr";

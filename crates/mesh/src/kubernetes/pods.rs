@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::cert_manager::resource;
-use super::follow::{Told, follow_closely};
+use chancery_kubernetes::{Told, follow_closely};
 use crate::Workload;
 use crate::ca::impersonate::{Pod, Pods, PodsError};
 

@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use zeroize::Zeroize;
 
-use super::client::{AT_ONCE, ApiError, request};
+use chancery_kubernetes::{AT_ONCE, ApiError, request};
 use crate::ca::authenticate::{ReviewError, TokenReviewer};
 
 /// The longest time that an answer is remembered.

@@ -24,8 +24,8 @@ use tokio::time::{sleep, timeout};
 use self::outcome::Outcome;
 use self::waiting::Waiting;
 use super::cert_manager::{CertificateRequest, CertificateRequestSpec, IssuerReference};
-use super::client::{AT_ONCE, ApiError, optional, request};
-use super::follow::follow;
+use chancery_kubernetes::{AT_ONCE, ApiError, optional, request};
+use chancery_kubernetes::follow;
 use super::issuer::IssuerWatch;
 use crate::ca::signer::{Purpose, SignedChain, Signer, SigningError, SigningRequest};
 

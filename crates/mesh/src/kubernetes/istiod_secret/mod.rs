@@ -24,8 +24,8 @@ use zeroize::Zeroizing;
 
 use self::certificate::{Checked, check};
 use self::secret::{Datum, TlsSecret};
-use super::client::{ApiError, optional, request};
-use super::follow::{Pauses, follow};
+use chancery_kubernetes::{ApiError, optional, request};
+use chancery_kubernetes::{Pauses, follow};
 use super::istiod::{IstiodError, IstiodNames, KeyAlgorithm, SECRET, check_renewal};
 use crate::ca::roots::{Roots, RootsWatch};
 use crate::ca::signer::{Purpose, Signer, SigningRequest};

@@ -18,9 +18,9 @@ use tokio::sync::watch;
 use self::decide::{Action, Namespaces, decide};
 pub use self::decide::{NotPublishable, publishable};
 use self::queue::Queue;
-use super::client::{ApiError, optional, request};
-use super::follow::follow;
-use super::selector::LabelSelector;
+use chancery_kubernetes::{ApiError, optional, request};
+use chancery_kubernetes::follow;
+use chancery_kubernetes::LabelSelector;
 use crate::ca::roots::{Roots, RootsWatch};
 
 /// The name of the ConfigMaps.

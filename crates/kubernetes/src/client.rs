@@ -12,7 +12,7 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How many requests of a kind that comes in bursts are under way at once. Each takes a connection (HTTP/1.1), and what
 /// waits here for a moment would wait at the API server otherwise.
-pub(crate) const AT_ONCE: usize = 32;
+pub const AT_ONCE: usize = 32;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -191,7 +191,7 @@ impl ApiError {
 ///
 /// # Errors
 /// As the request, or that it took longer than [`REQUEST_TIMEOUT`].
-pub(crate) async fn request<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, ApiError> {
+pub async fn request<T>(request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, ApiError> {
     match timeout(REQUEST_TIMEOUT, request).await {
         Ok(answer) => Ok(answer?),
         Err(_) => Err(ApiError::TimedOut(REQUEST_TIMEOUT)),
@@ -202,9 +202,7 @@ pub(crate) async fn request<T>(request: impl Future<Output = Result<T, kube::Err
 ///
 /// # Errors
 /// As [`request`].
-pub(crate) async fn optional<T>(
-    asked: impl Future<Output = Result<T, kube::Error>>,
-) -> Result<Option<T>, ApiError> {
+pub async fn optional<T>(asked: impl Future<Output = Result<T, kube::Error>>) -> Result<Option<T>, ApiError> {
     match request(asked).await {
         Ok(found) => Ok(Some(found)),
         Err(error) if error.is_not_found() => Ok(None),

@@ -15,10 +15,7 @@ use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::client::{ApiError, optional, request};
-
-/// The lease of all replicas of this service.
-pub const LEASE: &str = "istio-csr";
+use crate::client::{ApiError, optional, request};
 
 /// How leadership is kept and lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

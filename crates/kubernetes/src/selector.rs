@@ -86,9 +86,8 @@ fn expression(term: &str) -> Result<Expression, SelectorError> {
     }
 }
 
-/// `[prefix/]name`: the prefix a DNS subdomain, the name as a value but not empty.
-/// A name of at most 63 characters, perhaps with a DNS subdomain and a slash before it.
-pub(crate) fn is_key(text: &str) -> bool {
+/// Whether this is a label's or annotation's key: a name of at most 63 characters, perhaps with a DNS subdomain and a slash before it.
+pub fn is_key(text: &str) -> bool {
     let (prefix, name) = text.split_once('/').map_or((None, text), |(prefix, name)| (Some(prefix), name));
     prefix.is_none_or(is_dns_subdomain) && !name.is_empty() && is_value(name)
 }
@@ -103,8 +102,8 @@ fn is_value(text: &str) -> bool {
         && is_end(text.chars().next_back())
 }
 
-/// RFC 1123, as Kubernetes has it: labels of small letters, digits and `-`, joined by dots, at most 253 characters.
-pub(crate) fn is_dns_subdomain(text: &str) -> bool {
+/// Whether this is a name by RFC 1123, as Kubernetes has it: labels of small letters, digits and `-`, joined by dots, at most 253 characters.
+pub fn is_dns_subdomain(text: &str) -> bool {
     let is_inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let is_label = |label: &str| {
         !label.is_empty() && label.chars().all(is_inner) && !label.starts_with('-') && !label.ends_with('-')

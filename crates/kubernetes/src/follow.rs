@@ -13,19 +13,20 @@ use tokio_stream::StreamExt;
 
 /// Pauses that double, each shortened by up to a quarter at random, so that many replicas do not ask at once.
 #[derive(Debug, Clone)]
-pub(crate) struct Pauses {
+pub struct Pauses {
     first: Duration,
     longest: Duration,
     next: Duration,
 }
 
 impl Pauses {
-    pub(crate) fn new(first: Duration, longest: Duration) -> Self {
+    /// Pauses that begin with `first` and end with `longest`.
+    pub fn new(first: Duration, longest: Duration) -> Self {
         Self { first, longest, next: first }
     }
 
     /// The next pause.
-    pub(crate) fn pause(&mut self) -> Duration {
+    pub fn pause(&mut self) -> Duration {
         let pause = self.next;
         self.next = (pause * 2).min(self.longest);
         // A number that nobody can guess is not needed here, one that differs between processes is.
@@ -34,7 +35,7 @@ impl Pauses {
     }
 
     /// Begins anew.
-    pub(crate) fn reset(&mut self) {
+    pub fn reset(&mut self) {
         self.next = self.first;
     }
 }
@@ -50,7 +51,8 @@ const CALM: Duration = Duration::from_secs(30);
 const SILENCE: Duration = Duration::from_secs(60);
 
 /// What a watch tells.
-pub(crate) enum Told<K> {
+#[derive(Debug)]
+pub enum Told<K> {
     /// Something has happened, or it is read anew.
     Event(Event<K>),
     /// Until the next event that is not [`Event::Init`] it is not known what happens.
@@ -58,7 +60,7 @@ pub(crate) enum Told<K> {
 }
 
 /// Follows what a watch tells. `what` names it in the log. It does not return.
-pub(crate) async fn follow<K>(api: Api<K>, config: Config, what: &str, mut on: impl FnMut(Event<K>) + Send)
+pub async fn follow<K>(api: Api<K>, config: Config, what: &str, mut on: impl FnMut(Event<K>) + Send)
 where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
 {
@@ -71,12 +73,8 @@ where
 }
 
 /// The same for those who must know whether it is broken.
-pub(crate) async fn follow_closely<K>(
-    api: Api<K>,
-    config: Config,
-    what: &str,
-    mut on: impl FnMut(Told<K>) + Send,
-) where
+pub async fn follow_closely<K>(api: Api<K>, config: Config, what: &str, mut on: impl FnMut(Told<K>) + Send)
+where
     K: Resource + Clone + Debug + DeserializeOwned + Send + 'static,
 {
     let mut pauses = Pauses::new(Duration::from_millis(200), Duration::from_secs(10));

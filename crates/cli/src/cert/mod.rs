@@ -1,0 +1,1 @@
+//! `chancery cert`: what operators ask about certificates in a cluster.

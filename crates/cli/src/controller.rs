@@ -1,0 +1,1 @@
+//! `chancery controller`: flags, help and printing of the certificate controller.

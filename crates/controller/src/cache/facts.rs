@@ -1,0 +1,99 @@
+//! What is kept of objects that may be many.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use chancery_kubernetes::cert_manager::{Condition, IssuerReference, KeyUsage};
+use jiff::Timestamp;
+
+use crate::Key;
+
+/// SHA-256.
+pub type Digest = [u8; 32];
+
+/// What is kept of a CertificateRequest.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RequestFacts {
+    /// Its namespace and name.
+    pub key: Key,
+    /// `metadata.uid`
+    pub uid: String,
+    /// UID of the Certificate that controls it.
+    pub owner: Option<String>,
+    /// `cert-manager.io/certificate-revision`, if it is a number.
+    pub revision: Option<u32>,
+    /// `cert-manager.io/private-key-secret-name`
+    pub private_key_secret: Option<String>,
+    /// `metadata.resourceVersion`
+    pub resource_version: String,
+    /// When it was created.
+    pub created: Option<Timestamp>,
+    /// Whether its deletion has begun.
+    pub is_deleting: bool,
+    /// Who shall sign.
+    pub issuer_ref: IssuerReference,
+    /// Its conditions.
+    pub conditions: Vec<Condition>,
+    /// When it failed.
+    pub failure_time: Option<Timestamp>,
+    /// Whether `status.certificate` is there.
+    pub has_certificate: bool,
+    /// Of subject and names in its CSR; `None`: the CSR does not parse.
+    pub names: Option<Digest>,
+    /// Of the CSR's SubjectPublicKeyInfo.
+    pub public_key: Option<Digest>,
+    /// As written.
+    pub usages: Vec<KeyUsage>,
+    /// As written; absent is false.
+    pub is_ca: bool,
+    /// As written.
+    pub duration: Option<Duration>,
+}
+
+/// What is kept of a Secret with the label `controller.cert-manager.io/fao` or `cert-manager.io/next-private-key`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SecretFacts {
+    /// Its namespace and name.
+    pub key: Key,
+    /// `metadata.uid`
+    pub uid: String,
+    /// UID of the Certificate that controls it.
+    pub owner: Option<String>,
+    /// `metadata.resourceVersion`
+    pub resource_version: String,
+    /// `type`
+    pub kind: String,
+    /// Whether it holds the key of an issuance that is under way.
+    pub is_next_private_key: bool,
+    /// Of the public half of `tls.key`; `None`: absent or unreadable, as `data` tells.
+    pub private_key: Option<Digest>,
+    /// The first certificate of `tls.crt`.
+    pub certificate: Option<CertificateFacts>,
+    /// Labels.
+    pub labels: BTreeMap<String, String>,
+    /// Annotations that begin with `cert-manager.io/`.
+    pub annotations: BTreeMap<String, String>,
+    /// Digests of all its data by key.
+    pub data: BTreeMap<String, Digest>,
+}
+
+/// What is kept of a certificate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFacts {
+    /// From when it is valid.
+    pub not_before: Timestamp,
+    /// Until when it is valid.
+    pub not_after: Timestamp,
+    /// Of its SubjectPublicKeyInfo.
+    pub public_key: Digest,
+    /// Its subject's common name; perhaps empty.
+    pub common_name: String,
+    /// Its DNS names.
+    pub dns_names: Vec<String>,
+    /// Its IP addresses as text.
+    pub ip_addresses: Vec<String>,
+    /// Its URIs.
+    pub uris: Vec<String>,
+    /// Its e-mail addresses.
+    pub email_addresses: Vec<String>,
+}

@@ -1,0 +1,79 @@
+//! Everything, started in order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chancery_api::Clock;
+use chancery_kubernetes::events::Recorder;
+use chancery_kubernetes::queue::{Backoff, Queue, Verdict};
+use kube::Client;
+use tokio::sync::watch;
+
+use crate::context::Context;
+use crate::issuer::Issuers;
+use crate::metrics::Metrics;
+use crate::settings::Settings;
+use crate::{Error, Next, certificate, issuer, request, webhook};
+
+/// Runs the controller until `shutdown` says true or is dropped.
+///
+/// # Errors
+/// An address cannot be listened at.
+pub async fn run(
+    client: Client,
+    settings: Settings,
+    clock: Arc<dyn Clock>,
+    shutdown: watch::Receiver<bool>,
+) -> Result<(), Error> {
+    let (recorder, write_events) = Recorder::new(client.clone(), Arc::clone(&clock));
+    let context = Context {
+        client,
+        settings: Arc::new(settings),
+        clock,
+        recorder,
+        cache: Arc::default(),
+        issuers: Arc::new(Issuers::new()),
+        metrics: Arc::new(Metrics::default()),
+    };
+    let workers = context.settings.workers;
+    let (first, max) = (Duration::from_secs(1), Duration::from_secs(300));
+    let (issuers, requests, certificates) = (
+        Queue::new(Backoff { first, max }),
+        Queue::new(Backoff { first, max }),
+        Queue::new(Backoff { first, max }),
+    );
+    let work = async {
+        let (issuers, requests, certificates, webhook) = tokio::join!(
+            issuers.run(workers, shutdown.clone(), |key| {
+                let context = context.clone();
+                async move { verdict(issuer::reconcile(&context, key).await) }
+            }),
+            requests.run(workers, shutdown.clone(), |key| {
+                let context = context.clone();
+                async move { verdict(request::reconcile(&context, key).await) }
+            }),
+            certificates.run(workers, shutdown.clone(), |key| {
+                let context = context.clone();
+                async move { verdict(certificate::reconcile(&context, key).await) }
+            }),
+            webhook::run(context.clone(), shutdown.clone()),
+        );
+        let ((), (), ()) = (issuers, requests, certificates);
+        webhook
+    };
+    tokio::select! {
+        ended = work => ended,
+        () = write_events => Ok(()),
+    }
+}
+
+fn verdict(next: Result<Next, Error>) -> Verdict {
+    match next {
+        Ok(Next::Done) => Verdict::Done,
+        Ok(Next::After(delay)) => Verdict::After(delay),
+        Err(error) => {
+            tracing::warn!(%error, "it is tried again");
+            Verdict::Failed
+        }
+    }
+}

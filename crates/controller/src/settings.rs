@@ -1,0 +1,61 @@
+//! What flags say.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Everything that can be chosen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// The namespaces that are looked after; none means all of them, and ClusterIssuers.
+    pub namespaces: BTreeSet<String>,
+    /// Where the Secrets of ClusterIssuers are.
+    pub cluster_resource_namespace: String,
+    /// Name of the lease that one of several replicas holds.
+    pub lease_name: String,
+    /// Namespace of the lease.
+    pub lease_namespace: String,
+    /// How many keys of each kind are worked on at once.
+    pub workers: usize,
+    /// Whether CertificateRequests are approved here.
+    pub approves: bool,
+    /// Whether a Secret is deleted with its Certificate.
+    pub owner_references: bool,
+    /// Pause after a first failed issuance.
+    pub backoff_min: Duration,
+    /// Longest pause after failed issuances; the remaining life of a certificate bounds it too.
+    pub backoff_max: Duration,
+    /// Prefixes of annotations that go from a Certificate to its requests: `*` for all, `-prefix` excludes.
+    pub copied_annotation_prefixes: Vec<String>,
+    /// Where metrics are served.
+    pub metrics_address: SocketAddr,
+    /// Where probes are answered.
+    pub health_address: SocketAddr,
+    /// Where the webhook listens; `None`: there is none.
+    pub webhook_address: Option<SocketAddr>,
+    /// How often ready issuers are looked at again.
+    pub health_interval: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let any = |port| SocketAddr::from(([0, 0, 0, 0], port));
+        let prefixes = ["*", "-kubectl.kubernetes.io/", "-fluxcd.io/", "-argocd.argoproj.io/"];
+        Self {
+            namespaces: BTreeSet::new(),
+            cluster_resource_namespace: "kube-system".into(),
+            lease_name: "cert-manager-controller".into(),
+            lease_namespace: "kube-system".into(),
+            workers: 5,
+            approves: true,
+            owner_references: false,
+            backoff_min: Duration::from_secs(60),
+            backoff_max: Duration::from_secs(32 * 3600),
+            copied_annotation_prefixes: prefixes.map(str::to_owned).to_vec(),
+            metrics_address: any(9402),
+            health_address: any(9403),
+            webhook_address: Some(any(10250)),
+            health_interval: Duration::from_secs(60),
+        }
+    }
+}

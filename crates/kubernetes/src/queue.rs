@@ -1,0 +1,220 @@
+//! Keys of what needs looking after: each once, never two workers at one, failures again after growing pauses.
+//!
+//! A key that is added while it is worked on is worked on again afterwards. Whoever adds never waits.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+
+/// What a worker says about a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing is left to do until somebody adds it again.
+    Done,
+    /// All went well; it is looked at again after this time.
+    After(Duration),
+    /// It failed and is tried again after a pause that doubles each time.
+    Failed,
+}
+
+/// The pause after a first failure, and the longest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Backoff {
+    /// After the first failure.
+    pub first: Duration,
+    /// After many.
+    pub max: Duration,
+}
+
+/// The queue. Clones are the same queue.
+#[derive(Debug)]
+pub struct Queue<K> {
+    shared: Arc<Shared<K>>,
+}
+
+impl<K> Clone for Queue<K> {
+    fn clone(&self) -> Self {
+        Self { shared: Arc::clone(&self.shared) }
+    }
+}
+
+#[derive(Debug)]
+struct Shared<K> {
+    backoff: Backoff,
+    state: Mutex<State<K>>,
+    bell: Notify,
+}
+
+#[derive(Debug)]
+struct State<K> {
+    /// First come, first served; each once.
+    due: VecDeque<K>,
+    /// What is in `due`, or was added while it is worked on.
+    waiting: HashSet<K>,
+    busy: HashSet<K>,
+    /// When a key is due of itself: the earliest time that was asked for.
+    later: HashMap<K, Instant>,
+    failures: HashMap<K, u32>,
+}
+
+impl<K: Clone + Eq + Hash + Debug + Send + 'static> Queue<K> {
+    /// An empty queue.
+    pub fn new(backoff: Backoff) -> Self {
+        let state = State {
+            due: VecDeque::new(),
+            waiting: HashSet::new(),
+            busy: HashSet::new(),
+            later: HashMap::new(),
+            failures: HashMap::new(),
+        };
+        Self { shared: Arc::new(Shared { backoff, state: Mutex::new(state), bell: Notify::new() }) }
+    }
+
+    /// Adds a key; it is worked on once however often it is added before.
+    pub fn add(&self, key: K) {
+        self.state().add(key);
+        self.shared.bell.notify_one();
+    }
+
+    /// Adds a key after a while. Of several such times the earliest counts.
+    pub fn add_after(&self, key: K, delay: Duration) {
+        if delay.is_zero() {
+            return self.add(key);
+        }
+        let at = Instant::now() + delay;
+        self.state().later.entry(key).and_modify(|due| *due = at.min(*due)).or_insert(at);
+        self.shared.bell.notify_one();
+    }
+
+    /// Adds a key after the pause that its failures in a row have earned.
+    pub fn add_failed(&self, key: K) {
+        let Backoff { first, max } = self.shared.backoff;
+        let failures = {
+            let mut state = self.state();
+            let failures = state.failures.entry(key.clone()).or_default();
+            *failures = failures.saturating_add(1);
+            *failures - 1
+        };
+        let pause = first.saturating_mul(2_u32.saturating_pow(failures)).min(max);
+        self.add_after(key, pause);
+    }
+
+    /// Begins the pauses of a key anew.
+    pub fn forget(&self, key: &K) {
+        self.state().failures.remove(key);
+    }
+
+    /// How many keys wait to be worked on now.
+    pub fn len(&self) -> usize {
+        self.state().due.len()
+    }
+
+    /// Whether no key waits to be worked on now.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Works on what is due, at most `workers` keys at once, until `shutdown` says true or is dropped; then it waits for what
+    /// is being worked on. Dropped itself, it aborts that.
+    pub async fn run<Work>(
+        &self,
+        workers: usize,
+        mut shutdown: watch::Receiver<bool>,
+        work: impl Fn(K) -> Work,
+    ) where
+        Work: Future<Output = Verdict> + Send + 'static,
+    {
+        let mut tasks: JoinSet<Verdict> = JoinSet::new();
+        let mut keys: HashMap<tokio::task::Id, K> = HashMap::new();
+        let stop = async move {
+            // An error means that nobody is left who could say it.
+            let _ = shutdown.wait_for(|stop| *stop).await;
+        };
+        tokio::pin!(stop);
+        let mut is_stopped = false;
+        loop {
+            if is_stopped && tasks.is_empty() {
+                return;
+            }
+            let next_time = self.state().ripen(Instant::now());
+            while !is_stopped && tasks.len() < workers.max(1) {
+                let Some(key) = self.state().take() else { break };
+                let task = tasks.spawn(work(key.clone()));
+                keys.insert(task.id(), key);
+            }
+            tokio::select! {
+                () = self.shared.bell.notified(), if !is_stopped => {}
+                () = sleep_until(next_time.unwrap_or_else(Instant::now)), if next_time.is_some() && !is_stopped => {}
+                () = &mut stop, if !is_stopped => is_stopped = true,
+                Some(ended) = tasks.join_next_with_id() => {
+                    let (id, verdict) = match ended {
+                        Ok(ended) => ended,
+                        // A panic is a failure of that key alone.
+                        Err(error) => {
+                            tracing::error!(%error, "a worker ended unexpectedly");
+                            (error.id(), Verdict::Failed)
+                        }
+                    };
+                    if let Some(key) = keys.remove(&id) {
+                        self.finish(key, verdict);
+                    }
+                }
+            }
+        }
+    }
+
+    fn finish(&self, key: K, verdict: Verdict) {
+        self.state().free(&key);
+        match verdict {
+            Verdict::Done => self.forget(&key),
+            Verdict::After(delay) => {
+                self.forget(&key);
+                self.add_after(key, delay);
+            }
+            Verdict::Failed => self.add_failed(key),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<K>> {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<K: Clone + Eq + Hash> State<K> {
+    fn add(&mut self, key: K) {
+        if self.waiting.insert(key.clone()) && !self.busy.contains(&key) {
+            self.due.push_back(key);
+        }
+    }
+
+    fn take(&mut self) -> Option<K> {
+        let key = self.due.pop_front()?;
+        self.waiting.remove(&key);
+        self.busy.insert(key.clone());
+        Some(key)
+    }
+
+    fn free(&mut self, key: &K) {
+        self.busy.remove(key);
+        if self.waiting.contains(key) {
+            self.due.push_back(key.clone());
+        }
+    }
+
+    /// Moves what is due by now; when the next one will be.
+    fn ripen(&mut self, now: Instant) -> Option<Instant> {
+        let ripe: Vec<K> =
+            self.later.iter().filter(|(_, at)| **at <= now).map(|(key, _)| key.clone()).collect();
+        for key in ripe {
+            self.later.remove(&key);
+            self.add(key);
+        }
+        self.later.values().min().copied()
+    }
+}
