@@ -25,5 +25,9 @@ mod lists;
 mod owners;
 #[path = "kubernetes/speed.rs"]
 mod speed;
+#[path = "kubernetes/stops.rs"]
+mod stops;
+#[path = "../../mesh/tests/common/test_ca.rs"]
+mod test_ca;
 #[path = "kubernetes/writes.rs"]
 mod writes;

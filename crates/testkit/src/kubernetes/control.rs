@@ -15,6 +15,7 @@ use super::admission::Idle;
 use super::kind::Kind;
 use super::selector::Selectors;
 use super::serve;
+use super::stop::Stop;
 use super::store::{Store, text};
 use super::write::{How, Part};
 
@@ -39,6 +40,8 @@ pub enum Fault {
     Refuse(Value),
     /// It is never answered.
     Hang,
+    /// It is done, and never answered.
+    HangAfter,
     /// It is done, and the connection breaks before the answer.
     LoseAnswer,
     /// It is answered this much later.
@@ -83,6 +86,7 @@ pub(super) struct State {
     requests: Vec<Request>,
     counts: HashMap<(String, String), usize>,
     faults: Vec<Rule>,
+    pub(super) stop: Option<Stop>,
 }
 
 /// When a fault comes.
@@ -98,6 +102,14 @@ struct Rule {
 impl ApiServer {
     /// Starts it on a free port of this machine, with the namespaces `default`, `kube-system` and `istio-system`.
     pub async fn start() -> Self {
+        Self::start_at(SocketAddr::from(([127, 0, 0, 1], 0))).await.expect("a free port")
+    }
+
+    /// As [`start`](Self::start), at a place of one's own choice.
+    ///
+    /// # Errors
+    /// Nobody may listen there.
+    pub async fn start_at(address: SocketAddr) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 store: Store::new(),
@@ -107,25 +119,37 @@ impl ApiServer {
                 requests: Vec::new(),
                 counts: HashMap::new(),
                 faults: Vec::new(),
+                stop: None,
             }),
             revision: watch::Sender::new(0),
             ended: watch::Sender::new((0, false)),
             connections: watch::Sender::new((0, 0)),
             idle: Idle::default(),
         });
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
-        let address = listener.local_addr().expect("an address");
+        let listener = TcpListener::bind(address).await?;
+        let address = listener.local_addr()?;
         let listener = tokio::spawn(serve::accept(listener, Arc::clone(&shared)));
         let server = Self { shared, address, listener };
         for namespace in ["default", "kube-system", "istio-system"] {
             server.namespace(namespace, &[]);
         }
-        server
+        Ok(server)
     }
 
     /// Where it listens: `http://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// A kubeconfig that leads to it, for whoever bears this token.
+    pub fn kubeconfig(&self, token: &str) -> String {
+        json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "double",
+            "clusters": [{ "name": "double", "cluster": { "server": self.url() } }],
+            "users": [{ "name": "double", "user": { "token": token } }],
+            "contexts": [{ "name": "double", "context": { "cluster": "double", "user": "double" } }],
+        })
+        .to_string()
     }
 
     /// Makes a kind known.
@@ -330,9 +354,11 @@ impl ApiServer {
         self.state().faults.push(Rule { verb, resource, name, fault, left: times });
     }
 
-    /// Takes back what [`inject`](Self::inject) has left.
+    /// Takes back what [`inject`](Self::inject) has left, and [`stop_at_write`](Self::stop_at_write).
     pub fn heal(&self) {
-        self.state().faults.clear();
+        let mut state = self.state();
+        state.faults.clear();
+        state.stop = None;
     }
 
     /// Every request is looked at only after this time.

@@ -30,6 +30,7 @@ mod schema;
 mod selector;
 mod serve;
 mod status;
+mod stop;
 mod store;
 mod watch;
 mod write;

@@ -74,13 +74,15 @@ async fn answer(request: http::Request<Incoming>, shared: Arc<Shared>) -> Result
         let resource = call.resource();
         let fault =
             state.fault(verb, &resource, call.target.name.as_deref().unwrap_or_else(|| call.body_name()));
-        state.record(Request {
+        let request = Request {
             verb: verb.to_owned(),
             resource,
             namespace: call.target.namespace.clone(),
             name: call.target.name.clone(),
-        });
-        (fault, state.latency)
+        };
+        let stopped = state.stop.as_mut().and_then(|stop| stop.meet(&request));
+        state.record(request);
+        (stopped.or(fault), state.latency)
     };
     if !latency.is_zero() {
         tokio::time::sleep(latency).await;
@@ -98,6 +100,10 @@ async fn answer(request: http::Request<Incoming>, shared: Arc<Shared>) -> Result
         }
         Some(Fault::Drop) => return Err(broken()),
         Some(Fault::Hang) => std::future::pending().await,
+        Some(Fault::HangAfter) => {
+            let _ = call.perform(&shared).await;
+            std::future::pending().await
+        }
         Some(Fault::LoseAnswer) => {
             let _ = call.perform(&shared).await;
             return Err(broken());

@@ -8,20 +8,28 @@ use chancery_testkit::kubernetes::ApiServer;
 use http_body_util::{BodyExt, Full};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 use crate::bed::{MAPS, ask, map, patch};
+use crate::test_ca::Ca;
 
 /// A webhook that answers the same to everything, and remembers what it was asked.
 async fn webhook(response: Value) -> (SocketAddr, Arc<Mutex<Vec<Value>>>) {
+    serve(response, None).await
+}
+
+async fn serve(response: Value, tls: Option<TlsAcceptor>) -> (SocketAddr, Arc<Mutex<Vec<Value>>>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let asked = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&asked);
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let (seen, response) = (Arc::clone(&seen), response.clone());
+            let (seen, response, tls) = (Arc::clone(&seen), response.clone(), tls.clone());
             let service = service_fn(move |request: http::Request<hyper::body::Incoming>| {
                 let (seen, mut response) = (Arc::clone(&seen), response.clone());
                 async move {
@@ -35,9 +43,17 @@ async fn webhook(response: Value) -> (SocketAddr, Arc<Mutex<Vec<Value>>>) {
                     Ok::<_, hyper::Error>(http::Response::new(Full::new(Bytes::from(answer.to_string()))))
                 }
             });
-            tokio::spawn(
-                hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service),
-            );
+            tokio::spawn(async move {
+                let http = hyper::server::conn::http1::Builder::new();
+                // Whoever does not trust the certificate hangs up.
+                let _ = match tls {
+                    None => http.serve_connection(TokioIo::new(stream), service).await,
+                    Some(tls) => match tls.accept(stream).await {
+                        Ok(stream) => http.serve_connection(TokioIo::new(stream), service).await,
+                        Err(_) => Ok(()),
+                    },
+                };
+            });
         }
     });
     (address, asked)
@@ -132,4 +148,55 @@ async fn a_webhook_that_cannot_be_asked_refuses_unless_it_is_to_be_ignored() {
     assert!(message.contains("failed calling webhook \"hook.example.com\""), "{message}");
     configure(&server, VALIDATING, nowhere, &json!({ "failurePolicy": "Ignore" }));
     ask("POST", MAPS).body(map("m", "1")).good(&server).await;
+}
+
+/// What presents a certificate for this name.
+fn acceptor(ca: &Ca, name: &str) -> TlsAcceptor {
+    let (certificate, key) = ca.server_leaf(name);
+    let chain = CertificateDer::pem_slice_iter(certificate.as_bytes()).map(|one| one.expect("PEM")).collect();
+    let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).expect("a key");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(chain, key)
+        .expect("a certificate");
+    TlsAcceptor::from(Arc::new(config))
+}
+
+#[tokio::test]
+async fn a_webhook_behind_a_service_is_asked_over_tls_that_its_ca_bundle_vouches_for() {
+    let server = ApiServer::start().await;
+    let [ca, other] = ["hooks", "others"].map(Ca::new);
+    let denies = json!({ "allowed": false, "status": { "message": "no" } });
+    let (address, asked) = serve(denies.clone(), Some(acceptor(&ca, "hook.istio-system.svc"))).await;
+    let (misnamed, _) = serve(denies, Some(acceptor(&ca, "other.istio-system.svc"))).await;
+    let at = |ca: &Ca, name: &str| {
+        json!({ "clientConfig": {
+            "service": { "namespace": "istio-system", "name": name, "path": "/validate" },
+            "caBundle": data_encoding::BASE64.encode(ca.root_pem().as_bytes()),
+        }})
+    };
+    let refused = async || ask("POST", MAPS).body(map("m", "1")).refused(&server).await;
+
+    // A Service that is nowhere.
+    configure(&server, VALIDATING, address, &at(&ca, "hook"));
+    let (code, _, message) = refused().await;
+    assert_eq!(code, 500);
+    assert!(message.contains("https://hook.istio-system.svc/validate"), "{message}");
+
+    server.service("istio-system", "hook", address);
+    server.service("istio-system", "misnamed", misnamed);
+    let (code, _, message) = refused().await;
+    let denied = "admission webhook \"hook.example.com\" denied the request: no";
+    assert_eq!((code, message.as_str()), (400, denied));
+    assert_eq!(asked.lock().expect("a lock").len(), 1);
+
+    for unusable in [at(&other, "hook"), at(&ca, "misnamed")] {
+        configure(&server, VALIDATING, address, &unusable);
+        let (code, _, message) = refused().await;
+        assert!(code == 500 && message.contains("tls: failed to verify certificate"), "{message}");
+    }
+    assert_eq!(asked.lock().expect("a lock").len(), 1);
 }
