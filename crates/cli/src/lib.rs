@@ -105,7 +105,8 @@ fn start(command: &'static Command, args: &[String], ui: &mut Ui) -> Result<u8, 
             return Ok(0);
         }
         Parsed::Command(mut flags, mut positionals) => {
-            flags.take_late(&mut positionals, table).map_err(Failure::Local)?;
+            let all = command.takes_late_flags();
+            flags.take_late(&mut positionals, table, all).map_err(Failure::Local)?;
             (flags, positionals)
         }
     };

@@ -276,7 +276,7 @@ fn files_are_read_in_every_form_and_what_is_wrong_is_named() {
         ("- a", "neither PEM nor a Secret"),
         ("kind: Secret", "there is no certificate in tls.crt"),
         ("data: {tls.crt: '%'}", "data[\"tls.crt\"] is no base64"),
-        ("data: {tls.crt: eA==}", "tls.crt: "),
+        ("data: {tls.crt: eA==}", "there is no certificate in tls.crt"),
         ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "tls.crt: "),
     ] {
         let found = inspect::read(text).expect_err(text).to_string();

@@ -12,8 +12,9 @@ use chancery_issuance::{
     AiaUrls, CaRequest, Certificate, CsrRequest, Curve, KeySpec, MountLimits, PrivateKey, RequestedNames,
     SerialNumber, Signer, create_csr, prepare_root,
 };
+use chancery_kubernetes::cert_manager::{CertificateRequest, Issuer};
 use chancery_kubernetes::{ClientOptions, connect};
-use chancery_testkit::kubernetes::{ApiServer, Fault, Kind};
+use chancery_testkit::kubernetes::{ApiServer, Fault, Grant};
 use data_encoding::BASE64;
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
@@ -23,6 +24,7 @@ use hyper_util::rt::TokioIo;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
+use kube::api::PostParams;
 use rustls::pki_types::{CertificateDer, ServerName};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
@@ -34,6 +36,9 @@ use super::authority::agree;
 use super::judge::Judge;
 use super::listener::{self, Current};
 use super::{dns_names, serve};
+use crate::Key;
+use crate::operator::check::check;
+use crate::operator::decide::{Decision, decide};
 use crate::settings::Settings;
 
 pub(super) fn now() -> Timestamp {
@@ -402,20 +407,28 @@ async fn what_is_no_review_is_answered_and_does_no_harm() {
 /// A double that knows the configurations, as the chart makes them.
 async fn cluster() -> ApiServer {
     let double = ApiServer::start().await;
-    for kind in super::bundle::KINDS {
-        let plural = format!("{}s", kind.to_lowercase());
-        let kind = Kind::custom("admissionregistration.k8s.io", "v1", &plural, kind);
-        double.define(Kind { namespaced: false, status: false, custom: false, ..kind });
-        double.put(&plural, "", json!({ "metadata": { "name": "cert-manager-webhook" }, "webhooks": [
-            { "name": "webhook.cert-manager.io", "clientConfig": { "service": { "name": "cert-manager-webhook" } } },
-        ]}));
-    }
+    let configure = |kind: &str, path: &str, operations: &[&str], resources: &[&str]| {
+        let service = json!({ "name": "cert-manager-webhook", "namespace": "kube-system", "path": path });
+        let rule = json!({ "apiGroups": ["cert-manager.io"], "apiVersions": ["v1"], "operations": operations,
+            "resources": resources, "scope": "*" });
+        double.put(
+            kind,
+            "",
+            json!({ "metadata": { "name": "cert-manager-webhook" }, "webhooks": [
+                { "name": "webhook.cert-manager.io", "admissionReviewVersions": ["v1"], "sideEffects": "None",
+                    "rules": [rule], "clientConfig": { "service": service } },
+            ]}),
+        );
+    };
+    configure("mutatingwebhookconfigurations", "/mutate", &["CREATE"], &["certificaterequests"]);
+    configure("validatingwebhookconfigurations", "/validate", &["CREATE", "UPDATE"], &["*/*"]);
     double
 }
 
 async fn start(double: &ApiServer) -> (SocketAddr, watch::Sender<bool>, JoinHandle<()>) {
     let socket = TcpListener::bind(("127.0.0.1", 0)).await.expect("a port");
     let address = socket.local_addr().expect("an address");
+    double.service("kube-system", "cert-manager-webhook", address);
     let (stop, stopped) = watch::channel(false);
     let client = client(&double.url()).await;
     let running = serve(client, Arc::new(settings()), Arc::new(SystemClock), socket, stopped);
@@ -464,4 +477,71 @@ async fn a_webhook_sets_itself_up_and_repairs_what_others_undo() {
     assert_eq!(double.count("patch", VALIDATING), patches, "nothing is written that is there");
     stop.send(true).expect("it listens");
     tokio::time::timeout(Duration::from_secs(10), running).await.expect("it stops").expect("it ends");
+}
+
+/// A client of a user.
+async fn client_of(double: &ApiServer, user: &str) -> kube::Client {
+    double.user(user, user, &["system:authenticated"]);
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
+    std::io::Write::write_all(&mut file, user.as_bytes()).expect("written");
+    let (_, path) = file.keep().expect("kept");
+    let options = ClientOptions {
+        server: Some(double.url()),
+        token_file: Some(path.clone()),
+        ..ClientOptions::default()
+    };
+    let client = connect(&options).await.expect("a client");
+    // It is read with the first request, and not again while it is fresh.
+    drop(client.apiserver_version().await);
+    drop(std::fs::remove_file(path));
+    client
+}
+
+#[tokio::test]
+async fn end_to_end_requests_are_named_judged_and_decided_by_those_who_may() {
+    let double = cluster().await;
+    let api = client(&double.url()).await;
+    let ready = async || check(&api, "default").await;
+    let missing = ready().await.expect_err("nothing listens").to_string();
+    assert!(missing.starts_with("the cert-manager webhook deployment is not ready yet"), "{missing}");
+    let (_, _stop, _running) = start(&double).await;
+    until("the API is ready", async || ready().await.is_ok()).await;
+
+    let requests: Api<CertificateRequest> = Api::namespaced(client_of(&double, "ann").await, "istio-system");
+    let request: CertificateRequest =
+        serde_json::from_value(certificate_request(Some("root"))).expect("a request");
+    let made = requests.create(&PostParams::default(), &request).await.expect("created");
+    assert_eq!(made.spec.username.as_deref(), Some("ann"), "whatever stood there");
+    let mut changed = made.clone();
+    changed.spec.is_ca = Some(true);
+    let refused =
+        requests.replace("r", &PostParams::default(), &changed).await.expect_err("it never changes");
+    let refused = refused.to_string();
+    let sentence = "admission webhook \"webhook.cert-manager.io\" denied the request: spec: Forbidden: cannot change spec \
+                    after creation";
+    assert!(refused.contains(sentence), "{refused}");
+
+    let key = Key { namespace: "istio-system".into(), name: "r".into() };
+    let approve = async |user: &str| {
+        let client = client_of(&double, user).await;
+        decide(&client, &key, Decision::Approve, ("R", "M"), now()).await
+    };
+    let refused = approve("eve").await.expect_err("she may not").to_string();
+    assert!(
+        refused.contains("user \"eve\" does not have permissions to set approved/denied conditions"),
+        "{refused}"
+    );
+    let grant = Grant::new("bob", "approve", "cert-manager.io", "signers");
+    double.grant(Grant { name: "issuers.cert-manager.io/istio-system.vault-issuer".into(), ..grant });
+    assert!(approve("bob").await.expect("he may"));
+
+    let issuers: Api<Issuer> = Api::namespaced(api.clone(), "default");
+    let spec = json!({ "metadata": { "name": "i" }, "spec": { "vault": { "server": "https://v", "path": "p", "auth": {} } } });
+    let issuer: Issuer = serde_json::from_value(spec).expect("an issuer");
+    let refused =
+        issuers.create(&PostParams::default(), &issuer).await.expect_err("there is no method").to_string();
+    assert!(
+        refused.contains("denied the request: spec.vault.auth: Required value: please supply one of"),
+        "{refused}"
+    );
 }
