@@ -27,6 +27,8 @@ const LONGEST: usize = 7 << 20;
 /// Most connections at a time; API servers keep few.
 const CONNECTIONS: usize = 512;
 const HANDSHAKE: Duration = Duration::from_secs(10);
+/// How long a connection of HTTP/1.1 may stay without a request.
+const IDLE: Duration = Duration::from_secs(90);
 /// How long one request may take. API servers give up after 30 s at the latest.
 const REQUEST: Duration = Duration::from_secs(30);
 /// How long requests under way may take once the webhook was told to stop.
@@ -97,7 +99,7 @@ async fn connection(
         }
     });
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HANDSHAKE);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(IDLE);
     builder
         .http2()
         .timer(TokioTimer::new())

@@ -45,6 +45,8 @@ use listener::Current;
 
 /// How often everything is looked at without a cause: a watch may be forbidden, or a clock may have been set.
 const LONGEST_SLEEP: Duration = Duration::from_secs(300);
+/// How long a change is left to settle.
+const SETTLE: Duration = Duration::from_secs(1);
 /// What is due already is tried again, but not without end.
 const SHORTEST_SLEEP: Duration = Duration::from_secs(1);
 
@@ -131,7 +133,8 @@ impl Keeper {
             };
             tokio::select! {
                 () = sleep(pause) => {}
-                () = touched.notified() => {}
+                // Not at once: somebody else may write the same, and the two of us would outdo each other.
+                () = touched.notified() => sleep(SETTLE).await,
             }
         }
     }
