@@ -4,6 +4,7 @@ mod certificate;
 mod csr;
 mod issuer;
 mod request;
+mod subject;
 
 pub(crate) use certificate::certificate;
 pub(crate) use csr::extended_usages;
