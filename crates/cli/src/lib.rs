@@ -98,7 +98,13 @@ fn start(command: &'static Command, args: &[String], ui: &mut Ui) -> Result<u8, 
         "TOKEN" => None,
         name => ui.setting(name),
     };
-    let (flags, positionals) = match flags::parse(table.clone(), args, lookup).map_err(Failure::Local)? {
+    let asks_help = |arg: &String| matches!(arg.as_str(), "-h" | "-help" | "--help");
+    let parsed = if command.takes_late_flags() && args.iter().any(asks_help) {
+        Parsed::Help
+    } else {
+        flags::parse(table.clone(), args, lookup).map_err(Failure::Local)?
+    };
+    let (flags, positionals) = match parsed {
         Parsed::Help => {
             let text = command_help(command, &ui.program);
             ui.output(&text);
