@@ -65,6 +65,28 @@ fn mutated_input() -> Result<Tally> {
     counted("mutated input", command.env("CHANCERY_FUZZ_SECONDS", "10"))
 }
 
+/// The scenarios that tests play with the double of the Kubernetes API server, played by a real one. What needs the
+/// double is left out, and said.
+pub(crate) fn envtest() -> Result<Tally> {
+    let assets = std::env::var_os("KUBEBUILDER_ASSETS")
+        .map(std::path::PathBuf::from)
+        .context("KUBEBUILDER_ASSETS must name a folder with kube-apiserver and etcd")?;
+    for program in ["kube-apiserver", "etcd"] {
+        if !assets.join(program).is_file() {
+            bail!("there is no {program} in {}, which KUBEBUILDER_ASSETS names", assets.display());
+        }
+    }
+    heading("a real Kubernetes API server");
+    let mut tally = Tally::default();
+    for (package, test) in [("chancery", "controller"), ("chancery-mesh", "kubernetes")] {
+        let name = format!("{package}: {test}");
+        let arguments =
+            ["test", "--package", package, "--test", test, "--", "--nocapture", "a_real_api_server"];
+        tally.add(counted(&name, &mut cargo(&arguments))?);
+    }
+    Ok(tally)
+}
+
 /// The founding walkthrough with our own binary, in the release profile.
 pub(crate) fn demo(arguments: &[String]) -> Result<Tally> {
     let mut command = cargo(&["run", "--release", "--package", "chancery", "--", "demo"]);
@@ -96,7 +118,8 @@ pub(crate) fn generate_proto() -> Result<Tally> {
 /// Writes the CustomResourceDefinitions anew from the types.
 pub(crate) fn generate_crds() -> Result<Tally> {
     heading("CustomResourceDefinitions");
-    let mut command = cargo(&["test", "-p", "chancery-kubernetes", "--lib", "the_files_are_what_the_types_say"]);
+    let mut command =
+        cargo(&["test", "-p", "chancery-kubernetes", "--lib", "the_files_are_what_the_types_say"]);
     counted("cargo test (writing)", command.env("UPDATE_GOLDEN", "1"))
 }
 

@@ -2,7 +2,8 @@
 //!
 //! A suite is a folder of numbered steps (bash, Python or JavaScript) which run in order in one temporary
 //! folder against a server that is started for the suite and always torn down. Its README says in one line
-//! which servers it needs (`Servers: target`), and why it exists in the others.
+//! which servers it needs (`Servers: target`), and why it exists in the others. With `Programs: kubernetes` it
+//! gets the double of the Kubernetes API server, whose path is in the variable `KUBERNETES`, and our binary.
 //!
 //! A step fails by exiting with anything but 0; 77 means skipped. If its last line counts
 //! (`N passed, N failed, N skipped`), the counts are added to the summary. After a failure the
@@ -16,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::cargo::build_binary;
+use crate::cargo::{build_binary, build_example};
 use crate::report::{Step, heading};
 use crate::tally::{Tally, counts};
 use crate::target::{DEV_TOKEN, Kind, Server};
@@ -49,8 +50,13 @@ pub(crate) fn run(arguments: &[String]) -> Result<Tally> {
     let tools = Tools::install()?;
     let suites = select(&options)?;
     let ours = binary(options.profile);
-    if options.kind == Kind::Chancery || suites.iter().any(|suite| suite.servers == Servers::Peer) {
+    let needs_ours = |suite: &Suite| suite.servers == Servers::Peer || suite.needs_kubernetes;
+    if options.kind == Kind::Chancery || suites.iter().any(needs_ours) {
         build_binary(options.profile)?;
+    }
+    if suites.iter().any(|suite| suite.needs_kubernetes) {
+        // The one that the tests have built already; nobody measures it.
+        build_example("chancery-testkit", "kubernetes", "dev")?;
     }
     let mut tally = Tally::default();
     for suite in &suites {
@@ -111,6 +117,8 @@ struct Suite {
     name: String,
     folder: PathBuf,
     servers: Servers,
+    /// Whether steps start the double of the Kubernetes API server.
+    needs_kubernetes: bool,
     steps: Vec<PathBuf>,
 }
 
@@ -126,12 +134,17 @@ impl Suite {
             Some("own") => Servers::Own,
             other => bail!("suite {name}: `Servers: {other:?}` is not target, both, peer or own"),
         };
+        let needs_kubernetes = match readme.lines().find_map(|line| line.strip_prefix("Programs: ")) {
+            Some("kubernetes") => true,
+            None => false,
+            Some(other) => bail!("suite {name}: there is no program {other:?}, only kubernetes"),
+        };
         let mut steps: Vec<PathBuf> = fs::read_dir(&folder)?
             .filter_map(|entry| Some(entry.ok()?.path()))
             .filter(|path| name_of(path).starts_with(|c: char| c.is_ascii_digit()))
             .collect();
         steps.sort();
-        Ok(Self { name: name.to_owned(), folder, servers, steps })
+        Ok(Self { name: name.to_owned(), folder, servers, needs_kubernetes, steps })
     }
 }
 
@@ -263,6 +276,9 @@ fn environment(
         .env("BAO", &bao)
         .env("PYTHONDONTWRITEBYTECODE", "1")
         .env("PYTHONPATH", root().join("compat/lib"));
+    if suite.needs_kubernetes {
+        command.env("KUBERNETES", target_dir().join("debug/examples/kubernetes"));
+    }
     if let Some(modules) = &tools.node_modules {
         command.env("NODE_PATH", modules);
     }

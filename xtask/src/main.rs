@@ -55,6 +55,12 @@ const TASKS: &[Task] = &[
         run: compat::run,
     },
     Task {
+        name: "envtest",
+        arguments: "",
+        purpose: "the Kubernetes scenarios with the kube-apiserver and etcd in KUBEBUILDER_ASSETS",
+        run: |_| cargo::envtest(),
+    },
+    Task {
         name: "demo",
         arguments: "[--keep]",
         purpose: "the founding walkthrough on a fresh store, ending in a verified certificate",

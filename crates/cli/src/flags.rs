@@ -189,7 +189,8 @@ pub fn boolean(text: &str) -> Option<bool> {
 const ANYWHERE: [&str; 4] = ["format", "detailed", "output-curl-string", "output-policy"];
 
 impl Flags {
-    /// Takes the flags that may stand anywhere out of the positionals, up to a `--`.
+    /// Takes the flags that may stand anywhere out of the positionals, up to a `--`: a few, or with `all` each of them, as
+    /// kubectl's users have it in their fingers.
     ///
     /// # Errors
     /// As [`parse`].
@@ -197,6 +198,7 @@ impl Flags {
         &mut self,
         positionals: &mut Vec<String>,
         table: impl Iterator<Item = &'static Flag> + Clone,
+        all: bool,
     ) -> Result<(), String> {
         let mut kept = Vec::new();
         let mut rest = std::mem::take(positionals).into_iter();
@@ -206,8 +208,12 @@ impl Flags {
                 Some((name, value)) => (name, Some(value.to_owned())),
                 None => (body, None),
             };
-            let flag = table.clone().find(|flag| ANYWHERE.contains(&flag.name) && flag.answers_to(name));
+            let may_be_late = |flag: &Flag| all || ANYWHERE.contains(&flag.name);
+            let flag = table.clone().find(|flag| may_be_late(flag) && flag.answers_to(name));
             let Some(flag) = flag else {
+                if all && !name.is_empty() {
+                    return Err(format!("flag provided but not defined: -{name}"));
+                }
                 let last = arg == "--";
                 kept.push(arg);
                 if last {
@@ -341,9 +347,25 @@ mod tests {
         let mut flags = Flags::default();
         let args = ["a", "-format=json", "k=v", "--detailed", "-x=1", "--", "-format=yaml"];
         let mut args = args.map(str::to_owned).to_vec();
-        flags.take_late(&mut args, FORMAT.iter()).expect("parses");
+        flags.take_late(&mut args, FORMAT.iter(), false).expect("parses");
         assert_eq!((flags.text("format"), flags.on("detailed")), (Some("json"), true));
         assert_eq!(args, ["a", "k=v", "-x=1", "--", "-format=yaml"]);
+    }
+
+    #[test]
+    fn where_all_flags_may_be_late_an_unknown_one_is_no_argument() {
+        const TABLE: &[Flag] =
+            &[Flag::new("namespace", Kind::Text, "").alias(&["n"]), Flag::new("all", Kind::Bool, "")];
+        let late = |typed: &[&str]| {
+            let mut flags = Flags::default();
+            let mut args: Vec<String> = typed.iter().map(|&arg| arg.to_owned()).collect();
+            flags.take_late(&mut args, TABLE.iter(), true).map(|()| (flags, args))
+        };
+        let (flags, args) = late(&["a", "-n", "x", "b", "--all", "--", "-c"]).expect("parses");
+        assert_eq!(args, ["a", "b", "--", "-c"]);
+        assert_eq!((flags.text("namespace"), flags.on("all")), (Some("x"), true));
+        assert_eq!(late(&["a", "-q"]).err().as_deref(), Some("flag provided but not defined: -q"));
+        assert_eq!(late(&["a", "-n"]).err().as_deref(), Some("flag needs an argument: -n"));
     }
 
     #[test]

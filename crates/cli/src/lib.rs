@@ -9,6 +9,7 @@
 //! through [`output`]. Nothing here decides anything about secrets or certificates; that is the server's
 //! work, and the same over HTTP.
 
+mod cert;
 pub mod command;
 mod commands;
 mod demo;
@@ -97,14 +98,21 @@ fn start(command: &'static Command, args: &[String], ui: &mut Ui) -> Result<u8, 
         "TOKEN" => None,
         name => ui.setting(name),
     };
-    let (flags, positionals) = match flags::parse(table.clone(), args, lookup).map_err(Failure::Local)? {
+    let asks_help = |arg: &String| matches!(arg.as_str(), "-h" | "-help" | "--help");
+    let parsed = if command.takes_late_flags() && args.iter().any(asks_help) {
+        Parsed::Help
+    } else {
+        flags::parse(table.clone(), args, lookup).map_err(Failure::Local)?
+    };
+    let (flags, positionals) = match parsed {
         Parsed::Help => {
             let text = command_help(command, &ui.program);
             ui.output(&text);
             return Ok(0);
         }
         Parsed::Command(mut flags, mut positionals) => {
-            flags.take_late(&mut positionals, table).map_err(Failure::Local)?;
+            let all = command.takes_late_flags();
+            flags.take_late(&mut positionals, table, all).map_err(Failure::Local)?;
             (flags, positionals)
         }
     };

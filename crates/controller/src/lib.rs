@@ -6,6 +6,7 @@
 //! - [`request`] approves CertificateRequests and has them signed.
 //! - [`certificate`] keeps Certificates: keys, requests, Secrets, renewal.
 //! - [`webhook`] judges objects before they are stored. [`metrics`] and [`health`] are for those who watch.
+//! - [`operator`] is what people ask and do about certificates, on the command line.
 //!
 //! What is to be done is decided by pure functions over what was gathered; the reconcilers gather and act. Every step can be
 //! repeated: killed anywhere, the controller ends in the same state.
@@ -16,6 +17,7 @@ pub mod context;
 pub mod health;
 pub mod issuer;
 pub mod metrics;
+pub mod operator;
 pub mod request;
 pub mod run;
 pub mod settings;

@@ -36,6 +36,13 @@ pub struct Command {
     pub run: fn(&mut Call<'_>) -> Outcome,
 }
 
+impl Command {
+    /// Whether all flags may follow arguments: users of kubectl and cmctl write them there, users of Vault must not.
+    pub fn takes_late_flags(&self) -> bool {
+        self.name.starts_with("cert ")
+    }
+}
+
 /// A folder of commands.
 #[derive(Debug)]
 pub struct Group {

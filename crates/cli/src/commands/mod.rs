@@ -32,7 +32,12 @@ pub(crate) fn commands() -> impl Iterator<Item = &'static Command> + Clone {
         crate::pki::COMMANDS,
         crate::demo::COMMANDS,
     ];
-    tables.into_iter().flatten().chain(operator::commands()).chain(crate::mesh::commands())
+    tables
+        .into_iter()
+        .flatten()
+        .chain(operator::commands())
+        .chain(crate::mesh::commands())
+        .chain(crate::cert::commands())
 }
 
 /// All groups of commands.
@@ -48,6 +53,7 @@ pub(crate) fn groups() -> impl Iterator<Item = &'static Group> + Clone {
         &misc::PRINT,
         &crate::pki::GROUP,
         &crate::mesh::GROUP,
+        &crate::cert::GROUP,
     ]
     .into_iter()
 }

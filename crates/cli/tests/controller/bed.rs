@@ -1,0 +1,333 @@
+//! What every scenario lies in: a cluster, a namespace of its own in it, a server that signs, and controllers.
+
+use std::path::{Path, PathBuf};
+use std::process::{Output, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chancery_kubernetes::{ClientOptions, connect};
+use chancery_testkit::kubernetes::ApiServer;
+use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client};
+use serde_json::{Value, json};
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, sleep};
+
+use crate::real::Real;
+use crate::vault::Vault;
+
+pub(crate) const CHANCERY: &str = env!("CARGO_BIN_EXE_chancery");
+
+/// How long anything may take. Many processes start at the same time here.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// An API server.
+#[derive(Clone)]
+pub(crate) enum Cluster {
+    Double(Arc<ApiServer>),
+    Real(Arc<Real>),
+}
+
+impl Cluster {
+    /// The double, with our own definitions, so that their schemas judge what is written.
+    pub(crate) async fn double() -> Self {
+        let cluster = Self::Double(Arc::new(ApiServer::start().await));
+        cluster.install().await;
+        cluster
+    }
+
+    pub(crate) fn kubeconfig(&self) -> String {
+        match self {
+            Self::Double(server) => server.kubeconfig("secret"),
+            Self::Real(real) => real.kubeconfig(),
+        }
+    }
+
+    async fn client(&self, kubeconfig: &Path) -> Client {
+        std::fs::write(kubeconfig, self.kubeconfig()).expect("written");
+        let options = ClientOptions { kubeconfig: Some(kubeconfig.to_owned()), ..ClientOptions::default() };
+        connect(&options).await.expect("a client")
+    }
+
+    /// Creates the CustomResourceDefinitions that are delivered, and waits until they are served.
+    pub(crate) async fn install(&self) {
+        let folder = tempfile::tempdir().expect("a folder");
+        let client = self.client(&folder.path().join("kubeconfig")).await;
+        let crds = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/helm/chancery-controller/crds");
+        let mut count = 0;
+        for file in std::fs::read_dir(crds).expect("the definitions") {
+            let text = std::fs::read_to_string(file.expect("a file").path()).expect("text");
+            let definition: Value = serde_saphyr::from_str(&text).expect("YAML");
+            let api = api(&client, "CustomResourceDefinition", None);
+            let object = serde_json::from_value(definition).expect("an object");
+            api.create(&PostParams::default(), &object).await.expect("defined");
+            count += 1;
+        }
+        assert_eq!(count, 4);
+        for kind in ["Issuer", "ClusterIssuer", "Certificate", "CertificateRequest"] {
+            let api = api(&client, kind, None);
+            until(kind, async || api.list(&ListParams::default()).await.ok()).await;
+        }
+    }
+}
+
+/// Where objects of a kind are.
+fn api(client: &Client, kind: &str, namespace: Option<&str>) -> Api<DynamicObject> {
+    let group = match kind {
+        "Secret" | "Event" | "Namespace" => "",
+        "CustomResourceDefinition" => "apiextensions.k8s.io/",
+        _ => "cert-manager.io/",
+    };
+    let resource = ApiResource {
+        group: group.trim_end_matches('/').into(),
+        version: "v1".into(),
+        api_version: format!("{group}v1"),
+        kind: kind.into(),
+        plural: format!("{}s", kind.to_lowercase()),
+    };
+    match namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+        None => Api::all_with(client.clone(), &resource),
+    }
+}
+
+/// Asks until something is there.
+pub(crate) async fn until<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(begun.elapsed() < PATIENCE, "in vain: {what}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// A namespace of a cluster, and what signs for it.
+pub(crate) struct Bed {
+    pub(crate) vault: Arc<Vault>,
+    namespace: String,
+    client: Client,
+    folder: tempfile::TempDir,
+    /// It ends with the bed.
+    _cluster: Cluster,
+}
+
+impl Bed {
+    pub(crate) async fn new(cluster: Cluster, namespace: &str) -> Self {
+        Self::with(&cluster, namespace, Arc::new(Vault::start().await)).await
+    }
+
+    pub(crate) async fn with(cluster: &Cluster, namespace: &str, vault: Arc<Vault>) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let client = cluster.client(&folder.path().join("kubeconfig")).await;
+        let bed = Self { vault, namespace: namespace.to_owned(), client, folder, _cluster: cluster.clone() };
+        let object = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace } });
+        let object = serde_json::from_value(object).expect("an object");
+        api(&bed.client, "Namespace", None)
+            .create(&PostParams::default(), &object)
+            .await
+            .expect("a namespace");
+        bed
+    }
+
+    fn api(&self, kind: &str) -> Api<DynamicObject> {
+        api(&self.client, kind, Some(&self.namespace))
+    }
+
+    pub(crate) async fn create(&self, object: Value) {
+        let api = self.api(object["kind"].as_str().expect("a kind"));
+        let object = serde_json::from_value(object).expect("an object");
+        api.create(&PostParams::default(), &object).await.expect("created");
+    }
+
+    pub(crate) async fn find(&self, kind: &str, name: &str) -> Option<Value> {
+        let found = self.api(kind).get_opt(name).await.expect("an answer")?;
+        Some(serde_json::to_value(found).expect("JSON"))
+    }
+
+    pub(crate) async fn list(&self, kind: &str) -> Vec<Value> {
+        let list = self.api(kind).list(&ListParams::default()).await.expect("a list");
+        list.into_iter().map(|object| serde_json::to_value(object).expect("JSON")).collect()
+    }
+
+    /// The names of all objects of a kind.
+    pub(crate) async fn names(&self, kind: &str) -> Vec<String> {
+        let mut names: Vec<String> = self.list(kind).await.iter().map(name).collect();
+        names.sort();
+        names
+    }
+
+    pub(crate) async fn merge(&self, kind: &str, name: &str, patch: Value) {
+        self.api(kind).patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.expect("patched");
+    }
+
+    pub(crate) async fn merge_status(&self, kind: &str, name: &str, status: Value) {
+        let patch = Patch::Merge(json!({ "status": status }));
+        self.api(kind).patch_status(name, &PatchParams::default(), &patch).await.expect("patched");
+    }
+
+    pub(crate) async fn delete(&self, kind: &str, name: &str) {
+        self.api(kind).delete(name, &DeleteParams::default()).await.expect("deleted");
+    }
+
+    /// The events of an object: reason and message.
+    pub(crate) async fn events(&self, kind: &str, name: &str) -> Vec<(String, String)> {
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let events = self.list("Event").await.into_iter().filter(|event| {
+            event["involvedObject"]["kind"] == kind && event["involvedObject"]["name"] == name
+        });
+        events.map(|event| (text(&event["reason"]), text(&event["message"]))).collect()
+    }
+
+    /// Waits until an object is as it is to be.
+    pub(crate) async fn until(&self, kind: &str, name: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        let begun = Instant::now();
+        loop {
+            let found = self.find(kind, name).await;
+            if let Some(found) = found.as_ref().filter(|found| holds(found)) {
+                return found.clone();
+            }
+            if begun.elapsed() > PATIENCE {
+                let found = serde_json::to_string_pretty(&found).expect("JSON");
+                panic!("in vain: {kind} {name} is still {found}\n{}", self.log());
+            }
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until an object has a condition with this status and reason. Answers the object.
+    pub(crate) async fn until_condition(&self, kind: &str, name: &str, wanted: [&str; 3]) -> Value {
+        self.until(kind, name, |object| {
+            let found = condition(object, wanted[0]);
+            [&found["status"], &found["reason"]] == [wanted[1], wanted[2]]
+        })
+        .await
+    }
+
+    /// Starts a controller for this namespace.
+    pub(crate) fn controller(&self, flags: &[&str]) -> Controller {
+        let log = std::fs::File::options().create(true).append(true).open(self.log_path()).expect("a log");
+        let process = self
+            .chancery(&["controller"])
+            .args(["-leader-elect=false", "-webhook=false"])
+            .args(["-metrics-address=127.0.0.1:0", "-health-address=127.0.0.1:0"])
+            .args(flags)
+            .stdout(log.try_clone().expect("a file"))
+            .stderr(log)
+            .kill_on_drop(true)
+            .spawn()
+            .expect("the controller starts");
+        Controller { process }
+    }
+
+    /// A command about this namespace that ends by itself.
+    pub(crate) async fn run(&self, command: &[&str]) -> Output {
+        self.chancery(command).output().await.expect("it runs")
+    }
+
+    fn chancery(&self, command: &[&str]) -> Command {
+        let mut chancery = Command::new(CHANCERY);
+        let kubeconfig = self.folder.path().join("kubeconfig");
+        chancery.env_clear().env("HOME", self.folder.path()).stdin(Stdio::null());
+        chancery.args(command).arg(format!("-kubeconfig={}", kubeconfig.display()));
+        chancery.arg(format!("-namespace={}", self.namespace));
+        chancery
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.folder.path().join("controller.log")
+    }
+
+    /// What all controllers of this namespace have said.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.log_path()).unwrap_or_default()
+    }
+
+    /// The Secret and the Issuer of the walkthrough.
+    pub(crate) async fn ready_issuer(&self) {
+        self.create_secret_id(&self.vault.secret_id().await).await;
+        self.create_issuer().await;
+        self.until_condition("Issuer", "vault-issuer", ["Ready", "True", "VaultVerified"]).await;
+    }
+
+    pub(crate) async fn create_secret_id(&self, secret_id: &str) {
+        self.create(json!({
+            "apiVersion": "v1", "kind": "Secret", "type": "Opaque",
+            "metadata": { "name": "cert-manager-vault-approle" },
+            "data": { "secretId": data_encoding::BASE64.encode(secret_id.as_bytes()) },
+        }))
+        .await;
+    }
+
+    pub(crate) async fn create_issuer(&self) {
+        self.create(json!({
+            "apiVersion": "cert-manager.io/v1", "kind": "Issuer", "metadata": { "name": "vault-issuer" },
+            "spec": { "vault": {
+                "path": "istioca/sign/cluster-local", "server": self.vault.url,
+                "auth": { "appRole": {
+                    "path": "approle", "roleId": self.vault.role_id,
+                    "secretRef": { "name": "cert-manager-vault-approle", "key": "secretId" },
+                }},
+            }},
+        }))
+        .await;
+    }
+
+    /// The Certificate that istiod serves with.
+    pub(crate) async fn create_istiod(&self) {
+        self.create(json!({
+            "apiVersion": "cert-manager.io/v1", "kind": "Certificate", "metadata": { "name": "istiod" },
+            "spec": {
+                "commonName": "istiod.istio-system.svc",
+                "dnsNames": ["istiod.istio-system.svc"],
+                "uris": ["spiffe://cluster.local/ns/istio-system/sa/istiod-service-account"],
+                "secretName": "istiod-tls",
+                "duration": "1h", "renewBefore": "30m", "revisionHistoryLimit": 1,
+                "privateKey": { "rotationPolicy": "Always", "algorithm": "RSA", "size": 2048 },
+                "issuerRef": { "name": "vault-issuer", "kind": "Issuer", "group": "cert-manager.io" },
+            },
+        }))
+        .await;
+    }
+
+    /// Waits until `istiod` is issued, and nothing is left to be done for this revision. Answers it.
+    pub(crate) async fn issued(&self, revision: u64) -> Value {
+        self.until("Certificate", "istiod", |certificate| {
+            condition(certificate, "Ready")["status"] == "True"
+                && condition(certificate, "Issuing").is_null()
+                && certificate["status"]["revision"] == revision
+                && certificate["status"]["nextPrivateKeySecretName"].is_null()
+        })
+        .await
+    }
+}
+
+/// A running controller. Dropped, it is killed.
+pub(crate) struct Controller {
+    process: Child,
+}
+
+impl Controller {
+    /// SIGKILL: it has no chance to finish anything.
+    pub(crate) async fn kill(mut self) {
+        assert!(self.process.try_wait().expect("a child").is_none(), "the controller ended by itself");
+        self.process.kill().await.expect("killed");
+    }
+}
+
+/// A condition, or null.
+pub(crate) fn condition(object: &Value, kind: &str) -> Value {
+    let mut conditions = object["status"]["conditions"].as_array().into_iter().flatten();
+    conditions.find(|condition| condition["type"] == kind).cloned().unwrap_or_default()
+}
+
+pub(crate) fn name(object: &Value) -> String {
+    object["metadata"]["name"].as_str().unwrap_or_default().to_owned()
+}
+
+/// A value of a Secret, or of a field that holds bytes.
+pub(crate) fn decoded(value: &Value) -> String {
+    let text = value.as_str().unwrap_or_else(|| panic!("{value} is no text"));
+    String::from_utf8(data_encoding::BASE64.decode(text.as_bytes()).expect("base64")).expect("UTF-8")
+}

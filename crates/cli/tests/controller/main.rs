@@ -1,0 +1,83 @@
+//! `chancery controller` as a process, with an API server on one side and `chancery server` on the other: what users see.
+//!
+//! Each scenario is played with the double of the API server, and with a real one where `KUBEBUILDER_ASSETS` names a folder
+//! with `kube-apiserver` and `etcd`, as envtest does:
+//!
+//! `KUBEBUILDER_ASSETS=/folder cargo test -p chancery --test controller -- real`
+//!
+//! The kills between two writes need the double: a real API server does not stop at the write that is wanted.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "what a helper of a test expects is part of the test"
+)]
+
+mod bed;
+mod certificates;
+mod issuers;
+mod killed;
+mod real;
+mod requests;
+mod vault;
+
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bed::{Bed, Cluster};
+
+type Scenario = fn(Bed) -> Pin<Box<dyn Future<Output = ()>>>;
+
+/// A test with the double for each scenario, and the list of them for a real API server.
+macro_rules! scenarios {
+    ($($name:ident: $namespace:literal, $scenario:path;)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+            async fn $name() {
+                $scenario(Bed::new(Cluster::double().await, $namespace).await).await;
+            }
+        )*
+
+        const SCENARIOS: &[(&str, &str, Scenario)] =
+            &[$((stringify!($name), $namespace, |bed| Box::pin($scenario(bed)))),*];
+    };
+}
+
+scenarios! {
+    an_issuer_with_its_secret_is_verified: "verified", issuers::verified;
+    an_issuer_that_comes_before_its_secret_is_verified_once_that_is_there: "early", issuers::before_its_secret;
+    a_wrong_secret_id_is_told_and_its_correction_is_seen: "wrong", issuers::wrong_secret_id;
+    the_certificate_of_istiod_becomes_exactly_the_secret_that_istiod_mounts: "issued", certificates::issued;
+    a_deleted_secret_is_issued_again_and_the_old_request_goes: "deleted", certificates::secret_deleted;
+    changed_names_and_a_renewal_by_hand_issue_again_with_new_keys: "changed", certificates::changed_and_renewed;
+    a_forbidden_name_fails_and_a_change_of_the_spec_is_tried_at_once: "forbidden", certificates::forbidden_name;
+    while_the_server_is_sealed_requests_wait_and_then_finish_by_themselves: "sealed", requests::sealed;
+    requests_of_a_mesh_are_signed_and_may_go_at_any_moment_without_an_error: "mesh", requests::of_a_mesh;
+    a_request_denied_by_hand_fails_its_certificate_with_the_deniers_reason: "denied", requests::denied;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_before_any_of_its_writes_the_controller_ends_in_the_same_state() {
+    killed::before_each_write().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_after_any_of_its_writes_the_controller_ends_in_the_same_state() {
+    killed::after_each_write().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_real_api_server_plays_the_same_scenarios() {
+    let Some(assets) = real::assets() else {
+        eprintln!("SKIPPED: KUBEBUILDER_ASSETS names no folder with kube-apiserver and etcd");
+        return;
+    };
+    let cluster = Cluster::Real(Arc::new(real::Real::start(&assets).await));
+    cluster.install().await;
+    for (name, namespace, scenario) in SCENARIOS {
+        scenario(Bed::new(cluster.clone(), namespace).await).await;
+        eprintln!("passed: {name}");
+    }
+    eprintln!("SKIPPED: the kills between two writes, which need the double of the API server");
+}
