@@ -1,9 +1,12 @@
 //! What is kept of objects that may be many.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use chancery_kubernetes::cert_manager::{Condition, IssuerReference, KeyUsage};
+use chancery_kubernetes::cert_manager::{
+    CertificateRequest, Condition, ConditionStatus, GROUP, IssuerReference, KeyUsage, READY, condition,
+};
 use jiff::Timestamp;
 
 use crate::Key;
@@ -48,6 +51,41 @@ pub struct RequestFacts {
     pub is_ca: bool,
     /// As written.
     pub duration: Option<Duration>,
+    /// What only signing needs; `None` once the request has ended.
+    pub unsigned: Option<Arc<UnsignedFacts>>,
+}
+
+/// What is kept of a CertificateRequest until it has ended, so that nothing must be read to sign it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnsignedFacts {
+    /// `spec.request`: the CSR in PEM, as it stands there.
+    pub csr: Vec<u8>,
+    /// Annotations of `cert-manager.io` and what is below it.
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl UnsignedFacts {
+    /// Of a request that somebody may still sign; `None`: it was signed, refused, or denied.
+    pub fn unless_ended(request: &CertificateRequest) -> Option<Arc<Self>> {
+        let ready = condition(request.conditions(), READY);
+        let has_ended = ready.is_some_and(|ready| {
+            ready.status == ConditionStatus::True || matches!(ready.reason.as_str(), "Failed" | "Denied")
+        });
+        (!has_ended).then(|| Arc::new(Self::of(request)))
+    }
+
+    /// Of any request.
+    pub fn of(request: &CertificateRequest) -> Self {
+        // Others may be long: what kubectl applied last is the whole object once more.
+        let is_ours = |name: &str| {
+            let domain = name.split('/').next().unwrap_or_default();
+            domain == GROUP || domain.strip_suffix(GROUP).is_some_and(|parent| parent.ends_with('.'))
+        };
+        let annotations = request.metadata.annotations.iter().flatten();
+        let annotations = annotations.filter(|(name, _)| is_ours(name));
+        let annotations = annotations.map(|(name, value)| (name.clone(), value.clone())).collect();
+        Self { csr: request.spec.request.0.clone(), annotations }
+    }
 }
 
 /// What is kept of a Secret with the label `controller.cert-manager.io/fao` or `cert-manager.io/next-private-key`.
