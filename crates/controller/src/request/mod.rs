@@ -153,6 +153,14 @@ impl Reconciler<'_> {
             Decision::Wait { approve, missing } => {
                 self.wait(object, missing, approve).await?;
             }
+            Decision::Sign { approve: true, issuer, component }
+                if self.under_way().approves_apart(&issuer) =>
+            {
+                let (status, events) = self.begin(object, true);
+                self.write(object, &status, events, component).await?;
+                self.under_way().may_approve(&issuer, true);
+                return Ok(Step::Read);
+            }
             Decision::Sign { approve, issuer, component } => {
                 return self.sign(object, &issuer, component, approve).await;
             }
@@ -217,7 +225,11 @@ impl Reconciler<'_> {
             }
         };
         let answer = self.under_way().keep(key, uid, answer, component);
-        self.answer(object, &answer, component, approve).await?;
+        let written = self.answer(object, &answer, component, approve).await;
+        if approve && written.as_ref().is_err_and(|error| code(error) == Some(403)) {
+            self.under_way().may_approve(issuer, false);
+        }
+        written?;
         Ok(Step::Settled(Next::Done))
     }
 
@@ -366,7 +378,14 @@ fn flaw(csr_pem: &str, certificate: &[u8]) -> Option<(&'static str, String)> {
 
 /// Whether an answer proves that nothing was written. A server that fails or does not answer may have written all the same.
 fn is_refused_for_certain(error: &ApiError) -> bool {
-    matches!(error, ApiError::Refused(status) if status.code < 500 && status.code != 408)
+    code(error).is_some_and(|code| code < 500 && code != 408)
+}
+
+fn code(error: &ApiError) -> Option<u16> {
+    match error {
+        ApiError::Refused(status) => Some(status.code),
+        _ => None,
+    }
 }
 
 /// How long the API server wants to be left alone.

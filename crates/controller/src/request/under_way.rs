@@ -5,7 +5,7 @@
 //! request is there: an older one, from a watch that lags or begins anew at a replica that does, is not acted upon.
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use chancery_kubernetes::events::EventType;
 use tokio::time::Instant;
 
 use crate::cache::RequestFacts;
-use crate::issuer::Signed;
+use crate::issuer::{IssuerKey, Signed};
 use crate::{Key, Next};
 
 /// So long a watch may lag behind what this process has written. Then the object is read: the API server's store may have
@@ -35,6 +35,8 @@ const UNSURE: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 pub struct UnderWay {
     entries: Mutex<HashMap<Key, Entry>>,
+    /// Issuers whose requests were not to be approved here when it was tried last.
+    unapproved: Mutex<HashSet<IssuerKey>>,
 }
 
 /// What an issuer said for good.
@@ -246,6 +248,22 @@ impl UnderWay {
         let is_echo = attempt.told == version && attempt.issuer.as_deref() == issuer;
         let left = attempt.again.map_or(UNSURE, |again| again.saturating_duration_since(now));
         is_echo.then_some(Next::After(left))
+    }
+
+    /// Whether requests for an issuer are to be approved before they are signed, with a write of its own. It is so once an
+    /// approval was refused: what may not be approved here is not to be signed either, before somebody else approves it.
+    pub(super) fn approves_apart(&self, issuer: &IssuerKey) -> bool {
+        self.unapproved.lock().unwrap_or_else(PoisonError::into_inner).contains(issuer)
+    }
+
+    /// Whether an approval of a request for this issuer was accepted or refused.
+    pub(super) fn may_approve(&self, issuer: &IssuerKey, may: bool) {
+        let mut unapproved = self.unapproved.lock().unwrap_or_else(PoisonError::into_inner);
+        if may {
+            unapproved.remove(issuer);
+        } else {
+            unapproved.insert(issuer.clone());
+        }
     }
 
     /// How many answers are kept.

@@ -73,6 +73,36 @@ async fn a_refused_write_is_an_error_that_keeps_what_was_signed() {
 }
 
 #[tokio::test]
+async fn where_an_approval_was_refused_nothing_is_signed_before_the_next_is_accepted() {
+    let bed = Bed::new().await;
+    for name in ["a", "b"] {
+        bed.create(name);
+    }
+    bed.server.deny("update", STATUS);
+    bed.reconcile("a").await.expect_err("refused");
+    assert_eq!(bed.signer.counts(), (1, 1));
+    for _ in 0..2 {
+        bed.reconcile("b").await.expect_err("refused");
+        assert_eq!(bed.signer.counts(), (1, 1));
+    }
+    bed.server.allow_all();
+    bed.settle("b").await;
+    bed.settle("a").await;
+    assert_eq!(
+        (certificate(&bed, "a"), certificate(&bed, "b")),
+        ("signature 1".into(), "signature 2".into())
+    );
+    // From now on with one write again.
+    let before = bed.server.count("update", STATUS);
+    bed.create("c");
+    bed.settle("c").await;
+    assert_eq!(bed.server.count("update", STATUS), before + 1);
+    let reasons: Vec<_> = bed.events(6).await.into_iter().map(|event| event.2).collect();
+    assert_eq!(reasons.iter().filter(|reason| *reason == "cert-manager.io").count(), 3, "{reasons:?}");
+    assert_eq!(reasons.len(), 6);
+}
+
+#[tokio::test]
 async fn a_cache_that_lags_or_goes_back_is_not_acted_upon() {
     let bed = Bed::new().await;
     bed.create("a");
