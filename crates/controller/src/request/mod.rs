@@ -24,7 +24,7 @@ use kube::{Api, Resource};
 use tokio::time::Instant;
 
 use self::object::{Object, Written};
-use self::policy::{Decision, Ignored, Missing, decide};
+use self::policy::{Decision, Ignored, Mandate, Missing, decide};
 pub use self::under_way::UnderWay;
 use self::under_way::{Answer, Event, View};
 use crate::context::Context;
@@ -121,7 +121,9 @@ impl Reconciler<'_> {
 
     async fn step(&self, object: &Object) -> Result<Step, ApiError> {
         let Context { settings, cache, .. } = self.context;
-        let decision = decide(&object.known(), settings.approves, |issuer| cache.issuers.get(issuer));
+        let mandate =
+            Mandate { approves: settings.approves, is_cluster_wide: settings.namespaces.is_empty() };
+        let decision = decide(&object.known(), mandate, |issuer| cache.issuers.get(issuer));
         if !matches!(decision, Decision::Ignore(_)) && !object.is_whole() {
             return Ok(Step::Read);
         }

@@ -55,6 +55,15 @@ pub(super) struct Known<'a> {
     pub(super) is_deleting: bool,
 }
 
+/// What this controller is there for.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mandate {
+    /// Whether it approves requests.
+    pub(super) approves: bool,
+    /// Whether it looks after the whole cluster, ClusterIssuers included, and not after some namespaces only.
+    pub(super) is_cluster_wide: bool,
+}
+
 /// What is to be done.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Decision {
@@ -97,6 +106,8 @@ pub(super) enum Ignored {
     Ended,
     /// There is a certificate already.
     HasCertificate,
+    /// The issuer is a ClusterIssuer, and only some namespaces are looked after: another controller's, perhaps.
+    ClusterIssuer,
     /// The issuer's type is left to other controllers.
     OtherType,
 }
@@ -112,10 +123,10 @@ pub(super) struct Missing {
     pub(super) message: Cow<'static, str>,
 }
 
-/// Decides. `approves` is whether requests are approved here; `find` says what is known of an issuer.
+/// Decides. `find` says what is known of an issuer.
 pub(super) fn decide<I: AsRef<Issuer>>(
     known: &Known<'_>,
-    approves: bool,
+    mandate: Mandate,
     find: impl FnOnce(&IssuerKey) -> Option<I>,
 ) -> Decision {
     let Known { namespace, issuer_ref, conditions, has_failure_time, has_certificate, is_deleting } = *known;
@@ -143,6 +154,9 @@ pub(super) fn decide<I: AsRef<Issuer>>(
         return Decision::Ignore(Ignored::HasCertificate);
     }
     let key = IssuerKey::of(issuer_ref, namespace);
+    if !mandate.is_cluster_wide && matches!(key, Some(IssuerKey::Cluster { .. })) {
+        return Decision::Ignore(Ignored::ClusterIssuer);
+    }
     let issuer = key.as_ref().and_then(find);
     let issuer = issuer.as_ref().map(AsRef::as_ref);
     let component = match issuer.map(|issuer| component(&issuer.spec)) {
@@ -152,7 +166,7 @@ pub(super) fn decide<I: AsRef<Issuer>>(
         Some(Component::None) | None => VAULT,
     };
     let is_approved = is_true(conditions, APPROVED);
-    if !is_approved && !approves {
+    if !is_approved && !mandate.approves {
         return Decision::AwaitApproval(component);
     }
     let approve = !is_approved;

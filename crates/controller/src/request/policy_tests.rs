@@ -26,6 +26,7 @@ struct Case {
     has_certificate: bool,
     is_deleting: bool,
     approves: bool,
+    is_cluster_wide: bool,
     issuer: Option<Arc<Issuer>>,
 }
 
@@ -38,6 +39,7 @@ fn case() -> Case {
         has_certificate: false,
         is_deleting: false,
         approves: true,
+        is_cluster_wide: true,
         issuer: Some(issuer(vault(), Some(true))),
     }
 }
@@ -52,7 +54,8 @@ impl Case {
             has_certificate: self.has_certificate,
             is_deleting: self.is_deleting,
         };
-        decide(&known, self.approves, |_| self.issuer.clone())
+        let mandate = Mandate { approves: self.approves, is_cluster_wide: self.is_cluster_wide };
+        decide(&known, mandate, |_| self.issuer.clone())
     }
 
     fn with(mut self, kind: &str, status: bool, reason: &str) -> Self {
@@ -141,6 +144,17 @@ fn a_request_is_approved_and_signed_at_once() {
     assert!(
         matches!(Case { reference, ..case() }.decide(), Decision::Sign { issuer, .. } if issuer == cluster)
     );
+}
+
+#[test]
+fn who_looks_after_some_namespaces_leaves_requests_for_cluster_issuers_alone() {
+    let reference = IssuerReference::new("i", CLUSTER_ISSUER, "cert-manager.io");
+    let some = |issuer| Case { is_cluster_wide: false, reference: reference.clone(), issuer, ..case() };
+    for issuer in [None, case().issuer] {
+        assert_eq!(some(issuer).decide(), Decision::Ignore(Ignored::ClusterIssuer));
+    }
+    assert_eq!(some(None).with(DENIED, true, "x").decide(), Decision::Deny);
+    assert_eq!(Case { is_cluster_wide: false, ..case() }.decide(), sign(true, VAULT));
 }
 
 #[test]
