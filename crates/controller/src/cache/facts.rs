@@ -1,13 +1,13 @@
 //! What is kept of objects that may be many.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::time::Duration;
 
 use chancery_kubernetes::cert_manager::{
-    CertificateRequest, Condition, ConditionStatus, GROUP, IssuerReference, KeyUsage, READY, condition,
+    Bytes, CertificateRequest, Condition, ConditionStatus, GROUP, IssuerReference, KeyUsage, READY, condition,
 };
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::Key;
 
@@ -52,26 +52,27 @@ pub struct RequestFacts {
     /// As written.
     pub duration: Option<Duration>,
     /// What only signing needs; `None` once the request has ended.
-    pub unsigned: Option<Arc<UnsignedFacts>>,
+    pub unsigned: Option<UnsignedFacts>,
 }
 
 /// What is kept of a CertificateRequest until it has ended, so that nothing must be read to sign it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnsignedFacts {
     /// `spec.request`: the CSR in PEM, as it stands there.
-    pub csr: Vec<u8>,
+    pub csr: Bytes,
     /// Annotations of `cert-manager.io` and what is below it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
 }
 
 impl UnsignedFacts {
     /// Of a request that somebody may still sign; `None`: it was signed, refused, or denied.
-    pub fn unless_ended(request: &CertificateRequest) -> Option<Arc<Self>> {
+    pub fn unless_ended(request: &CertificateRequest) -> Option<Self> {
         let ready = condition(request.conditions(), READY);
         let has_ended = ready.is_some_and(|ready| {
             ready.status == ConditionStatus::True || matches!(ready.reason.as_str(), "Failed" | "Denied")
         });
-        (!has_ended).then(|| Arc::new(Self::of(request)))
+        (!has_ended).then(|| Self::of(request))
     }
 
     /// Of any request.
@@ -84,7 +85,7 @@ impl UnsignedFacts {
         let annotations = request.metadata.annotations.iter().flatten();
         let annotations = annotations.filter(|(name, _)| is_ours(name));
         let annotations = annotations.map(|(name, value)| (name.clone(), value.clone())).collect();
-        Self { csr: request.spec.request.0.clone(), annotations }
+        Self { csr: request.spec.request.clone(), annotations }
     }
 }
 

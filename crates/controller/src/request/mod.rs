@@ -191,7 +191,7 @@ impl Reconciler<'_> {
         {
             return Ok(Step::Settled(next));
         }
-        let answer = match std::str::from_utf8(&unsigned.csr) {
+        let answer = match std::str::from_utf8(&unsigned.csr.0) {
             Err(error) => {
                 let message = format!("The CSR in spec.request is not PEM: {error}");
                 Answer::Refused { reason: "SigningError", message }

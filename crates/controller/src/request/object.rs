@@ -1,6 +1,5 @@
 //! A CertificateRequest as it is known: from the cache, or read a moment ago.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use chancery_kubernetes::cert_manager::{
@@ -24,7 +23,7 @@ pub(super) struct Object {
     pub(super) duration: Option<Duration>,
     pub(super) is_ca: bool,
     pub(super) usages: Vec<KeyUsage>,
-    pub(super) unsigned: Option<Arc<UnsignedFacts>>,
+    pub(super) unsigned: Option<UnsignedFacts>,
     /// From the cache it has no certificate and no CA, even if the object does: see `is_whole`.
     pub(super) status: CertificateRequestStatus,
     has_certificate: bool,
@@ -57,7 +56,7 @@ impl Object {
 
     /// As the API server showed it.
     pub(super) fn read(key: &Key, request: CertificateRequest) -> Self {
-        let unsigned = Some(Arc::new(UnsignedFacts::of(&request)));
+        let unsigned = Some(UnsignedFacts::of(&request));
         let CertificateRequest { metadata, spec, status, .. } = request;
         let status = status.unwrap_or_default();
         Self {
