@@ -35,6 +35,9 @@ use crate::{Error, Key, Next};
 /// And at most: no clock is asked for a time that it cannot show.
 const BREATH: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(86_400);
 
+/// How long after an attempt that nobody said when to repeat: should what it waits for have come unnoticed, it goes on.
+const AT_LAST: Duration = Duration::from_secs(300);
+
 /// What an API server asks to be left alone, at most.
 const LONGEST: Duration = Duration::from_secs(60);
 
@@ -220,7 +223,7 @@ impl Reconciler<'_> {
                         if let Some(version) = self.wait(object, missing, approve).await? {
                             self.under_way().attempted(key, uid, issuer_version, again, &version);
                         }
-                        return Ok(Step::Settled(retry_after.map_or(Next::Done, Next::After)));
+                        return Ok(Step::Settled(Next::After(retry_after.unwrap_or(AT_LAST))));
                     }
                     Err(SignError::Foreign) => return Ok(Step::Settled(Next::Done)),
                 }
