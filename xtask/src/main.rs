@@ -68,8 +68,8 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "bench",
-        arguments: "[scale|mesh] [--quick] [--only=ours|peer] [--profile=P] [--no-build] [filter]",
-        purpose: "this server and OpenBao side by side, as a table for docs/performance.md; `scale`: with a full store; `mesh`: the certificate service",
+        arguments: "[scale|mesh|controller] [--quick] [--only=ours|peer] [--profile=P] [--no-build] [filter]",
+        purpose: "this server and OpenBao side by side, as a table for docs/performance.md; `scale`: with a full store; `mesh`: the certificate service; `controller`: the one of a cluster",
         run: bench::run,
     },
     Task {

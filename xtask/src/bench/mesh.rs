@@ -27,17 +27,24 @@ const STREAMS: &str = "64";
 const SECONDS: &str = "10";
 
 /// A process that ends with its value.
-struct Running(Child);
+pub(super) struct Running(Child);
 
 impl Running {
-    fn start(command: &mut Command, log: &Path) -> Result<Self> {
+    pub(super) fn start(command: &mut Command, log: &Path) -> Result<Self> {
         let log = File::create(log)?;
         let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn();
         Ok(Self(child.with_context(|| format!("starting {command:?}"))?))
     }
 
+    /// Ends it at once.
+    pub(super) fn kill(&mut self) {
+        // Both fail only if the process is gone already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+
     /// A field of `/proc/PID/status` in KiB.
-    fn memory(&self, field: &str) -> Result<u64> {
+    pub(super) fn memory(&self, field: &str) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.0.id()))?;
         let line = status.lines().find(|line| line.starts_with(field)).context("no such field")?;
         Ok(line.split_whitespace().nth(1).context("no number")?.parse()?)
@@ -46,9 +53,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // Both fail only if the process is gone already.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        self.kill();
     }
 }
 
@@ -143,7 +148,7 @@ pub(super) fn run(arguments: &[String]) -> Result<Tally> {
 }
 
 /// A root outside, an intermediate in the server, a role, a policy and an AppRole.
-fn authority(server: &Server, place: &Path) -> Result<()> {
+pub(super) fn authority(server: &Server, place: &Path) -> Result<()> {
     let script = r#"
         set -e
         ca="-addext basicConstraints=critical,CA:true -addext keyUsage=critical,keyCertSign,cRLSign"
@@ -296,7 +301,7 @@ impl Probing {
 }
 
 /// Whether `/readyz` answers 200 within a second.
-fn ready(port: u16) -> bool {
+pub(super) fn ready(port: u16) -> bool {
     let answer = || -> std::io::Result<bool> {
         let mut stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_read_timeout(Some(Duration::from_secs(1)))?;
@@ -308,6 +313,6 @@ fn ready(port: u16) -> bool {
     answer().unwrap_or(false)
 }
 
-fn number(told: &Value, name: &str) -> Result<f64> {
+pub(super) fn number(told: &Value, name: &str) -> Result<f64> {
     told.get(name).and_then(Value::as_f64).with_context(|| format!("no {name} in {told}"))
 }

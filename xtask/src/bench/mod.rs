@@ -5,6 +5,7 @@
 //! makes by default: an RSA-2048 key, no subject, one SPIFFE name. The machine's raw signature rate is measured
 //! with openssl before, as the ceiling.
 
+mod controller;
 mod mesh;
 mod scale;
 
@@ -55,6 +56,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<Tally> {
     match arguments.split_first() {
         Some((first, rest)) if first == "scale" => return scale::run(rest),
         Some((first, rest)) if first == "mesh" => return mesh::run(rest),
+        Some((first, rest)) if first == "controller" => return controller::run(rest),
         _ => {}
     }
     let quick = arguments.iter().any(|argument| argument == "--quick");

@@ -3,8 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use chancery_kubernetes::cert_manager::{Condition, IssuerReference, KeyUsage};
+use chancery_kubernetes::cert_manager::{
+    Bytes, CertificateRequest, Condition, ConditionStatus, GROUP, IssuerReference, KeyUsage, READY, condition,
+};
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use crate::Key;
 
@@ -48,6 +51,42 @@ pub struct RequestFacts {
     pub is_ca: bool,
     /// As written.
     pub duration: Option<Duration>,
+    /// What only signing needs; `None` once the request has ended.
+    pub unsigned: Option<UnsignedFacts>,
+}
+
+/// What is kept of a CertificateRequest until it has ended, so that nothing must be read to sign it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnsignedFacts {
+    /// `spec.request`: the CSR in PEM, as it stands there.
+    pub csr: Bytes,
+    /// Annotations of `cert-manager.io` and what is below it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+impl UnsignedFacts {
+    /// Of a request that somebody may still sign; `None`: it was signed, refused, or denied.
+    pub fn unless_ended(request: &CertificateRequest) -> Option<Self> {
+        let ready = condition(request.conditions(), READY);
+        let has_ended = ready.is_some_and(|ready| {
+            ready.status == ConditionStatus::True || matches!(ready.reason.as_str(), "Failed" | "Denied")
+        });
+        (!has_ended).then(|| Self::of(request))
+    }
+
+    /// Of any request.
+    pub fn of(request: &CertificateRequest) -> Self {
+        // Others may be long: what kubectl applied last is the whole object once more.
+        let is_ours = |name: &str| {
+            let domain = name.split('/').next().unwrap_or_default();
+            domain == GROUP || domain.strip_suffix(GROUP).is_some_and(|parent| parent.ends_with('.'))
+        };
+        let annotations = request.metadata.annotations.iter().flatten();
+        let annotations = annotations.filter(|(name, _)| is_ours(name));
+        let annotations = annotations.map(|(name, value)| (name.clone(), value.clone())).collect();
+        Self { csr: request.spec.request.clone(), annotations }
+    }
 }
 
 /// What is kept of a Secret with the label `controller.cert-manager.io/fao` or `cert-manager.io/next-private-key`.

@@ -12,9 +12,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use chancery_kubernetes::cert_manager::{Certificate, Issuer, IssuerReference};
 
-pub use self::facts::{CertificateFacts, Digest, RequestFacts, SecretFacts};
+pub use self::facts::{CertificateFacts, Digest, RequestFacts, SecretFacts, UnsignedFacts};
 use crate::Key;
 use crate::issuer::IssuerKey;
+use crate::request::UnderWay;
 
 /// A change: what was known before, and what is known now. One of them is always there.
 #[derive(Debug)]
@@ -115,6 +116,8 @@ pub struct Cache {
     pub requests: Store<Key, RequestFacts>,
     /// Secrets of Certificates, and of issuances under way.
     pub secrets: Store<Key, SecretFacts>,
+    /// What this process did to CertificateRequests, and watches may not have told yet.
+    pub requests_under_way: UnderWay,
 }
 
 impl Cache {
