@@ -10,10 +10,13 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use super::access::{Access, Grant, IssuedToken, fits, user_info};
+use super::admission::Idle;
 use super::kind::Kind;
 use super::selector::Selectors;
 use super::serve;
-use super::store::{Part, Store, text};
+use super::store::{Store, text};
+use super::write::{How, Part};
 
 /// The double. It ends when it is dropped.
 #[derive(Debug)]
@@ -30,6 +33,12 @@ pub enum Fault {
     Code(u16),
     /// The connection breaks before anything is done.
     Drop,
+    /// It is refused as too much, with this `Retry-After`, in seconds.
+    RetryAfter(u64),
+    /// It is refused with this `Status`, whose `code` is the answer's.
+    Refuse(Value),
+    /// It is never answered.
+    Hang,
     /// It is done, and the connection breaks before the answer.
     LoseAnswer,
     /// It is answered this much later.
@@ -60,18 +69,30 @@ pub(super) struct Shared {
     pub(super) ended: watch::Sender<(u64, bool)>,
     /// Connections: how many are open, and how many were at most.
     pub(super) connections: watch::Sender<(usize, usize)>,
+    /// Connections to webhooks.
+    pub(super) idle: Idle,
 }
 
 #[derive(Debug)]
 pub(super) struct State {
     pub(super) store: Store,
-    pub(super) kinds: Vec<Kind>,
-    pub(super) requests: Vec<Request>,
-    pub(super) denied: Vec<(String, String)>,
-    pub(super) faults: Vec<(String, String, Fault, usize)>,
-    pub(super) reviews: HashMap<String, (Value, Vec<String>)>,
-    pub(super) bearer: Option<String>,
-    pub(super) user: String,
+    pub(super) access: Access,
+    /// Where services are, for webhooks: namespace and name.
+    pub(super) services: HashMap<(String, String), SocketAddr>,
+    pub(super) latency: Duration,
+    requests: Vec<Request>,
+    counts: HashMap<(String, String), usize>,
+    faults: Vec<Rule>,
+}
+
+/// When a fault comes.
+#[derive(Debug)]
+struct Rule {
+    verb: String,
+    resource: String,
+    name: String,
+    fault: Fault,
+    left: usize,
 }
 
 impl ApiServer {
@@ -80,17 +101,17 @@ impl ApiServer {
         let shared = Arc::new(Shared {
             state: Mutex::new(State {
                 store: Store::new(),
-                kinds: Kind::known(),
+                access: Access::new(),
+                services: HashMap::new(),
+                latency: Duration::ZERO,
                 requests: Vec::new(),
-                denied: Vec::new(),
+                counts: HashMap::new(),
                 faults: Vec::new(),
-                reviews: HashMap::new(),
-                bearer: None,
-                user: "system:serviceaccount:istio-system:chancery".into(),
             }),
             revision: watch::Sender::new(0),
             ended: watch::Sender::new((0, false)),
             connections: watch::Sender::new((0, 0)),
+            idle: Idle::default(),
         });
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("a free port");
         let address = listener.local_addr().expect("an address");
@@ -109,7 +130,7 @@ impl ApiServer {
 
     /// Makes a kind known.
     pub fn define(&self, kind: Kind) {
-        self.state().kinds.push(kind);
+        self.state().store.define(kind);
     }
 
     /// Creates a namespace with labels.
@@ -118,84 +139,114 @@ impl ApiServer {
         self.put("namespaces", "", json!({ "metadata": { "name": name, "labels": labels } }));
     }
 
-    /// Creates or replaces an object (and its status), as an administrator who is never refused.
+    /// Creates or replaces an object (and its status), as an administrator who is never refused, whom no webhook is
+    /// told of, and who owns no fields.
     pub fn put(&self, plural: &str, namespace: &str, object: Value) -> Value {
         let stored = {
             let mut state = self.state();
             let kind = state.kind(plural);
+            let store = &mut state.store;
             let name = text(&object, "name").to_owned();
             let status = object.get("status").cloned();
-            let mut current = match state.store.get(&kind, namespace, &name).cloned() {
-                Err(_) => {
-                    state.store.create(&kind, namespace, object, false).expect("an object that can be made")
-                }
+            let how = How::plain(Part::Object);
+            let mut current = match store.get(&kind, namespace, &name).cloned() {
+                Err(_) => store.create(&kind, namespace, object, &how).expect("an object that can be made"),
                 Ok(current) => {
                     let mut object = object;
                     object["metadata"]["resourceVersion"] = current["metadata"]["resourceVersion"].clone();
-                    state
-                        .store
-                        .replace(&kind, namespace, &name, object, Part::Object, false)
-                        .expect("replaceable")
+                    store.replace(&kind, namespace, &name, object, &how).expect("replaceable")
                 }
             };
             if let Some(status) = status
                 && kind.status
+                && current.get("status") != Some(&status)
+                && plural != "customresourcedefinitions"
             {
-                current["status"] = status;
+                let mut object = Value::clone(&current);
+                object["status"] = status;
                 let name = text(&current, "name").to_owned();
-                current = state
-                    .store
-                    .replace(&kind, namespace, &name, current, Part::Status, false)
-                    .expect("a status");
+                let how = How::plain(Part::Status);
+                current = store.replace(&kind, namespace, &name, object, &how).expect("a status");
             }
             current
         };
-        self.shared.announce();
-        stored
+        self.shared.settle();
+        Value::clone(&stored)
+    }
+
+    /// Creates a service account.
+    pub fn service_account(&self, namespace: &str, name: &str) {
+        self.put("serviceaccounts", namespace, json!({ "metadata": { "name": name } }));
     }
 
     /// Writes an object's status, if the object is still there.
     pub fn set_status(&self, plural: &str, namespace: &str, name: &str, status: Value) -> bool {
-        let Some(mut object) = self.get(plural, namespace, name) else { return false };
-        object["status"] = status;
         let done = {
             let mut state = self.state();
             let kind = state.kind(plural);
-            object["metadata"]["resourceVersion"] = match state.store.get(&kind, namespace, name) {
-                Ok(current) => current["metadata"]["resourceVersion"].clone(),
-                Err(_) => return false,
-            };
-            state.store.replace(&kind, namespace, name, object, Part::Status, false).is_ok()
+            let Ok(current) = state.store.get(&kind, namespace, name) else { return false };
+            let mut object = Value::clone(current);
+            object["status"] = status;
+            state.store.replace(&kind, namespace, name, object, &How::plain(Part::Status)).is_ok()
         };
-        self.shared.announce();
+        self.shared.settle();
         done
     }
 
     /// An object.
     pub fn get(&self, plural: &str, namespace: &str, name: &str) -> Option<Value> {
         let state = self.state();
-        state.store.get(&state.kind(plural), namespace, name).ok().cloned()
+        state.store.get(&state.kind(plural), namespace, name).ok().map(|object| Value::clone(object))
     }
 
     /// All objects of a kind, in a namespace or in all.
     pub fn list(&self, plural: &str, namespace: Option<&str>) -> Vec<Value> {
         let state = self.state();
-        state.store.list(&state.kind(plural), namespace, &Selectors::default())
+        let found = state.store.list(&state.kind(plural), namespace, &Selectors::default());
+        found.iter().map(|object| Value::clone(object)).collect()
+    }
+
+    /// How many objects of a kind there are, and how many of them satisfy something, without copying them.
+    pub fn tally(&self, plural: &str, holds: impl Fn(&Value) -> bool) -> (usize, usize) {
+        let found = {
+            let state = self.state();
+            state.store.list(&state.kind(plural), None, &Selectors::default())
+        };
+        (found.len(), found.iter().filter(|object| holds(object)).count())
+    }
+
+    /// Deletes an object as a client does: finalizers hold it.
+    pub fn delete(&self, plural: &str, namespace: &str, name: &str) -> bool {
+        let done = {
+            let mut state = self.state();
+            let kind = state.kind(plural);
+            state.store.delete(&kind, namespace, name, &json!({})).is_ok()
+        };
+        self.shared.settle();
+        done
     }
 
     /// Removes an object at once; a namespace with all that is in it.
     pub fn remove(&self, plural: &str, namespace: &str, name: &str) {
         {
             let mut state = self.state();
-            let key = Store::key(&state.kind(plural), namespace, name);
+            let kind = state.kind(plural);
+            let store = &mut state.store;
             if plural == "namespaces" {
-                let inside: Vec<_> =
-                    state.store.objects.keys().filter(|key| key.1 == name).cloned().collect();
-                inside.into_iter().for_each(|key| state.store.remove(key));
+                for kind in store.kinds.clone() {
+                    for object in store.list(&kind, Some(name), &Selectors::default()) {
+                        store.remove(&kind, name, text(&object, "name"));
+                    }
+                }
             }
-            state.store.remove(key);
+            store.remove(&kind, namespace, name);
         }
-        self.shared.announce();
+        self.shared.settle();
+    }
+
+    /// Whether dependents go when their owners have gone. They do, unless this says otherwise.
+    pub fn collect_garbage(&self, collects: bool) {
+        self.state().store.collects_garbage = collects;
     }
 
     /// Every request that arrived.
@@ -203,29 +254,80 @@ impl ApiServer {
         self.state().requests.clone()
     }
 
-    /// How many requests of this verb for this resource arrived.
+    /// How many requests of this verb (`*`: any) for this resource (`*`: any) arrived.
     pub fn count(&self, verb: &str, resource: &str) -> usize {
-        self.state().requests.iter().filter(|one| one.verb == verb && one.resource == resource).count()
+        let state = self.state();
+        let fitting = state.counts.iter().filter(|((one, of), _)| fits(verb, one) && fits(resource, of));
+        fitting.map(|(_, count)| count).sum()
     }
 
-    /// From now on every request must bear this token.
+    /// How many requests arrived that write this resource (`*`: any).
+    pub fn writes(&self, resource: &str) -> usize {
+        let verbs = ["create", "update", "patch", "delete", "deletecollection"];
+        verbs.iter().map(|verb| self.count(verb, resource)).sum()
+    }
+
+    /// Forgets which requests arrived, and how many.
+    pub fn forget_requests(&self) {
+        let mut state = self.state();
+        state.requests.clear();
+        state.counts.clear();
+    }
+
+    /// From now on every request must bear this token, or one of [`user`](Self::user).
     pub fn require_token(&self, token: &str) {
-        self.state().bearer = Some(token.to_owned());
+        self.state().access.bearer = Some(token.to_owned());
     }
 
-    /// RBAC: no such verb (`*`: none) on this resource (`*`: on none).
+    /// Whoever bears this token is this user, in these groups.
+    pub fn user(&self, token: &str, name: &str, groups: &[&str]) {
+        self.state().access.users.insert(token.to_owned(), user_info(name, groups));
+    }
+
+    /// RBAC: no such verb (`*`: none) on this resource (`*`: on none), for nobody.
     pub fn deny(&self, verb: &str, resource: &str) {
-        self.state().denied.push((verb.into(), resource.into()));
+        self.deny_to("*", verb, resource);
     }
 
-    /// Takes back [`deny`](Self::deny), whole.
+    /// RBAC: no such verb (`*`: none) on this resource (`*`: on none), for this user.
+    pub fn deny_to(&self, user: &str, verb: &str, resource: &str) {
+        self.state().access.denied.push((user.into(), verb.into(), resource.into()));
+    }
+
+    /// Takes back [`deny`](Self::deny) and [`deny_to`](Self::deny_to), whole.
     pub fn allow_all(&self) {
-        self.state().denied.clear();
+        self.state().access.denied.clear();
+    }
+
+    /// What `SubjectAccessReview` allows; it allows nothing else.
+    pub fn grant(&self, grant: Grant) {
+        self.state().access.grants.push(grant);
+    }
+
+    /// Takes back all of [`grant`](Self::grant).
+    pub fn revoke_grants(&self) {
+        self.state().access.grants.clear();
+    }
+
+    /// The tokens that `serviceaccounts/token` made.
+    pub fn issued_tokens(&self) -> Vec<IssuedToken> {
+        self.state().access.issued.clone()
+    }
+
+    /// Where a service is that webhooks name.
+    pub fn service(&self, namespace: &str, name: &str, address: SocketAddr) {
+        self.state().services.insert((namespace.to_owned(), name.to_owned()), address);
     }
 
     /// The next `times` requests of this verb (`*`: any) for this resource (`*`: any) go wrong.
     pub fn inject(&self, verb: &str, resource: &str, fault: Fault, times: usize) {
-        self.state().faults.push((verb.into(), resource.into(), fault, times));
+        self.inject_for(verb, resource, "*", fault, times);
+    }
+
+    /// As [`inject`](Self::inject), for the object of this name.
+    pub fn inject_for(&self, verb: &str, resource: &str, name: &str, fault: Fault, times: usize) {
+        let [verb, resource, name] = [verb, resource, name].map(str::to_owned);
+        self.state().faults.push(Rule { verb, resource, name, fault, left: times });
     }
 
     /// Takes back what [`inject`](Self::inject) has left.
@@ -233,10 +335,15 @@ impl ApiServer {
         self.state().faults.clear();
     }
 
+    /// Every request is looked at only after this time.
+    pub fn latency(&self, latency: Duration) {
+        self.state().latency = latency;
+    }
+
     /// Forgets history: whoever resumes from a version before now is told 410.
     pub fn compact(&self) {
         self.state().store.compact();
-        self.shared.announce();
+        self.shared.settle();
     }
 
     /// Breaks the connection of every watch.
@@ -262,7 +369,7 @@ impl ApiServer {
     /// What TokenReview says of a token: the user, and the audiences that the token is for.
     pub fn token(&self, token: &str, user: Value, audiences: &[&str]) {
         let audiences = audiences.iter().map(|&audience| audience.to_owned()).collect();
-        self.state().reviews.insert(token.to_owned(), (user, audiences));
+        self.state().access.reviews.insert(token.to_owned(), (user, audiences));
     }
 
     /// A token of a service account, bound to a pod.
@@ -301,29 +408,44 @@ impl Shared {
         self.state.lock().expect("nobody panicked")
     }
 
-    /// Tells watches of the newest version.
-    pub(super) fn announce(&self) {
-        let revision = self.state().store.revision;
+    /// Does what follows from a write: lets dependents go, tells of the newest version.
+    pub(super) fn settle(&self) {
+        let revision = {
+            let mut state = self.state();
+            state.store.collect();
+            state.store.revision
+        };
         self.revision.send_if_modified(|newest| std::mem::replace(newest, revision) != revision);
     }
 }
 
 impl State {
-    fn kind(&self, plural: &str) -> Kind {
-        self.kinds.iter().find(|kind| kind.plural == plural).expect("a known kind").clone()
+    fn kind(&self, plural: &str) -> Arc<Kind> {
+        let mut kinds = self.store.kinds.iter();
+        Arc::clone(kinds.find(|kind| kind.plural == plural).expect("a known kind"))
     }
 
-    pub(super) fn is_denied(&self, verb: &str, resource: &str) -> bool {
-        let fits = |pattern: &str, value: &str| pattern == "*" || pattern == value;
-        self.denied.iter().any(|(verbs, resources)| fits(verbs, verb) && fits(resources, resource))
+    /// Whether anybody wants to be told of writes.
+    pub(super) fn has_webhooks(&self) -> bool {
+        ["mutating", "validating"].iter().any(|which| {
+            let table = format!("{which}webhookconfigurations.admissionregistration.k8s.io");
+            self.store.tables.get(&table).is_some_and(|table| !table.objects.is_empty())
+        })
     }
 
-    pub(super) fn fault(&mut self, verb: &str, resource: &str) -> Option<Fault> {
-        let fits = |pattern: &str, value: &str| pattern == "*" || pattern == value;
-        let found = self.faults.iter_mut().find(|(verbs, resources, _, left)| {
-            *left > 0 && fits(verbs, verb) && fits(resources, resource)
+    pub(super) fn record(&mut self, request: Request) {
+        *self.counts.entry((request.verb.clone(), request.resource.clone())).or_default() += 1;
+        self.requests.push(request);
+    }
+
+    pub(super) fn fault(&mut self, verb: &str, resource: &str, name: &str) -> Option<Fault> {
+        let found = self.faults.iter_mut().find(|rule| {
+            rule.left > 0
+                && fits(&rule.verb, verb)
+                && fits(&rule.resource, resource)
+                && fits(&rule.name, name)
         })?;
-        found.3 -= 1;
-        Some(found.2.clone())
+        found.left -= 1;
+        Some(found.fault.clone())
     }
 }

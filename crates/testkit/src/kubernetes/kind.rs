@@ -1,5 +1,27 @@
 //! The kinds of objects that the double knows, and the addresses of objects.
 
+use std::sync::Arc;
+
+use serde_json::Value;
+
+const ADMISSION: &str = "admissionregistration.k8s.io";
+
+/// By what events can be selected.
+const EVENT: [&str; 9] = [
+    "involvedObject.kind",
+    "involvedObject.namespace",
+    "involvedObject.name",
+    "involvedObject.uid",
+    "involvedObject.apiVersion",
+    "involvedObject.resourceVersion",
+    "involvedObject.fieldPath",
+    "reason",
+    "type",
+];
+
+/// By what pods can be selected.
+const POD: [&str; 4] = ["spec.nodeName", "spec.serviceAccountName", "status.phase", "status.podIP"];
+
 /// A kind of objects, as an API server knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Kind {
@@ -17,6 +39,14 @@ pub struct Kind {
     pub status: bool,
     /// Whether it is defined by a CustomResourceDefinition: no update without a resource version, a generation.
     pub custom: bool,
+    /// What clients may write instead of the plural.
+    pub short_names: Vec<String>,
+    /// Such as `cert-manager`, for `kubectl get`.
+    pub categories: Vec<String>,
+    /// Fields besides name and namespace by which lists and watches may select, as `spec.issuerRef.name`.
+    pub selectable: Vec<String>,
+    /// What objects must satisfy: an `openAPIV3Schema`.
+    pub schema: Option<Arc<Value>>,
 }
 
 impl Kind {
@@ -30,6 +60,10 @@ impl Kind {
             namespaced,
             status: false,
             custom: false,
+            short_names: Vec::new(),
+            categories: Vec::new(),
+            selectable: Vec::new(),
+            schema: None,
         }
     }
 
@@ -64,12 +98,25 @@ impl Kind {
         vec![
             with_status(Self::new("", "namespaces", "Namespace", false)),
             with_status(Self::new("", "nodes", "Node", false)),
-            with_status(core("pods", "Pod")),
+            with_status(Self { selectable: POD.map(str::to_owned).to_vec(), ..core("pods", "Pod") }),
             with_status(core("services", "Service")),
             core("configmaps", "ConfigMap"),
-            core("secrets", "Secret"),
+            Self { selectable: vec!["type".into()], ..core("secrets", "Secret") },
             core("serviceaccounts", "ServiceAccount"),
-            core("events", "Event"),
+            Self { selectable: EVENT.map(str::to_owned).to_vec(), ..core("events", "Event") },
+            with_status(Self::new(
+                "apiextensions.k8s.io",
+                "customresourcedefinitions",
+                "CustomResourceDefinition",
+                false,
+            )),
+            Self::new(ADMISSION, "validatingwebhookconfigurations", "ValidatingWebhookConfiguration", false),
+            Self::new(ADMISSION, "mutatingwebhookconfigurations", "MutatingWebhookConfiguration", false),
+            Self::new("rbac.authorization.k8s.io", "roles", "Role", true),
+            Self::new("rbac.authorization.k8s.io", "rolebindings", "RoleBinding", true),
+            Self::new("rbac.authorization.k8s.io", "clusterroles", "ClusterRole", false),
+            Self::new("rbac.authorization.k8s.io", "clusterrolebindings", "ClusterRoleBinding", false),
+            with_status(Self::new("networking.k8s.io", "ingresses", "Ingress", true)),
             Self::new("coordination.k8s.io", "leases", "Lease", true),
             with_status(Self::new("apps", "deployments", "Deployment", true)),
             Self::custom("cert-manager.io", "v1", "certificates", "Certificate"),

@@ -5,7 +5,9 @@
 //! finalizers, dry runs, patches, refusals with a `Status`. And it does, when asked to, what goes wrong in clusters:
 //! [`ApiServer::deny`], [`ApiServer::inject`], [`ApiServer::drop_watches`], [`ApiServer::compact`].
 //!
-//! It does not validate what objects say, keeps no managed fields, and collects no garbage.
+//! It keeps managed fields for server-side apply, collects garbage, asks admission webhooks, and serves the kinds of
+//! CustomResourceDefinitions that are created in it, with what their schemas demand. Of the built-in kinds it does not
+//! validate what objects say.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -13,14 +15,25 @@
     reason = "a helper of tests fails as tests do"
 )]
 
+mod access;
+mod admission;
+mod apply;
+mod call;
+mod collect;
 mod control;
+mod definition;
 mod discovery;
 mod kind;
+mod list;
+mod patch;
+mod schema;
 mod selector;
 mod serve;
 mod status;
 mod store;
 mod watch;
+mod write;
 
+pub use access::{Grant, IssuedToken};
 pub use control::{ApiServer, Fault, Request};
 pub use kind::Kind;

@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use super::kind::Kind;
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Term {
     Is(String, String),
@@ -27,6 +29,41 @@ impl Selectors {
         Ok(Self { labels: terms(labels)?, fields: terms(fields)? })
     }
 
+    /// Whether everything satisfies them.
+    pub(super) fn is_empty(&self) -> bool {
+        self.labels.is_empty() && self.fields.is_empty()
+    }
+
+    /// The field that objects of a kind cannot be selected by, if one is named.
+    pub(super) fn unsupported(&self, kind: &Kind) -> Option<&str> {
+        let known = |field: &str| {
+            field == "metadata.name"
+                || (field == "metadata.namespace" && kind.namespaced)
+                || kind.selectable.iter().any(|one| one == field)
+        };
+        self.fields.iter().map(Term::key).find(|field| !known(field))
+    }
+
+    /// From a `LabelSelector` of an object; none selects everything, as an empty one does.
+    pub(super) fn of_object(selector: &Value) -> Self {
+        let mut labels = Vec::new();
+        for (key, value) in selector["matchLabels"].as_object().into_iter().flatten() {
+            labels.push(Term::Is(key.clone(), value.as_str().unwrap_or_default().to_owned()));
+        }
+        for one in selector["matchExpressions"].as_array().into_iter().flatten() {
+            let key = one["key"].as_str().unwrap_or_default().to_owned();
+            let values = one["values"].as_array().into_iter().flatten();
+            let values = values.filter_map(|value| value.as_str().map(str::to_owned)).collect();
+            labels.push(match one["operator"].as_str() {
+                Some("In") => Term::In(key, values),
+                Some("NotIn") => Term::NotIn(key, values),
+                Some("Exists") => Term::Has(key),
+                _ => Term::HasNot(key),
+            });
+        }
+        Self { labels, fields: Vec::new() }
+    }
+
     pub(super) fn matches(&self, object: &Value) -> bool {
         let label = |key: &str| object["metadata"]["labels"][key].as_str();
         let field = |path: &str| {
@@ -38,6 +75,13 @@ impl Selectors {
 }
 
 impl Term {
+    fn key(&self) -> &str {
+        match self {
+            Self::Is(key, _) | Self::IsNot(key, _) | Self::In(key, _) | Self::NotIn(key, _) => key,
+            Self::Has(key) | Self::HasNot(key) => key,
+        }
+    }
+
     fn holds<'a>(&self, value: impl Fn(&str) -> Option<&'a str>) -> bool {
         match self {
             Self::Is(key, wanted) => value(key) == Some(wanted),

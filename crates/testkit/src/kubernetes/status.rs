@@ -130,11 +130,28 @@ impl Failure {
         Self::new(400, "BadRequest", message, None)
     }
 
+    pub(super) fn patch_failed(cause: &str) -> Self {
+        Self::new(
+            422,
+            "Invalid",
+            format!("the server rejected our request due to an error in our request: {cause}"),
+            None,
+        )
+    }
+
+    pub(super) fn too_large(asked: u64, newest: u64) -> Self {
+        let details = json!({
+            "causes": [{ "reason": "ResourceVersionTooLarge", "message": "Too large resource version" }],
+            "retryAfterSeconds": 1,
+        });
+        let message = format!("Timeout: Too large resource version: {asked}, current: {newest}");
+        Self::new(504, "Timeout", message, Some(details))
+    }
+
     pub(super) fn unsupported_patch(content_type: &str) -> Self {
         let message = format!(
             "the body of the request was in an unknown format - accepted media types include: \
-             application/merge-patch+json, application/strategic-merge-patch+json, application/apply-patch+yaml; \
-             not {content_type}"
+             application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml; not {content_type}"
         );
         Self::new(415, "UnsupportedMediaType", message, Some(json!({})))
     }
@@ -167,7 +184,17 @@ impl Failure {
                 Self::new(504, "Timeout", "Timeout: request did not complete within requested timeout", None)
             }
             410 => Self::new(410, "Expired", "The resourceVersion for the provided list is too old.", None),
+            400 => Self::bad_request("the server rejected our request for an unknown reason"),
             401 => Self::unauthorized(),
+            403 => Self::new(403, "Forbidden", "forbidden: not allowed", None),
+            404 => Self::new(404, "NotFound", "the server could not find the requested resource", None),
+            409 => Self::new(
+                409,
+                "Conflict",
+                "Operation cannot be fulfilled: the object has been modified; please apply your changes to the \
+                 latest version and try again",
+                None,
+            ),
             code => Self::new(
                 code,
                 "InternalError",

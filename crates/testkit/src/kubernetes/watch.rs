@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use hyper::body::{Body, Frame};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
@@ -16,25 +16,41 @@ use super::control::Shared;
 use super::kind::Kind;
 use super::selector::Selectors;
 use super::status::Failure;
-use super::store::Change;
+use super::store::{Change, metadata_of};
 
 /// How often a silent watch says how far it is. A real one does so about once a minute.
 const BOOKMARK: Duration = Duration::from_secs(1);
 
+/// How far a watch is behind the writes.
+const LAG: Duration = Duration::from_millis(1);
+
+/// Events go out together up to this size.
+const CHUNK: usize = 64 * 1024;
+
 /// What a watch was asked for.
 #[derive(Debug)]
 pub(super) struct Watch {
-    pub(super) kind: Kind,
+    pub(super) kind: Arc<Kind>,
     pub(super) namespace: Option<String>,
     pub(super) selectors: Selectors,
-    /// Resume behind this version; none: begin with what is there.
-    pub(super) from: Option<u64>,
+    pub(super) from: From,
     pub(super) bookmarks: bool,
-    /// Say, with a bookmark, when all that is there was sent.
-    pub(super) initial_events: bool,
     pub(super) timeout: Duration,
     /// The form objects are sent in.
     pub(super) metadata_only: bool,
+}
+
+/// Where a watch begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum From {
+    /// Behind this version.
+    Version(u64),
+    /// With what is there.
+    Objects,
+    /// With what is there, and a bookmark that says when all of that was sent.
+    MarkedObjects,
+    /// With what comes.
+    Now,
 }
 
 /// The answer's body: events as they come.
@@ -64,20 +80,39 @@ async fn run(
     mut ended: watch::Receiver<(u64, bool)>,
     sender: mpsc::Sender<io::Result<Bytes>>,
 ) {
-    let mut revision = shared.revision.subscribe();
+    let qualified = watch.kind.qualified();
+    let mut news = shared.state().store.table(&qualified).news.subscribe();
     let deadline = Instant::now() + watch.timeout;
     let mut next_bookmark = Instant::now() + BOOKMARK;
-    let (mut at, mut events) = watch.first(&shared);
+    let (mut at, mut begin) = match watch.first(&shared) {
+        Ok(first) => first,
+        Err(expired) => {
+            let line = format!("{}\n", json!({ "type": "ERROR", "object": expired.body }));
+            let _ = sender.send(Ok(line.into())).await;
+            return;
+        }
+    };
     loop {
-        for event in events.drain(..) {
-            let is_error = event["type"] == "ERROR";
-            let line = Bytes::from(format!("{event}\n"));
-            if sender.send(Ok(line)).await.is_err() || is_error {
+        for chunk in begin.drain(..) {
+            if sender.send(Ok(chunk)).await.is_err() {
                 return;
             }
         }
+        // Before anything that wakes this up: what came meanwhile.
+        let chunks = watch.since(&mut at, &qualified, &shared);
+        if !chunks.is_empty() {
+            begin = chunks;
+            continue;
+        }
         tokio::select! {
-            changed = revision.changed() => if changed.is_err() { return },
+            changed = news.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                // An event comes through etcd and the watch cache: seldom before the answer to the write. And what
+                // happens at once goes out together.
+                tokio::time::sleep(LAG).await;
+            }
             _ = ended.changed() => {
                 if !ended.borrow().1 {
                     let _ = sender.send(Err(io::ErrorKind::ConnectionReset.into())).await;
@@ -88,84 +123,122 @@ async fn run(
             () = tokio::time::sleep_until(deadline) => return,
             () = tokio::time::sleep_until(next_bookmark), if watch.bookmarks => {
                 next_bookmark = Instant::now() + BOOKMARK;
-                events.push(watch.bookmark(at, false));
+                begin.extend(watch.since(&mut at, &qualified, &shared));
+                begin.push(watch.bookmark(at, false));
             }
         }
-        events.extend(watch.since(&mut at, &shared));
     }
 }
 
 impl Watch {
     /// What a watch begins with, and the version that it stands at then.
-    fn first(&self, shared: &Shared) -> (u64, Vec<Value>) {
-        if let Some(from) = self.from {
-            let oldest = shared.state().store.compacted;
-            if from < oldest {
-                return (
-                    from,
-                    vec![json!({ "type": "ERROR", "object": Failure::expired(from, oldest).body })],
-                );
-            }
-            let mut at = from;
-            let events = self.since(&mut at, shared);
-            return (at, events);
-        }
+    fn first(&self, shared: &Shared) -> Result<(u64, Vec<Bytes>), Failure> {
         let state = shared.state();
-        let objects = state.store.list(&self.kind, self.namespace.as_deref(), &self.selectors);
-        let mut events: Vec<Value> = objects.iter().map(|object| self.event("ADDED", object)).collect();
-        if self.initial_events {
-            events.push(self.bookmark(state.store.revision, true));
+        let revision = state.store.revision;
+        match self.from {
+            From::Version(from) => {
+                let oldest = state.store.oldest(&self.kind.qualified());
+                if from < oldest { Err(Failure::expired(from, oldest)) } else { Ok((from, Vec::new())) }
+            }
+            From::Now => Ok((revision, Vec::new())),
+            From::Objects | From::MarkedObjects => {
+                let objects = state.store.list(&self.kind, self.namespace.as_deref(), &self.selectors);
+                drop(state);
+                let mut chunks = Chunks::default();
+                for object in &objects {
+                    chunks.event("ADDED", self.form(object).as_bytes());
+                }
+                let mut chunks = chunks.done();
+                if self.from == From::MarkedObjects {
+                    chunks.push(self.bookmark(revision, true));
+                }
+                Ok((revision, chunks))
+            }
         }
-        (state.store.revision, events)
     }
 
-    fn since(&self, at: &mut u64, shared: &Shared) -> Vec<Value> {
-        let state = shared.state();
-        let news = state.store.log.iter().filter(|change| change.revision > *at);
-        let events = news.filter_map(|change| self.judge(change)).collect();
-        *at = state.store.revision;
-        events
+    fn since(&self, at: &mut u64, qualified: &str, shared: &Shared) -> Vec<Bytes> {
+        let changes: Vec<Arc<Change>> = {
+            let mut state = shared.state();
+            let revision = state.store.revision;
+            let changes = state.store.table(qualified).since(*at).cloned().collect();
+            *at = revision.max(*at);
+            changes
+        };
+        let mut chunks = Chunks::default();
+        for change in &changes {
+            self.judge(change, &mut chunks);
+        }
+        chunks.done()
     }
 
     /// What a change is to somebody who sees only what is selected.
-    fn judge(&self, change: &Change) -> Option<Value> {
-        let here = change.key.0 == self.kind.qualified()
-            && self.namespace.as_ref().is_none_or(|namespace| change.key.1 == *namespace);
-        if !here {
-            return None;
+    fn judge(&self, change: &Change, chunks: &mut Chunks) {
+        if self.namespace.as_ref().is_some_and(|namespace| change.place.0 != *namespace) {
+            return;
         }
-        let seen =
-            |object: &Option<Value>| object.as_ref().is_some_and(|object| self.selectors.matches(object));
-        let gone = || {
-            let mut object = change.before.clone()?;
-            object["metadata"]["resourceVersion"] = change.revision.to_string().into();
-            Some(self.event("DELETED", &object))
+        let seen = |object: &Option<Arc<Value>>| {
+            object.as_ref().is_some_and(|object| self.selectors.is_empty() || self.selectors.matches(object))
         };
-        match (seen(&change.before), seen(&change.after)) {
-            (false, false) => None,
-            (false, true) => Some(self.event("ADDED", change.after.as_ref()?)),
-            (true, true) => Some(self.event("MODIFIED", change.after.as_ref()?)),
-            (true, false) => gone(),
+        let name = match (seen(&change.before), seen(&change.after)) {
+            (false, false) => return,
+            (false, true) => "ADDED",
+            (true, true) => "MODIFIED",
+            (true, false) => "DELETED",
+        };
+        if let ("DELETED", Some(before), Some(_)) = (name, &change.before, &change.after) {
+            // It is still there, but not in what is seen here: it is shown as it was.
+            let mut object = Value::clone(before);
+            object["metadata"]["resourceVersion"] = change.revision.to_string().into();
+            chunks.event(name, self.form(&object).as_bytes());
+        } else {
+            chunks.event(name, change.json(self.metadata_only));
         }
     }
 
-    fn event(&self, name: &str, object: &Value) -> Value {
-        let object = if self.metadata_only { metadata_of(object) } else { object.clone() };
-        json!({ "type": name, "object": object })
+    fn form(&self, object: &Value) -> String {
+        if self.metadata_only { metadata_of(object).to_string() } else { object.to_string() }
     }
 
-    fn bookmark(&self, revision: u64, end_of_initial_events: bool) -> Value {
+    fn bookmark(&self, revision: u64, end_of_initial_events: bool) -> Bytes {
         let mut metadata = json!({ "resourceVersion": revision.to_string(), "creationTimestamp": null });
         if end_of_initial_events {
             metadata["annotations"] = json!({ "k8s.io/initial-events-end": "true" });
         }
-        json!({ "type": "BOOKMARK", "object": {
-            "kind": self.kind.kind, "apiVersion": self.kind.api_version(), "metadata": metadata,
-        }})
+        let (kind, api_version) = if self.metadata_only {
+            ("PartialObjectMetadata".to_owned(), "meta.k8s.io/v1".to_owned())
+        } else {
+            (self.kind.kind.clone(), self.kind.api_version())
+        };
+        let event = json!({ "type": "BOOKMARK", "object": {
+            "kind": kind, "apiVersion": api_version, "metadata": metadata,
+        }});
+        format!("{event}\n").into()
     }
 }
 
-/// An object as `PartialObjectMetadata`.
-pub(super) fn metadata_of(object: &Value) -> Value {
-    json!({ "kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": object["metadata"] })
+/// Events, put together to chunks.
+#[derive(Default)]
+struct Chunks {
+    full: Vec<Bytes>,
+    growing: BytesMut,
+}
+
+impl Chunks {
+    fn event(&mut self, name: &str, object: &[u8]) {
+        self.growing.reserve(object.len() + 40);
+        for part in [b"{\"type\":\"", name.as_bytes(), b"\",\"object\":", object, b"}\n"] {
+            self.growing.put_slice(part);
+        }
+        if self.growing.len() >= CHUNK {
+            self.full.push(self.growing.split().freeze());
+        }
+    }
+
+    fn done(mut self) -> Vec<Bytes> {
+        if !self.growing.is_empty() {
+            self.full.push(self.growing.freeze());
+        }
+        self.full
+    }
 }
