@@ -7,7 +7,9 @@ use chancery_kubernetes::queue::Verdict;
 use kube::Client;
 use tokio::sync::watch;
 
+use crate::cache::feed;
 use crate::context::{Context, Queues};
+use crate::health::Health;
 use crate::settings::Settings;
 use crate::{Error, Next, certificate, issuer, request, webhook};
 
@@ -23,6 +25,7 @@ pub async fn run(
 ) -> Result<(), Error> {
     let (context, write_events) = Context::new(client, settings, clock);
     let workers = context.settings.workers;
+    let watches = feed(context.clone(), Arc::new(Health::default()));
     let Queues { issuers, requests, certificates } = context.queues.clone();
     let work = async {
         let (issuers, requests, certificates, webhook) = tokio::join!(
@@ -46,6 +49,7 @@ pub async fn run(
     tokio::select! {
         ended = work => ended,
         () = write_events => Ok(()),
+        () = watches => Ok(()),
     }
 }
 
