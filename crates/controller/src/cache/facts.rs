@@ -96,6 +96,10 @@ pub struct SecretFacts {
     /// Digests of all its data by key.
     #[serde(default, with = "digests", skip_serializing_if = "BTreeMap::is_empty")]
     pub data: BTreeMap<String, Digest>,
+    /// Of what `cert-manager-certificates-issuing` applied beside names of certificates and issuers: labels, other
+    /// annotations, keys of data, owner; as it stands now. `None`: it applied nothing.
+    #[serde(default, with = "maybe_digest", skip_serializing_if = "Option::is_none")]
+    pub applied: Option<Digest>,
 }
 
 /// What is kept of a certificate.

@@ -69,6 +69,7 @@ impl SecretFacts {
                 .map(|(name, value)| (name.clone(), value.clone()))
                 .collect(),
             data: data.into_iter().flatten().map(|(name, bytes)| (name.clone(), sha256(&bytes.0))).collect(),
+            applied: crate::certificate::applied(secret),
         })
     }
 }
@@ -113,14 +114,14 @@ fn created(metadata: &ObjectMeta) -> Option<Timestamp> {
 }
 
 /// The SHA-256 of something.
-fn sha256(bytes: &[u8]) -> Digest {
+pub(crate) fn sha256(bytes: &[u8]) -> Digest {
     let mut found = Digest::default();
     found.copy_from_slice(digest::digest(&digest::SHA256, bytes).as_ref());
     found
 }
 
 /// A digest of a subject and names: equal if and only if they are, in whatever order they stand.
-fn names_digest(subject: &Subject, sans: &SanSet) -> Digest {
+pub(crate) fn names_digest(subject: &Subject, sans: &SanSet) -> Digest {
     let Subject {
         common_name,
         serial_number,

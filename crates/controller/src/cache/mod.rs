@@ -20,6 +20,7 @@ use chancery_kubernetes::cert_manager::{Certificate, Issuer};
 
 pub use self::facts::{CertificateFacts, Digest, RequestFacts, SecretFacts};
 pub(crate) use self::feed::feed;
+pub(crate) use self::gather::{names_digest, sha256};
 pub use self::store::{Change, Facts, Reading, Source, Store, Term};
 use crate::Key;
 use crate::issuer::IssuerKey;

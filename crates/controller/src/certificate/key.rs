@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::ObjectMeta;
 
-use super::facts::digest;
+use crate::cache::sha256;
 
 /// The algorithm, where none is written RSA.
 pub(crate) fn algorithm(spec: &CertificateSpec) -> KeyAlgorithm {
@@ -92,7 +92,7 @@ pub(crate) fn secret_name(name: &str, uid: &str, revision: i64, attempt: u8) -> 
         'b', 'c', 'd', 'f', 'g', 'h', 'j', 'k', 'l', 'm', 'n', 'p', 'q', 'r', 's', 't', 'v', 'w', 'x', 'z', '2', '4',
         '5', '6', '7', '8', '9',
     ];
-    let digest = digest(format!("{uid}/{revision}/{attempt}").as_bytes());
+    let digest = sha256(format!("{uid}/{revision}/{attempt}").as_bytes());
     let suffix = digest.iter().take(5).filter_map(|byte| LETTERS.get(usize::from(*byte) % LETTERS.len()));
     format!("{}-{}", super::request::cut(name, 247), suffix.collect::<String>())
 }

@@ -11,10 +11,10 @@ use jiff::Timestamp;
 
 use super::policy::{self, Current, Evidence, Finding, UNSUPPORTED};
 use super::request::{self, Outcome};
-use super::{key, matching, renewal, secret};
+use super::{matching, renewal, secret};
 use crate::cache::{RequestFacts, SecretFacts};
 use crate::settings::Settings;
-use crate::{Key, Next};
+use crate::Next;
 
 /// When a Certificate whose Secret is another's is looked at again.
 pub(super) const NOT_OWNER: Duration = Duration::from_secs(180);
@@ -26,28 +26,12 @@ pub(super) struct View<'a> {
     pub(super) secret: Option<&'a SecretFacts>,
     /// The requests that it controls.
     pub(super) requests: &'a [Arc<RequestFacts>],
-    /// Secrets with keys of its issuances that may be there, by the names that they would have.
+    /// Secrets with keys of its issuances.
     pub(super) keys: &'a [Arc<SecretFacts>],
     /// Whether it may write its Secret.
     pub(super) is_owner: bool,
     pub(super) settings: &'a Settings,
     pub(super) now: Timestamp,
-}
-
-/// Names that keys of issuances have or had, of the last revision and the next.
-pub(super) fn key_names(certificate: &Certificate) -> Vec<Key> {
-    let metadata = &certificate.metadata;
-    let status = certificate.status.clone().unwrap_or_default();
-    let (name, uid) = (metadata.name.as_deref().unwrap_or_default(), metadata.uid.as_deref().unwrap_or_default());
-    let revision = i64::from(status.revision.unwrap_or(0));
-    let mut found: Vec<String> = status.next_private_key_secret_name.into_iter().collect();
-    for revision in [revision, revision + 1] {
-        found.extend((0..2).map(|attempt| key::secret_name(name, uid, revision, attempt)));
-    }
-    found.sort();
-    found.dedup();
-    let namespace = metadata.namespace.clone().unwrap_or_default();
-    found.into_iter().map(|name| Key { namespace: namespace.clone(), name }).collect()
 }
 
 /// How many requests of past issuances are kept.
@@ -192,9 +176,4 @@ impl View<'_> {
         let at = retry_at(self.certificate, self.secret, is_outdated, self.settings)?;
         (self.now < at).then(|| Next::After(until(at, self.now)))
     }
-}
-
-/// Whether a Secret is the key of an issuance of this Certificate.
-pub(super) fn is_key_of(secret: &SecretFacts, uid: &str) -> bool {
-    secret.is_next_private_key && secret.owner.as_deref() == Some(uid)
 }

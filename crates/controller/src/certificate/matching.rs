@@ -9,8 +9,7 @@ use std::time::Duration;
 use chancery_issuance::{SanSet, Subject, VerifiedCsr};
 use chancery_kubernetes::cert_manager::{CertificateRequestSpec, CertificateSpec, IssuerReference, KeyUsage};
 
-use super::facts::digest;
-use crate::cache::{CertificateFacts, Digest, RequestFacts};
+use crate::cache::{CertificateFacts, Digest, RequestFacts, names_digest};
 
 /// `[spec.dnsNames spec.duration]`
 pub(crate) fn listed(violations: &[&str]) -> String {
@@ -124,20 +123,31 @@ impl Names {
             ("spec.subject.postCodes", all_of(postal_codes)),
         ]
     }
+}
 
-    /// One value for all of it, the same for a CSR and for the Certificate that it was made for.
-    pub(crate) fn digest(&self) -> Digest {
-        let mut text = String::new();
-        for (field, values) in self.fields() {
-            text.push_str(field);
-            for value in values {
-                // Lengths keep neighbours apart.
-                text.push_str(&format!(" {}:{value}", value.len()));
-            }
-            text.push('\n');
-        }
-        digest(text.as_bytes())
-    }
+/// One value for subject and names that a Certificate wants, the same as that of the CSR that is made for it.
+fn wanted_digest(spec: &CertificateSpec) -> Digest {
+    let subject = spec.subject.clone().unwrap_or_default();
+    let subject = Subject {
+        common_name: spec.common_name.clone().unwrap_or_default(),
+        serial_number: subject.serial_number.unwrap_or_default(),
+        country: subject.countries,
+        organization: subject.organizations,
+        ou: subject.organizational_units,
+        locality: subject.localities,
+        province: subject.provinces,
+        street_address: subject.street_addresses,
+        postal_code: subject.postal_codes,
+        user_ids: Vec::new(),
+    };
+    let sans = SanSet {
+        dns: spec.dns_names.clone(),
+        email: spec.email_addresses.clone(),
+        ip: spec.ip_addresses.iter().filter_map(|address| address.parse().ok()).collect(),
+        uri: spec.uris.clone(),
+        other: Vec::new(),
+    };
+    names_digest(&subject, &sans)
 }
 
 /// What a request says beside its CSR.
@@ -200,7 +210,7 @@ pub(crate) fn kept_violations(spec: &CertificateSpec, request: &RequestFacts) ->
         duration: request.duration,
     };
     let mut violations = terms.violations(spec);
-    if request.names != Some(Names::wanted(spec).digest()) {
+    if request.names != Some(wanted_digest(spec)) {
         violations.push("spec");
     }
     violations

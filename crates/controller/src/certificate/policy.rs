@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use super::key;
 use super::matching;
 use super::renewal;
-use crate::cache::{Digest, SecretFacts};
+use crate::cache::{Digest, SecretFacts, sha256};
 
 /// `reason` of a Certificate that asks for what cannot be made here.
 pub(crate) const UNSUPPORTED: &str = "Unsupported";
@@ -178,7 +178,7 @@ fn issuer_of(secret: &SecretFacts) -> IssuerReference {
 }
 
 fn is_incomplete(secret: &SecretFacts) -> Option<Finding> {
-    let has = |key: &str| secret.data.get(key).is_some_and(|digest| *digest != super::facts::digest(&[]));
+    let has = |key: &str| secret.data.get(key).is_some_and(|digest| *digest != sha256(&[]));
     let missing = match () {
         () if secret.data.is_empty() => "any data",
         () if !has("tls.key") => "a private key",

@@ -13,9 +13,8 @@ use chancery_kubernetes::cert_manager::{
 use jiff::Timestamp;
 use kube::api::ObjectMeta;
 
-use super::facts::digest;
 use super::key;
-use crate::cache::RequestFacts;
+use crate::cache::{RequestFacts, sha256};
 
 /// No name of a request is longer before its revision.
 const LONGEST: usize = 233;
@@ -26,7 +25,7 @@ pub(crate) fn cut(name: &str, longest: usize) -> String {
         return name.to_owned();
     }
     let kept: String = name.chars().take(longest.saturating_sub(9)).collect();
-    let digest: String = digest(name.as_bytes()).iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+    let digest: String = sha256(name.as_bytes()).iter().take(4).map(|byte| format!("{byte:02x}")).collect();
     format!("{}-{digest}", kept.trim_end_matches(['-', '.']))
 }
 
