@@ -11,9 +11,10 @@ use crate::emit::{self, Emitter, Malformed, tag};
 use crate::prepare::{EMPTY_NAME, Lifetime, SigningKey, check_names, lifetime};
 use crate::tbs::{self, Extensions, Tbs};
 use crate::{
-    AiaUrls, Certificate, CertificateError, ExtendedKeyUsage, IssuanceRequest, Issuer, KeyPolicy, KeyUsage, LintPolicy,
-    MountLimits, Prepared, Profile, ProfileConfig, ProfileError, PublicKey, Refusal, RequestedNames, SanSet,
-    SerialNumber, SignError, SignatureAlgorithm, Signer, Subject, VerifiedCsr, Warning, extension, pem,
+    AiaUrls, Certificate, CertificateError, ExtendedKeyUsage, IssuanceRequest, Issuer, KeyPolicy, KeyUsage,
+    LintPolicy, MountLimits, Prepared, Profile, ProfileConfig, ProfileError, PublicKey, Refusal,
+    RequestedNames, SanSet, SerialNumber, SignError, SignatureAlgorithm, Signer, Subject, VerifiedCsr,
+    Warning, extension, pem,
 };
 
 /// What a root or an intermediate should say.
@@ -510,11 +511,7 @@ mod tests {
         let kinds: Vec<&[u8]> = csr.requested_extensions().map(|(oid, _)| oid).collect();
         assert_eq!(
             kinds,
-            [
-                extension_oid::SUBJECT_ALT_NAME,
-                extension_oid::KEY_USAGE,
-                extension_oid::EXTENDED_KEY_USAGE
-            ]
+            [extension_oid::SUBJECT_ALT_NAME, extension_oid::KEY_USAGE, extension_oid::EXTENDED_KEY_USAGE]
         );
         let (_, usages) = csr.requested_extensions().nth(2).unwrap();
         assert_eq!(usages.len(), 2 + 10 + 10);

@@ -71,7 +71,8 @@ pub(crate) fn applied(secret: &Secret) -> Option<Applied> {
         names(tree).into_iter().filter_map(value).collect()
     };
     let part = |path: &str| fields.pointer(path).unwrap_or(&Value::Null);
-    let owners = part("/f:metadata/f:ownerReferences").as_object().into_iter().flat_map(|owners| owners.keys());
+    let owners =
+        part("/f:metadata/f:ownerReferences").as_object().into_iter().flat_map(|owners| owners.keys());
     Some(Applied {
         labels: valued(part("/f:metadata/f:labels"), &secret.metadata.labels),
         annotations: valued(part("/f:metadata/f:annotations"), &secret.metadata.annotations),

@@ -2,7 +2,8 @@
 
 use chancery_issuance::{Certificate as X509, PrivateKey, Signer as _};
 use chancery_kubernetes::cert_manager::{
-    CertificateRequest, CertificateStatus, Condition, ISSUING, Time, condition, remove_condition, set_condition,
+    CertificateRequest, CertificateStatus, Condition, ISSUING, Time, condition, remove_condition,
+    set_condition,
 };
 use chancery_kubernetes::events::EventType;
 use chancery_kubernetes::{optional, request as ask};
@@ -67,7 +68,9 @@ impl Live<'_> {
                 continue;
             }
             let Some(found) = private_key_of(&existing) else {
-                let message = format!("Failed to decode private key stored in Secret {secret_name:?} - generating new key");
+                let message = format!(
+                    "Failed to decode private key stored in Secret {secret_name:?} - generating new key"
+                );
                 self.tell(component::KEY_MANAGER, EventType::Warning, "DecodeFailed", message);
                 return self.replace_key(&existing, &secret_name).await;
             };
@@ -101,7 +104,10 @@ impl Live<'_> {
         let mut kept = None;
         if !key::rotates(spec)
             && let Some(existing) = &self.secret
-            && existing.data.as_ref().is_some_and(|data| data.get("tls.key").is_some_and(|key| !key.0.is_empty()))
+            && existing
+                .data
+                .as_ref()
+                .is_some_and(|data| data.get("tls.key").is_some_and(|key| !key.0.is_empty()))
         {
             match private_key_of(existing) {
                 Some(found) if policy::key_violations(spec, found.spec()).is_empty() => kept = Some(found),
@@ -118,17 +124,20 @@ impl Live<'_> {
                     return Ok(NextKey::Blocked);
                 }
                 None => {
-                    let message = format!("Failed to decode private key stored in Secret {target:?} - generating new key");
+                    let message = format!(
+                        "Failed to decode private key stored in Secret {target:?} - generating new key"
+                    );
                     self.tell(component::KEY_MANAGER, EventType::Warning, "DecodeFailed", message);
                 }
             }
         }
         let (reason, message) = match kept {
-            Some(_) => ("Reused", format!("Reusing private key stored in existing Secret resource {target:?}")),
-            None => (
-                "Generated",
-                format!("Stored new private key in temporary Secret resource {secret_name:?}"),
-            ),
+            Some(_) => {
+                ("Reused", format!("Reusing private key stored in existing Secret resource {target:?}"))
+            }
+            None => {
+                ("Generated", format!("Stored new private key in temporary Secret resource {secret_name:?}"))
+            }
         };
         let made = match kept {
             Some(found) => found,
@@ -187,7 +196,9 @@ impl Live<'_> {
         if !violations.is_empty() {
             // It would be made anew for ever.
             let listed = matching::listed(&violations);
-            return self.cannot_ask(&format!("write {listed} as the CSR has it: in ASCII, in normal form")).await;
+            return self
+                .cannot_ask(&format!("write {listed} as the CSR has it: in ASCII, in normal form"))
+                .await;
         }
         let name = object.metadata.name.clone().unwrap_or_default();
         match ask(self.requests_api.create(&manager(component::REQUEST_MANAGER), &object)).await {
@@ -233,7 +244,8 @@ impl Live<'_> {
             return false;
         }
         let Outcome::Failed { at: Some(at), .. } = request::outcome(facts) else { return true };
-        let began = condition(self.certificate.conditions(), ISSUING).and_then(|one| one.last_transition_time);
+        let began =
+            condition(self.certificate.conditions(), ISSUING).and_then(|one| one.last_transition_time);
         let counted = self.status().last_failure_time;
         !(began.is_some_and(|began| at < began.0) || counted.is_some_and(|counted| at <= counted.0))
     }
@@ -265,7 +277,8 @@ impl Live<'_> {
                 told.push((component::ISSUING, EventType::Warning, "LifetimeCut".to_owned(), message));
             }
             if spec.renewal.as_ref().is_some_and(|renewal| !renewal.windows.is_empty()) {
-                let message = "spec.renewal.windows is not supported: the certificate is renewed at status.renewalTime";
+                let message =
+                    "spec.renewal.windows is not supported: the certificate is renewed at status.renewalTime";
                 told.push((
                     component::ISSUING,
                     EventType::Warning,
@@ -298,7 +311,8 @@ impl Live<'_> {
     }
 
     async fn fail(mut self, reason: String, message: String) -> Result<Next, Error> {
-        let message = format!("The certificate request has failed to complete and will be retried: {message}");
+        let message =
+            format!("The certificate request has failed to complete and will be retried: {message}");
         self.tell_after_failure(reason, message).await?;
         Ok(Next::After(SOON))
     }
@@ -338,13 +352,15 @@ fn manager(component: &str) -> PostParams {
 fn is_usable(found: &CertificateRequest, key: &PrivateKey, now: Timestamp) -> Result<(), String> {
     let chain = found.status.as_ref().and_then(|status| status.certificate.as_ref());
     let text = chain.and_then(|chain| chain.as_str()).unwrap_or_default();
-    let leaf = X509::from_pem(text)
-        .map_err(|error| format!("error decoding certificate PEM block: {error}"))?;
+    let leaf =
+        X509::from_pem(text).map_err(|error| format!("error decoding certificate PEM block: {error}"))?;
     let expected = sha256(key.public_key().spki_der());
     if leaf.public_key().map(|found| sha256(found.spki_der())) != Some(expected) {
-        return Err("Issuer returned a certificate with a public key that does not match the CSR. This usually \
+        return Err(
+            "Issuer returned a certificate with a public key that does not match the CSR. This usually \
                     indicates a misconfigured issuer."
-            .to_owned());
+                .to_owned(),
+        );
     }
     let end = leaf.not_after().to_timestamp();
     if end < now {

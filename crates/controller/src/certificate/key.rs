@@ -59,7 +59,8 @@ fn wanted(spec: &CertificateSpec) -> Option<KeySpec> {
 /// What about the key cannot be had; with what can.
 pub(crate) fn unsupported(spec: &CertificateSpec) -> Option<String> {
     let Some(wanted) = wanted(spec) else {
-        let can = if algorithm(spec) == KeyAlgorithm::Rsa { "2048, 3072, 4096 or 8192" } else { "256, 384 or 521" };
+        let can =
+            if algorithm(spec) == KeyAlgorithm::Rsa { "2048, 3072, 4096 or 8192" } else { "256, 384 or 521" };
         return Some(format!("spec.privateKey.size of {} is not supported; use {can}", size(spec)));
     };
     let asked = spec.signature_algorithm?;
@@ -89,8 +90,8 @@ pub(crate) fn generate(spec: &CertificateSpec) -> Result<PrivateKey, KeyError> {
 /// gives others, for when a name is taken.
 pub(crate) fn secret_name(name: &str, uid: &str, revision: i64, attempt: u8) -> String {
     const LETTERS: [char; 27] = [
-        'b', 'c', 'd', 'f', 'g', 'h', 'j', 'k', 'l', 'm', 'n', 'p', 'q', 'r', 's', 't', 'v', 'w', 'x', 'z', '2', '4',
-        '5', '6', '7', '8', '9',
+        'b', 'c', 'd', 'f', 'g', 'h', 'j', 'k', 'l', 'm', 'n', 'p', 'q', 'r', 's', 't', 'v', 'w', 'x', 'z',
+        '2', '4', '5', '6', '7', '8', '9',
     ];
     let digest = sha256(format!("{uid}/{revision}/{attempt}").as_bytes());
     let suffix = digest.iter().take(5).filter_map(|byte| LETTERS.get(usize::from(*byte) % LETTERS.len()));

@@ -123,7 +123,8 @@ impl<'a> Live<'a> {
     /// The request of a revision, and what is known of it.
     pub(super) fn of_revision(&self, revision: i64) -> Option<(&CertificateRequest, RequestFacts)> {
         let found = self.requests.iter().filter_map(|one| Some((one, RequestFacts::of(one)?)));
-        let mut found = found.filter(|(_, facts)| facts.revision.map(i64::from) == Some(revision) && revision > 0);
+        let mut found =
+            found.filter(|(_, facts)| facts.revision.map(i64::from) == Some(revision) && revision > 0);
         found.next()
     }
 
@@ -170,8 +171,7 @@ impl<'a> Live<'a> {
             }
             // What the last try left would be taken for this one's.
             self.delete_keys().await?;
-            let told =
-                (component::TRIGGER, EventType::Normal, "Issuing".to_owned(), finding.message.clone());
+            let told = (component::TRIGGER, EventType::Normal, "Issuing".to_owned(), finding.message.clone());
             let generation = self.certificate.metadata.generation;
             let now = self.now;
             self.write(
@@ -236,7 +236,8 @@ impl<'a> Live<'a> {
         if let Some(existing) = &self.secret {
             let owner_references = self.context.settings.owner_references;
             let facts = self.secret_facts.as_ref();
-            let is_kept = facts.is_some_and(|facts| secret::is_kept(&self.certificate, facts, owner_references));
+            let is_kept =
+                facts.is_some_and(|facts| secret::is_kept(&self.certificate, facts, owner_references));
             if !is_kept && let Some(wanted) = secret::kept(&self.certificate, existing, owner_references) {
                 self.apply(wanted).await?;
             }
@@ -282,7 +283,10 @@ impl<'a> Live<'a> {
         let refuses = condition(&changed.conditions, ISSUING).is_some_and(|one| one.reason == UNSUPPORTED);
         let ready = match unready {
             None => Condition::new(READY, true, "Ready", "Certificate is up to date and has not expired"),
-            Some(_) if refuses && condition(&changed.conditions, READY).is_some_and(|one| one.reason == UNSUPPORTED) => {
+            Some(_)
+                if refuses
+                    && condition(&changed.conditions, READY).is_some_and(|one| one.reason == UNSUPPORTED) =>
+            {
                 condition(&changed.conditions, READY)
                     .cloned()
                     .unwrap_or_else(|| Condition::new(READY, false, UNSUPPORTED, ""))

@@ -12,9 +12,9 @@ use jiff::Timestamp;
 use super::policy::{self, Current, Evidence, Finding, UNSUPPORTED};
 use super::request::{self, Outcome};
 use super::{matching, renewal, secret};
+use crate::Next;
 use crate::cache::{RequestFacts, SecretFacts};
 use crate::settings::Settings;
-use crate::Next;
 
 /// When a Certificate whose Secret is another's is looked at again.
 pub(super) const NOT_OWNER: Duration = Duration::from_secs(180);
@@ -61,7 +61,9 @@ pub(super) fn dates(
     certificate: &Certificate,
     secret: Option<&SecretFacts>,
 ) -> (Option<Time>, Option<Time>, Option<Time>) {
-    let Some(found) = secret.and_then(|secret| secret.certificate.as_ref()) else { return (None, None, None) };
+    let Some(found) = secret.and_then(|secret| secret.certificate.as_ref()) else {
+        return (None, None, None);
+    };
     let due = renewal::renewal_time(found.not_before, found.not_after, &certificate.spec);
     (Some(Time::new(found.not_before)), Some(Time::new(found.not_after)), due.map(Time::new))
 }
@@ -115,9 +117,8 @@ impl View<'_> {
         if evidence.must_issue().is_some() {
             return self.is_held(status);
         }
-        let keeps = secret.is_some_and(|secret| {
-            secret::is_kept(certificate, secret, self.settings.owner_references)
-        });
+        let keeps =
+            secret.is_some_and(|secret| secret::is_kept(certificate, secret, self.settings.owner_references));
         let is_pruned =
             self.requests.iter().filter(|one| one.revision.is_some()).count() <= history_limit(certificate);
         (keeps && is_pruned).then(|| wakes(status, self.now))
@@ -171,8 +172,8 @@ impl View<'_> {
             return Some(Next::After(NOT_OWNER));
         }
         let next = self.of_revision(status.revision.unwrap_or(0) + 1);
-        let is_outdated = next
-            .is_some_and(|next| !matching::kept_violations(&self.certificate.spec, next).is_empty());
+        let is_outdated =
+            next.is_some_and(|next| !matching::kept_violations(&self.certificate.spec, next).is_empty());
         let at = retry_at(self.certificate, self.secret, is_outdated, self.settings)?;
         (self.now < at).then(|| Next::After(until(at, self.now)))
     }

@@ -39,8 +39,8 @@ fn set<'a>(values: impl IntoIterator<Item = &'a String>) -> BTreeSet<String> {
 }
 
 /// As addresses are written in one way only.
-fn ip(text: &String) -> String {
-    text.parse().map_or_else(|_| text.clone(), |address: IpAddr| address.to_string())
+fn ip(text: &str) -> String {
+    text.parse().map_or_else(|_| text.to_owned(), |address: IpAddr| address.to_string())
 }
 
 impl Names {
@@ -49,7 +49,7 @@ impl Names {
         let subject = spec.subject.clone().unwrap_or_default();
         Self {
             common_name: spec.common_name.clone().unwrap_or_default(),
-            ip_addresses: spec.ip_addresses.iter().map(ip).collect(),
+            ip_addresses: spec.ip_addresses.iter().map(|text| ip(text)).collect(),
             uris: set(&spec.uris),
             email_addresses: set(&spec.email_addresses),
             dns_names: set(&spec.dns_names),
@@ -163,8 +163,9 @@ impl Terms<'_> {
         let wanted = &spec.issuer_ref;
         let is_other_duration =
             matches!((self.duration, spec.duration), (Some(found), Some(wanted)) if found != wanted.0);
-        let is_other_issuer = (self.issuer_ref.name.as_str(), self.issuer_ref.kind(), self.issuer_ref.group())
-            != (wanted.name.as_str(), wanted.kind(), wanted.group());
+        let is_other_issuer =
+            (self.issuer_ref.name.as_str(), self.issuer_ref.kind(), self.issuer_ref.group())
+                != (wanted.name.as_str(), wanted.kind(), wanted.group());
         let usages: BTreeSet<_> = self.usages.iter().collect();
         [
             (self.is_ca != spec.is_ca.unwrap_or(false), "spec.isCA"),
@@ -236,7 +237,7 @@ pub(crate) fn loose_violations(spec: &CertificateSpec, found: &CertificateFacts)
     }
     for (differs, field) in [
         (wanted_dns != has_dns, "spec.dnsNames"),
-        (wanted.ip_addresses != found.ip_addresses.iter().map(ip).collect(), "spec.ipAddresses"),
+        (wanted.ip_addresses != found.ip_addresses.iter().map(|text| ip(text)).collect(), "spec.ipAddresses"),
         (wanted.uris != set(&found.uris), "spec.uris"),
         (wanted.email_addresses != set(&found.email_addresses), "spec.emailAddresses"),
     ] {

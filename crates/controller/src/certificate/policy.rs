@@ -85,7 +85,9 @@ impl Evidence<'_> {
     fn is_of_another_issuer(&self, secret: &SecretFacts) -> Option<Finding> {
         let found = issuer_of(secret);
         let wanted = &self.spec.issuer_ref;
-        if (found.name.as_str(), found.kind(), found.group()) == (&*wanted.name, wanted.kind(), wanted.group()) {
+        if (found.name.as_str(), found.kind(), found.group())
+            == (&*wanted.name, wanted.kind(), wanted.group())
+        {
             return None;
         }
         let found = format!("{}.{}/{}", found.kind(), found.group(), found.name);
@@ -129,18 +131,17 @@ impl Evidence<'_> {
             return Finding::new("SecretMismatch", message);
         };
         if current.public_key.is_none() {
-            let message = "Issuing certificate as the current CertificateRequest holds no CSR that can be read";
+            let message =
+                "Issuing certificate as the current CertificateRequest holds no CSR that can be read";
             return Finding::new("InvalidCertificateRequest", message);
         }
         if current.public_key != secret.private_key {
-            let message =
-                "Secret contains a private key that does not match the current CertificateRequest";
+            let message = "Secret contains a private key that does not match the current CertificateRequest";
             return Finding::new("SecretMismatch", message);
         }
         if !current.violations.is_empty() {
             let listed = matching::listed(&current.violations);
-            let message =
-                format!("Fields on existing CertificateRequest resource not up to date: {listed}");
+            let message = format!("Fields on existing CertificateRequest resource not up to date: {listed}");
             return Finding::new("RequestChanged", message);
         }
         None

@@ -7,8 +7,8 @@ use chancery_issuance::{
     create_csr,
 };
 use chancery_kubernetes::cert_manager::{
-    Bytes, Certificate, CertificateRequest, CertificateRequestSpec, CertificateSpec, ConditionStatus,
-    DENIED, INVALID_REQUEST, KeyUsage, READY, SignatureAlgorithm, condition, names,
+    Bytes, Certificate, CertificateRequest, CertificateRequestSpec, CertificateSpec, ConditionStatus, DENIED,
+    INVALID_REQUEST, KeyUsage, READY, SignatureAlgorithm, condition, names,
 };
 use jiff::Timestamp;
 use kube::api::ObjectMeta;
@@ -218,4 +218,3 @@ pub(crate) fn outcome(request: &RequestFacts) -> Outcome {
     let is_issued = ready.is_some_and(|ready| ready.reason == "Issued") && request.has_certificate;
     if is_issued { Outcome::Issued } else { Outcome::Waiting }
 }
-

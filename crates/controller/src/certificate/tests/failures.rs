@@ -139,7 +139,10 @@ async fn a_certificate_for_another_key_an_expired_one_and_none_at_all_are_not_st
         world.settle("istiod").await;
         let (status, reason, message, attempts) = failed(&world);
         assert_eq!((status, reason), (json!("False"), json!("InvalidCertificate")), "{mood:?}");
-        assert!(message.as_str().is_some_and(|message| message.starts_with(&format!("{PREFIX}{expected}"))), "{message}");
+        assert!(
+            message.as_str().is_some_and(|message| message.starts_with(&format!("{PREFIX}{expected}"))),
+            "{message}"
+        );
         assert_eq!(attempts, json!(1));
         assert!(world.secret("istiod-tls").is_none());
     }
@@ -179,7 +182,10 @@ async fn what_cannot_be_made_is_refused_with_a_condition_and_without_a_request()
         (json!({ "nameConstraints": { "critical": true } }), "spec.nameConstraints is not supported"),
         (json!({ "keystores": { "jks": { "create": true } } }), "spec.keystores is not supported"),
         (json!({ "privateKey": { "size": 2049 } }), "spec.privateKey.size of 2049 is not supported"),
-        (json!({ "signatureAlgorithm": "SHA256WithRSA" }), "spec.signatureAlgorithm SHA256WithRSA does not fit"),
+        (
+            json!({ "signatureAlgorithm": "SHA256WithRSA" }),
+            "spec.signatureAlgorithm SHA256WithRSA does not fit",
+        ),
         (json!({ "commonName": null, "dnsNames": [], "uris": [] }), "at least one of commonName"),
     ] {
         let world = World::new().await;
@@ -228,7 +234,10 @@ async fn requests_and_secrets_of_others_in_the_way_are_left_alone() {
     let request = world.server.get("certificaterequests", NAMESPACE, "istiod-1").expect("still there");
     assert_eq!(request["spec"]["request"], "bm90aGluZw==");
     let events = world.events(3).await;
-    assert!(events.iter().any(|event| event.starts_with("request-manager Warning RequestFailed: ")), "{events:?}");
+    assert!(
+        events.iter().any(|event| event.starts_with("request-manager Warning RequestFailed: ")),
+        "{events:?}"
+    );
     world.server.remove("certificaterequests", NAMESPACE, "istiod-1");
     world.settle("istiod").await;
     assert_eq!(world.status("istiod")["revision"], 1);

@@ -44,7 +44,10 @@ async fn a_new_certificate_is_issued_into_its_secret_and_nothing_is_left_behind(
     assert!(bytes(&secret, "tls.key").starts_with("-----BEGIN EC PRIVATE KEY-----"));
     let key = PrivateKey::from_pem(&bytes(&secret, "tls.key")).expect("a key");
     let leaf = X509::from_pem(&bytes(&secret, "tls.crt")).expect("a leaf");
-    assert_eq!(leaf.public_key().map(|key| key.spki_der().to_vec()), Some(key.public_key().spki_der().to_vec()));
+    assert_eq!(
+        leaf.public_key().map(|key| key.spki_der().to_vec()),
+        Some(key.public_key().spki_der().to_vec())
+    );
 
     let mut status = world.status("istiod");
     let conditions = status["conditions"].take();
@@ -80,7 +83,8 @@ async fn a_new_certificate_is_issued_into_its_secret_and_nothing_is_left_behind(
             format!(
                 "key-manager Normal Generated: Stored new private key in temporary Secret resource \"{key_secret}\""
             ),
-            "request-manager Normal Requested: Created new CertificateRequest resource \"istiod-1\"".to_owned(),
+            "request-manager Normal Requested: Created new CertificateRequest resource \"istiod-1\""
+                .to_owned(),
             "issuing Normal Issuing: The certificate has been successfully issued".to_owned(),
         ]
     );
@@ -89,7 +93,10 @@ async fn a_new_certificate_is_issued_into_its_secret_and_nothing_is_left_behind(
 #[tokio::test]
 async fn a_certificate_that_is_as_it_should_be_costs_no_request_at_all() {
     let world = World::new().await;
-    world.apply("istiod", &json!({ "secretTemplate": { "labels": { "a": "b" }, "annotations": { "c": "d" } } }));
+    world.apply(
+        "istiod",
+        &json!({ "secretTemplate": { "labels": { "a": "b" }, "annotations": { "c": "d" } } }),
+    );
     world.settle("istiod").await;
     world.events(4).await;
     let before = world.server.requests().len();
@@ -157,7 +164,10 @@ async fn a_certificate_is_renewed_when_its_time_comes_and_is_ready_meanwhile() {
     world.settle("istiod").await;
     let issuing = world.condition("istiod", "Issuing");
     assert_eq!(issuing["reason"], "Renewing");
-    assert_eq!(issuing["message"], "Renewing certificate as renewal was scheduled at 2026-11-24 00:50:30 +0000 UTC");
+    assert_eq!(
+        issuing["message"],
+        "Renewing certificate as renewal was scheduled at 2026-11-24 00:50:30 +0000 UTC"
+    );
     assert_eq!(world.condition("istiod", "Ready")["status"], "True");
     world.mood = Mood::Signs(Duration::from_secs(3600));
     world.server.remove("certificaterequests", NAMESPACE, "istiod-2");
@@ -199,7 +209,8 @@ async fn a_secret_that_was_damaged_is_issued_anew_under_its_own_type() {
 #[tokio::test]
 async fn labels_annotations_and_forms_follow_the_certificate_without_an_issuance() {
     let world = World::new().await;
-    let template = |labels: Value| json!({ "secretTemplate": { "labels": labels, "annotations": { "x": "y" } } });
+    let template =
+        |labels: Value| json!({ "secretTemplate": { "labels": labels, "annotations": { "x": "y" } } });
     world.apply("istiod", &template(json!({ "one": "1", "two": "2" })));
     world.settle("istiod").await;
     let metadata = |world: &World| world.secret("istiod-tls").expect("the Secret")["metadata"].clone();
@@ -236,13 +247,17 @@ async fn the_key_is_kept_where_it_must_not_rotate() {
     assert_eq!(world.status("istiod")["revision"], 2);
     assert_eq!(bytes(&world.secret("istiod-tls").expect("the Secret"), "tls.key"), key);
     let events = world.events(7).await;
-    let reused = "key-manager Normal Reused: Reusing private key stored in existing Secret resource \"istiod-tls\"";
+    let reused =
+        "key-manager Normal Reused: Reusing private key stored in existing Secret resource \"istiod-tls\"";
     assert!(events.iter().any(|event| event == reused), "{events:?}");
     world.apply("istiod", &never(384));
     world.sync();
     world.reconcile("istiod").await.expect("done");
     let events = world.events(9).await;
-    assert!(events.iter().any(|event| event.starts_with("key-manager Warning CannotRegenerateKey: ")), "{events:?}");
+    assert!(
+        events.iter().any(|event| event.starts_with("key-manager Warning CannotRegenerateKey: ")),
+        "{events:?}"
+    );
     assert_eq!(world.status("istiod")["revision"], 2);
 }
 

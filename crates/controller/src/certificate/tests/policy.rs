@@ -58,12 +58,16 @@ fn secret() -> SecretFacts {
             ("cert-manager.io/issuer-name".into(), "i".into()),
             ("cert-manager.io/certificate-name".into(), "c".into()),
         ]),
-        data: ["tls.key", "tls.crt"].map(|key| (key.to_owned(), [1; 32])).into(),
+        data: ["ca.crt", "tls.key", "tls.crt"].map(|key| (key.to_owned(), [1; 32])).into(),
         applied: None,
     }
 }
 
-fn found(secret: Option<&SecretFacts>, spec: &CertificateSpec, current: Option<&Current>) -> Option<(&'static str, String)> {
+fn found(
+    secret: Option<&SecretFacts>,
+    spec: &CertificateSpec,
+    current: Option<&Current>,
+) -> Option<(&'static str, String)> {
     let status = CertificateStatus::default();
     let evidence = Evidence { name: "c", spec, status: &status, secret, current, now: start_time() };
     evidence.must_issue().map(|finding| (finding.reason, finding.message))
@@ -73,7 +77,11 @@ fn found(secret: Option<&SecretFacts>, spec: &CertificateSpec, current: Option<&
 fn each_rule_has_its_reason_and_message_and_the_first_that_holds_decides() {
     type Change = fn(&mut SecretFacts);
     let rules: [(Change, &str, &str); 9] = [
-        (|secret| secret.data.clear(), "MissingData", "Issuing certificate as Secret does not contain any data"),
+        (
+            |secret| secret.data.clear(),
+            "MissingData",
+            "Issuing certificate as Secret does not contain any data",
+        ),
         (
             |secret| secret.data.retain(|key, _| key != "tls.key"),
             "MissingData",
@@ -101,7 +109,9 @@ fn each_rule_has_its_reason_and_message_and_the_first_that_holds_decides() {
             "Issuing certificate as Secret contains a private key that does not match the certificate",
         ),
         (
-            |secret| drop(secret.annotations.insert("cert-manager.io/issuer-kind".into(), "ClusterIssuer".into())),
+            |secret| {
+                drop(secret.annotations.insert("cert-manager.io/issuer-kind".into(), "ClusterIssuer".into()))
+            },
             "IncorrectIssuer",
             "Issuing certificate as Secret was previously issued by \"ClusterIssuer.cert-manager.io/i\"",
         ),
@@ -157,7 +167,8 @@ fn the_current_request_decides_before_dates_do() {
         reason(&current(Some([7; 32]), &["spec.dnsNames", "spec.duration"])),
         Some((
             "RequestChanged",
-            "Fields on existing CertificateRequest resource not up to date: [spec.dnsNames spec.duration]".into()
+            "Fields on existing CertificateRequest resource not up to date: [spec.dnsNames spec.duration]"
+                .into()
         ))
     );
     assert_eq!(reason(&current(Some([7; 32]), &[])).map(|found| found.0), Some("Renewing"));
@@ -177,7 +188,10 @@ fn without_a_request_the_certificate_itself_is_compared_loosely() {
     assert_eq!(loose(json!({ "commonName": "c.example" }), |_| {}), ["spec.commonName"]);
     assert_eq!(loose(json!({ "dnsNames": ["c.example"] }), |_| {}), ["spec.dnsNames"]);
     assert_eq!(loose(json!({ "ipAddresses": ["::1"] }), |_| {}), ["spec.ipAddresses"]);
-    assert!(loose(json!({ "ipAddresses": ["0:0::1"] }), |found| found.ip_addresses = vec!["::1".into()]).is_empty());
+    assert!(
+        loose(json!({ "ipAddresses": ["0:0::1"] }), |found| found.ip_addresses = vec!["::1".into()])
+            .is_empty()
+    );
     assert_eq!(loose(json!({ "uris": ["spiffe://a/b"] }), |_| {}), ["spec.uris"]);
     assert_eq!(loose(json!({ "emailAddresses": ["a@b.example"] }), |_| {}), ["spec.emailAddresses"]);
 }
@@ -238,13 +252,8 @@ fn the_csr_asks_for_usages_unless_told_not_to() {
     let key = PrivateKey::generate(KeySpec::Ed25519).expect("a key");
     let asked = |changes: Value| {
         let text = request::csr(&spec(&changes), &key).expect("a CSR");
-        let made = request::request(
-            &Certificate::new(ObjectMeta::default(), spec(&changes)),
-            1,
-            "k",
-            &text,
-            &[],
-        );
+        let made =
+            request::request(&Certificate::new(ObjectMeta::default(), spec(&changes)), 1, "k", &text, &[]);
         let csr = super::super::facts::csr_of(&made).expect("a CSR");
         let bits: Vec<_> = csr.key_usage().map(|usage| usage.names().collect()).unwrap_or_default();
         (bits, csr.requested_extensions().count())

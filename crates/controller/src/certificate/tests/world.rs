@@ -99,7 +99,8 @@ impl World {
             spec[field] = value.clone();
         }
         let existing = self.server.get("certificates", NAMESPACE, name);
-        let metadata = existing.map_or_else(|| json!({ "name": name }), |existing| existing["metadata"].clone());
+        let metadata =
+            existing.map_or_else(|| json!({ "name": name }), |existing| existing["metadata"].clone());
         self.server.put("certificates", NAMESPACE, json!({ "metadata": metadata, "spec": spec }));
     }
 
@@ -128,9 +129,9 @@ impl World {
         let list = |plural| self.server.list(plural, None);
         let certificates = list("certificates").into_iter().map(|one| (key(&one), read::<Certificate>(one)));
         cache.certificates.replace(certificates);
-        let requests = list("certificaterequests").into_iter().map(|one| {
-            (key(&one), RequestFacts::of(&read::<CertificateRequest>(one)).expect("facts"))
-        });
+        let requests = list("certificaterequests")
+            .into_iter()
+            .map(|one| (key(&one), RequestFacts::of(&read::<CertificateRequest>(one)).expect("facts")));
         cache.requests.replace(requests);
         let labelled = |one: &Value| {
             let labels = &one["metadata"]["labels"];
@@ -195,9 +196,7 @@ impl World {
             let request: CertificateRequest = read(one);
             let csr = request.spec.request.as_str().expect("text").to_owned();
             let now = self.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-            let ready = |status: &str, reason: &str, message: &str| {
-                json!({ "type": "Ready", "status": status, "reason": reason, "message": message, "lastTransitionTime": now })
-            };
+            let ready = |status: &str, reason: &str, message: &str| json!({ "type": "Ready", "status": status, "reason": reason, "message": message, "lastTransitionTime": now });
             let issued = |chain: &[u8]| {
                 let root = self.issuer.certificate().pem();
                 json!({
@@ -252,7 +251,9 @@ impl World {
             if found.len() >= at_least {
                 let mut found = found;
                 found.sort_by_key(|one| {
-                    one["metadata"]["resourceVersion"].as_str().and_then(|version| version.parse::<u64>().ok())
+                    one["metadata"]["resourceVersion"]
+                        .as_str()
+                        .and_then(|version| version.parse::<u64>().ok())
                 });
                 let text = |one: &Value, field: &str| one[field].as_str().unwrap_or_default().to_owned();
                 return found
@@ -260,7 +261,12 @@ impl World {
                     .map(|one| {
                         let component = one["source"]["component"].as_str().unwrap_or_default();
                         let component = component.trim_start_matches("cert-manager-certificates-");
-                        format!("{component} {} {}: {}", text(one, "type"), text(one, "reason"), text(one, "message"))
+                        format!(
+                            "{component} {} {}: {}",
+                            text(one, "type"),
+                            text(one, "reason"),
+                            text(one, "message")
+                        )
                     })
                     .collect();
             }
