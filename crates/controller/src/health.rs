@@ -1,21 +1,127 @@
-//! Probes: `/livez` and `/readyz`.
+//! Probes: whether the controller lives and is ready, and if not, why.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// A watch that is broken for so long makes the controller unready; what is shorter happens whenever an API server is
+/// restarted.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Whether the controller lives and is ready.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Health {
-    ready: AtomicBool,
+    watches: Mutex<BTreeMap<String, Watch>>,
+    is_filled: watch::Sender<bool>,
+}
+
+#[derive(Debug, Default)]
+struct Watch {
+    is_filled: bool,
+    broken: Option<Instant>,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self { watches: Mutex::default(), is_filled: watch::Sender::new(false) }
+    }
 }
 
 impl Health {
-    /// All watches were read once.
-    pub fn set_ready(&self) {
-        self.ready.store(true, Ordering::Relaxed);
+    /// There is a watch, that says nothing yet.
+    pub fn expect(&self, watch: &str) {
+        self.watches().insert(watch.to_owned(), Watch::default());
     }
 
-    /// Whether all watches were read once.
+    /// A watch was read once, or goes on.
+    pub fn set_filled(&self, watch: &str) {
+        let is_filled = {
+            let mut watches = self.watches();
+            watches.insert(watch.to_owned(), Watch { is_filled: true, broken: None });
+            watches.values().all(|watch| watch.is_filled)
+        };
+        self.is_filled.send_if_modified(|known| std::mem::replace(known, is_filled) != is_filled);
+    }
+
+    /// A watch broke.
+    pub fn set_broken(&self, watch: &str) {
+        let mut watches = self.watches();
+        let watch = watches.entry(watch.to_owned()).or_default();
+        watch.broken = watch.broken.or_else(|| Some(Instant::now()));
+    }
+
+    /// A watch says something.
+    pub fn set_working(&self, watch: &str) {
+        if let Some(watch) = self.watches().get_mut(watch) {
+            watch.broken = None;
+        }
+    }
+
+    /// Waits until all watches were read once.
+    pub async fn filled(&self) {
+        // It cannot fail: the sender is here.
+        let _ = self.is_filled.subscribe().wait_for(|filled| *filled).await;
+    }
+
+    /// Whether all watches were read once, and none has been broken for long.
     pub fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Relaxed)
+        self.missing().is_empty()
+    }
+
+    /// What is missing for that, in words.
+    pub fn missing(&self) -> Vec<String> {
+        let watches = self.watches();
+        if watches.is_empty() {
+            return vec!["the controller has not begun to read the cluster".to_owned()];
+        }
+        let missing = watches.iter().filter_map(|(name, watch)| {
+            let broken = watch.broken.map(|since| since.elapsed());
+            match broken {
+                Some(_) if !watch.is_filled => Some(format!(
+                    "{name} could not be read yet: the API server refuses, or is out of reach (see the log)"
+                )),
+                None if !watch.is_filled => Some(format!("{name} are being read")),
+                Some(broken) if broken >= PATIENCE => Some(format!(
+                    "the watch of {name} has been broken for {} s (see the log)",
+                    broken.as_secs()
+                )),
+                _ => None,
+            }
+        });
+        missing.collect()
+    }
+
+    fn watches(&self) -> MutexGuard<'_, BTreeMap<String, Watch>> {
+        self.watches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_missing_is_said_in_words() {
+        let health = Health::default();
+        assert!(!health.is_ready());
+        health.expect("Issuers");
+        health.expect("Secrets");
+        assert_eq!(health.missing(), ["Issuers are being read", "Secrets are being read"]);
+        health.set_filled("Issuers");
+        health.set_broken("Secrets");
+        assert!(health.missing().iter().all(|word| word.starts_with("Secrets could not be read yet")));
+        health.set_filled("Secrets");
+        health.filled().await;
+        assert!(health.is_ready());
+        health.set_broken("Secrets");
+        assert!(health.is_ready(), "a break that may be short is none");
+        tokio::time::advance(PATIENCE).await;
+        health.set_broken("Secrets");
+        assert_eq!(health.missing(), ["the watch of Secrets has been broken for 15 s (see the log)"]);
+        health.set_working("Secrets");
+        assert!(health.is_ready());
     }
 }

@@ -28,8 +28,10 @@ pub use settings::Settings;
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 /// An object of a namespace.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Key {
     /// Its namespace.
     pub namespace: String,

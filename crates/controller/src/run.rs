@@ -1,17 +1,15 @@
 //! Everything, started in order.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use chancery_api::Clock;
-use chancery_kubernetes::events::Recorder;
-use chancery_kubernetes::queue::{Backoff, Queue, Verdict};
+use chancery_kubernetes::queue::Verdict;
 use kube::Client;
 use tokio::sync::watch;
 
-use crate::context::Context;
-use crate::issuer::Issuers;
-use crate::metrics::Metrics;
+use crate::cache::feed;
+use crate::context::{Context, Queues};
+use crate::health::Health;
 use crate::settings::Settings;
 use crate::{Error, Next, certificate, issuer, request, webhook};
 
@@ -25,23 +23,10 @@ pub async fn run(
     clock: Arc<dyn Clock>,
     shutdown: watch::Receiver<bool>,
 ) -> Result<(), Error> {
-    let (recorder, write_events) = Recorder::new(client.clone(), Arc::clone(&clock));
-    let context = Context {
-        client,
-        settings: Arc::new(settings),
-        clock,
-        recorder,
-        cache: Arc::default(),
-        issuers: Arc::new(Issuers::new()),
-        metrics: Arc::new(Metrics::default()),
-    };
+    let (context, write_events) = Context::new(client, settings, clock);
     let workers = context.settings.workers;
-    let (first, max) = (Duration::from_secs(1), Duration::from_secs(300));
-    let (issuers, requests, certificates) = (
-        Queue::new(Backoff { first, max }),
-        Queue::new(Backoff { first, max }),
-        Queue::new(Backoff { first, max }),
-    );
+    let watches = feed(context.clone(), Arc::new(Health::default()));
+    let Queues { issuers, requests, certificates } = context.queues.clone();
     let work = async {
         let (issuers, requests, certificates, webhook) = tokio::join!(
             issuers.run(workers, shutdown.clone(), |key| {
@@ -64,6 +49,7 @@ pub async fn run(
     tokio::select! {
         ended = work => ended,
         () = write_events => Ok(()),
+        () = watches => Ok(()),
     }
 }
 

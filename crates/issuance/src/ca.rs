@@ -7,13 +7,14 @@ use jiff::Timestamp;
 
 use crate::certificate::extension_oid;
 use crate::check::Expected;
-use crate::emit::{Emitter, Malformed, tag};
+use crate::emit::{self, Emitter, Malformed, tag};
 use crate::prepare::{EMPTY_NAME, Lifetime, SigningKey, check_names, lifetime};
 use crate::tbs::{self, Extensions, Tbs};
 use crate::{
-    AiaUrls, Certificate, CertificateError, IssuanceRequest, Issuer, KeyPolicy, KeyUsage, LintPolicy,
-    MountLimits, Prepared, Profile, ProfileConfig, ProfileError, PublicKey, Refusal, RequestedNames, SanSet,
-    SerialNumber, SignError, SignatureAlgorithm, Signer, Subject, VerifiedCsr, Warning, extension, pem,
+    AiaUrls, Certificate, CertificateError, ExtendedKeyUsage, IssuanceRequest, Issuer, KeyPolicy, KeyUsage,
+    LintPolicy, MountLimits, Prepared, Profile, ProfileConfig, ProfileError, PublicKey, Refusal,
+    RequestedNames, SanSet, SerialNumber, SignError, SignatureAlgorithm, Signer, Subject, VerifiedCsr,
+    Warning, extension, pem,
 };
 
 /// What a root or an intermediate should say.
@@ -372,6 +373,10 @@ pub struct CsrRequest {
     pub signature_bits: u32,
     /// RSA keys sign with PSS.
     pub use_pss: bool,
+    /// Key usages to ask for, as a critical extension; empty for none (RFC 5280, 4.2.1.3).
+    pub key_usage: KeyUsage,
+    /// Extended key usages to ask for; empty for none (RFC 5280, 4.2.1.12).
+    pub extended_key_usage: Vec<ExtendedKeyUsage>,
 }
 
 /// A signed CSR.
@@ -416,11 +421,19 @@ pub fn create_csr(request: &CsrRequest, signer: &dyn Signer) -> Result<SignedCsr
     if request.add_basic_constraints {
         out.raw(&extension::basic_constraints(true, None));
     }
+    if !request.extended_key_usage.is_empty() {
+        let usages = request.extended_key_usage.iter().filter_map(|usage| emit::oid_content(usage.oid));
+        out.raw(&extension::ext_key_usage(&usages.collect::<Vec<_>>()));
+    }
+    if !request.key_usage.is_empty() {
+        out.raw(&extension::key_usage(request.key_usage));
+    }
     if !names.sans().is_empty() {
         let mark = out.mark();
         names.sans().emit(&mut out);
         extension::close(&mut out, mark, extension_oid::SUBJECT_ALT_NAME, request.critical_names);
     }
+    // What is written later stands earlier: names, key usage, extended key usage, basic constraints.
     if out.mark() > 0 {
         out.close(tag::SEQUENCE, 0);
         out.close(tag::SET, 0);
@@ -479,6 +492,29 @@ mod tests {
         let key = ed25519();
         let certificate = root(&key, &[1], 0, path_length);
         Issuer::new(certificate, Arc::new(key), IssuerOptions::default()).unwrap()
+    }
+
+    #[test]
+    fn a_request_asks_for_usages_in_the_extensions_of_a_certificate() {
+        let request = CsrRequest {
+            key_usage: KeyUsage::from_names(&["DigitalSignature", "KeyEncipherment"]),
+            extended_key_usage: ["ServerAuth", "ClientAuth"]
+                .iter()
+                .filter_map(|name| ExtendedKeyUsage::from_name(name))
+                .collect(),
+            names: RequestedNames { alt_names: vec!["a.example".into()], ..RequestedNames::default() },
+            ..CsrRequest::default()
+        };
+        let signed = create_csr(&request, &ed25519()).unwrap();
+        let csr = VerifiedCsr::from_der(&signed.der, &KeyPolicy::any()).unwrap();
+        assert_eq!(csr.key_usage(), Some(request.key_usage));
+        let kinds: Vec<&[u8]> = csr.requested_extensions().map(|(oid, _)| oid).collect();
+        assert_eq!(
+            kinds,
+            [extension_oid::SUBJECT_ALT_NAME, extension_oid::KEY_USAGE, extension_oid::EXTENDED_KEY_USAGE]
+        );
+        let (_, usages) = csr.requested_extensions().nth(2).unwrap();
+        assert_eq!(usages.len(), 2 + 10 + 10);
     }
 
     #[test]

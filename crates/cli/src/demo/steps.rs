@@ -355,6 +355,7 @@ fn make_csr(name: &str) -> Result<(String, String), String> {
         critical_names: false,
         signature_bits: 0,
         use_pss: false,
+        ..CsrRequest::default()
     };
     let csr = create_csr(&request, &key).map_err(|error| error.to_string())?;
     Ok((csr.pem, key.to_pem(KeyForm::Pkcs8).to_string()))

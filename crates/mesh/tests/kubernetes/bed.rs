@@ -97,6 +97,7 @@ impl Ca {
             signature_bits: 0,
             use_pss: false,
             critical_names: true,
+            ..chancery_issuance::CsrRequest::default()
         };
         let csr = chancery_issuance::create_csr(&request, &*key).expect("a CSR");
         let csr = VerifiedCsr::from_der(&csr.der, &KeyPolicy::any()).expect("a CSR");

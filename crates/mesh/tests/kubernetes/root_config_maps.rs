@@ -204,6 +204,7 @@ fn leaves_and_expired_roots_are_not_given_out() {
         signature_bits: 0,
         use_pss: false,
         critical_names: true,
+        ..chancery_issuance::CsrRequest::default()
     };
     let csr = chancery_issuance::create_csr(&csr, &**root.key()).expect("a CSR");
     let leaf = root.sign(&csr.pem, Duration::from_secs(60));

@@ -18,7 +18,6 @@ use chancery_issuance::{
     prepare_plain,
 };
 use chancery_kubernetes::cert_manager::{ClusterIssuer, Issuer};
-use chancery_kubernetes::events::Recorder;
 use chancery_kubernetes::{ClientOptions, connect};
 use chancery_testkit::kubernetes::ApiServer;
 use jiff::Timestamp;
@@ -173,18 +172,10 @@ impl Bed {
         let options = ClientOptions { server: Some(api.url()), ..ClientOptions::default() };
         let client = connect(&options).await.unwrap();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let (recorder, write) = Recorder::new(client.clone(), Arc::clone(&clock));
         let mut issuers = Issuers::new();
         issuers.vaults.limit = Duration::from_secs(2);
-        let context = Context {
-            client,
-            settings: Arc::default(),
-            clock,
-            recorder,
-            cache: Arc::default(),
-            issuers: Arc::new(issuers),
-            metrics: Arc::default(),
-        };
+        let (context, write) = Context::new(client, Settings::default(), clock);
+        let context = Context { issuers: Arc::new(issuers), ..context };
         context.issuers.attach(&context);
         Self { api, context, events: tokio::spawn(write) }
     }

@@ -15,7 +15,6 @@ use chancery_issuance::{
     Signer, Subject, create_csr, prepare_root,
 };
 use chancery_kubernetes::cert_manager::{CertificateRequest, Issuer};
-use chancery_kubernetes::events::Recorder;
 use chancery_kubernetes::{ClientOptions, connect};
 use chancery_testkit::kubernetes::ApiServer;
 use data_encoding::BASE64;
@@ -26,8 +25,7 @@ use tokio::task::JoinHandle;
 use super::Reconciler;
 use crate::cache::{RequestFacts, UnsignedFacts};
 use crate::context::Context;
-use crate::issuer::{IssuerKey, Issuers, Order, Sign, SignError, Signed};
-use crate::metrics::Metrics;
+use crate::issuer::{IssuerKey, Order, Sign, SignError, Signed};
 use crate::settings::Settings;
 use crate::{Error, Key, Next};
 
@@ -56,6 +54,7 @@ fn pair() -> Pair {
         signature_bits: 0,
         use_pss: false,
         critical_names: true,
+        ..CsrRequest::default()
     };
     let csr = create_csr(&request, &*key).expect("a CSR").pem;
     let day = Duration::from_secs(86_400);
@@ -150,16 +149,7 @@ impl Bed {
         let options = ClientOptions { server: Some(server.url()), ..ClientOptions::default() };
         let client = connect(&options).await.expect("a client");
         let clock = Arc::new(FixedClock::at(start()));
-        let (recorder, write) = Recorder::new(client.clone(), clock.clone());
-        let context = Context {
-            client,
-            settings: Arc::new(settings),
-            clock: clock.clone(),
-            recorder,
-            cache: Arc::default(),
-            issuers: Arc::new(Issuers::new()),
-            metrics: Arc::new(Metrics::default()),
-        };
+        let (context, write) = Context::new(client, settings, clock.clone());
         Self { server, signer, clock, context, events: tokio::spawn(write) }
     }
 

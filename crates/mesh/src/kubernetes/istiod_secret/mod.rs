@@ -206,6 +206,7 @@ impl IstiodSecret {
             signature_bits: 0,
             use_pss: false,
             critical_names: true,
+            ..CsrRequest::default()
         };
         let csr = create_csr(&wanted, &key).map_err(|error| Failure::Key(error.to_string()))?;
         let mut identities = self.names.dns_names.clone();

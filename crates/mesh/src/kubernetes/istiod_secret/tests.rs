@@ -83,6 +83,7 @@ fn signed(wanted: &IstiodSecret, ca: &Ca, life: Duration) -> TlsSecret {
         signature_bits: 0,
         use_pss: false,
         critical_names: true,
+        ..CsrRequest::default()
     };
     let csr = create_csr(&request, &key).expect("a CSR");
     let mut secret = TlsSecret::new(SECRET);

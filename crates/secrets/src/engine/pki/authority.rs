@@ -110,6 +110,7 @@ impl Wanted {
             critical_names: false,
             signature_bits: self.signature_bits(),
             use_pss: self.use_pss,
+            ..CsrRequest::default()
         })
     }
 }
