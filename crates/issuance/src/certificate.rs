@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use crate::emit::{self, Element, Malformed, Reader, tag};
-use crate::{CertificateError, PublicKey, SanSet, SerialNumber, Time, pem};
+use crate::{CertificateError, PublicKey, SerialNumber, Time, pem};
 
 /// A parsed certificate with its original bytes.
 ///
@@ -149,18 +149,6 @@ impl Certificate {
         let extensions = self.extensions().ok()?;
         let found = extensions.into_iter().find(|extension| extension.oid == oid)?;
         Some((found.value, found.critical))
-    }
-
-    /// The subject alternative names; none if the extension is absent.
-    ///
-    /// # Errors
-    /// The extension is malformed, or holds names of a kind that is not read here.
-    pub fn sans(&self) -> Result<SanSet, CertificateError> {
-        let Some((value, _)) = self.extension(extension_oid::SUBJECT_ALT_NAME) else {
-            return Ok(SanSet::default());
-        };
-        SanSet::read(value)
-            .map_err(|Malformed(reason)| CertificateError::Malformed { reason: reason.to_owned() })
     }
 
     /// Every rule of RFC 5280 that the certificate breaks and, if it names a SPIFFE ID, of X.509-SVID.
