@@ -11,6 +11,7 @@
 
 pub mod command;
 mod commands;
+mod controller;
 mod demo;
 pub mod flags;
 pub mod kv;

@@ -16,12 +16,13 @@ pub mod context;
 pub mod health;
 pub mod issuer;
 pub mod metrics;
+mod probes;
 pub mod request;
 pub mod run;
 pub mod settings;
 pub mod webhook;
 
-pub use run::run;
+pub use run::{Controller, run};
 pub use settings::Settings;
 
 use std::time::Duration;

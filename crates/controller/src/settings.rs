@@ -11,6 +11,8 @@ pub struct Settings {
     pub namespaces: BTreeSet<String>,
     /// Where the Secrets of ClusterIssuers are.
     pub cluster_resource_namespace: String,
+    /// Whether replicas agree on one that works; without it this one always does.
+    pub leader_election: bool,
     /// Name of the lease that one of several replicas holds.
     pub lease_name: String,
     /// Namespace of the lease.
@@ -33,6 +35,13 @@ pub struct Settings {
     pub health_address: SocketAddr,
     /// Where the webhook listens; `None`: there is none.
     pub webhook_address: Option<SocketAddr>,
+    /// Name of the Service before the webhook; its certificate has that name, and the Secret with its CA is called
+    /// `<name>-ca`.
+    pub webhook_service: String,
+    /// Namespace of that Service and of that Secret.
+    pub webhook_namespace: String,
+    /// Name of the ValidatingWebhookConfiguration and of the MutatingWebhookConfiguration that are told of the CA.
+    pub webhook_configuration: String,
     /// How often ready issuers are looked at again.
     pub health_interval: Duration,
 }
@@ -44,6 +53,7 @@ impl Default for Settings {
         Self {
             namespaces: BTreeSet::new(),
             cluster_resource_namespace: "kube-system".into(),
+            leader_election: true,
             lease_name: "cert-manager-controller".into(),
             lease_namespace: "kube-system".into(),
             workers: 5,
@@ -55,6 +65,9 @@ impl Default for Settings {
             metrics_address: any(9402),
             health_address: any(9403),
             webhook_address: Some(any(10250)),
+            webhook_service: "cert-manager-webhook".into(),
+            webhook_namespace: "cert-manager".into(),
+            webhook_configuration: "cert-manager-webhook".into(),
             health_interval: Duration::from_secs(60),
         }
     }

