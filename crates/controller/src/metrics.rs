@@ -180,8 +180,11 @@ impl Row {
     }
 }
 
+/// A metric's name, what it says, and its value; `None`: one line for each status.
+type Family = (&'static str, &'static str, fn(&Row) -> Option<i64>);
+
 /// Families of metrics of certificates: all lines of one stand together in Prometheus' format.
-const FAMILIES: [(&str, &str, fn(&Row) -> Option<i64>); 5] = [
+const FAMILIES: [Family; 5] = [
     (CERTIFICATE_READY, "Whether a certificate is ready", |_| None),
     (CERTIFICATE_EXPIRATION, "When a certificate ends, in seconds since 1970", |row| Some(row.not_after)),
     (CERTIFICATE_NOT_AFTER, "When a certificate ends, in seconds since 1970", |row| Some(row.not_after)),

@@ -14,19 +14,19 @@ fn queue() -> Queue<u32> {
 /// A queue at work, that tells which keys it works on; each takes this long and ends like this.
 struct Works {
     queue: Queue<u32>,
-    begun: mpsc::UnboundedReceiver<(u32, Instant)>,
+    begun: mpsc::Receiver<(u32, Instant)>,
     stop: watch::Sender<bool>,
     task: tokio::task::JoinHandle<()>,
 }
 
 impl Works {
     fn new(queue: &Queue<u32>, workers: usize, takes: Duration, verdict: Verdict) -> Self {
-        let (sender, begun) = mpsc::unbounded_channel();
+        let (sender, begun) = mpsc::channel(64);
         let (stop, stopped) = watch::channel(false);
         let running = queue.clone();
         let task = tokio::spawn(async move {
             let work = |key| {
-                let _ = sender.send((key, Instant::now()));
+                let _ = sender.try_send((key, Instant::now()));
                 async move {
                     sleep(takes).await;
                     verdict
@@ -196,10 +196,10 @@ async fn a_worker_that_panics_is_a_failure_of_its_key() {
     let queue = queue();
     let (_stop, stopped) = watch::channel(false);
     let running = queue.clone();
-    let (sender, mut begun) = mpsc::unbounded_channel();
+    let (sender, mut begun) = mpsc::channel(64);
     let task = tokio::spawn(async move {
         let work = |key| {
-            let first = sender.send(key).is_ok() && key == 1;
+            let first = sender.try_send(key).is_ok() && key == 1;
             async move {
                 assert!(!first, "the first key is a bad one");
                 Verdict::Done
