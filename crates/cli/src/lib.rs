@@ -12,6 +12,7 @@
 mod cert;
 pub mod command;
 mod commands;
+mod controller;
 mod demo;
 pub mod flags;
 pub mod kv;

@@ -18,12 +18,13 @@ pub mod health;
 pub mod issuer;
 pub mod metrics;
 pub mod operator;
+mod probes;
 pub mod request;
 pub mod run;
 pub mod settings;
 pub mod webhook;
 
-pub use run::run;
+pub use run::{Controller, run};
 pub use settings::Settings;
 
 use std::time::Duration;

@@ -11,6 +11,8 @@ pub struct Settings {
     pub namespaces: BTreeSet<String>,
     /// Where the Secrets of ClusterIssuers are.
     pub cluster_resource_namespace: String,
+    /// Whether replicas agree on one that works; without it this one always does.
+    pub leader_election: bool,
     /// Name of the lease that one of several replicas holds.
     pub lease_name: String,
     /// Namespace of the lease.
@@ -51,6 +53,7 @@ impl Default for Settings {
         Self {
             namespaces: BTreeSet::new(),
             cluster_resource_namespace: "kube-system".into(),
+            leader_election: true,
             lease_name: "cert-manager-controller".into(),
             lease_namespace: "kube-system".into(),
             workers: 5,

@@ -2,7 +2,8 @@
 //!
 //! A key that is added while it is worked on is worked on again afterwards. Whoever adds never waits.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -60,6 +61,9 @@ struct State<K> {
     busy: HashSet<K>,
     /// When a key is due of itself: the earliest time that was asked for.
     later: HashMap<K, Instant>,
+    /// The same by time. A key whose time was moved, or that was worked on meanwhile, leaves an entry behind that no
+    /// longer says what `later` says, and is passed over.
+    by_time: BinaryHeap<Reverse<Due<K>>>,
     failures: HashMap<K, u32>,
 }
 
@@ -71,6 +75,7 @@ impl<K: Clone + Eq + Hash + Debug + Send + 'static> Queue<K> {
             waiting: HashSet::new(),
             busy: HashSet::new(),
             later: HashMap::new(),
+            by_time: BinaryHeap::new(),
             failures: HashMap::new(),
         };
         Self { shared: Arc::new(Shared { backoff, state: Mutex::new(state), bell: Notify::new() }) }
@@ -87,8 +92,9 @@ impl<K: Clone + Eq + Hash + Debug + Send + 'static> Queue<K> {
         if delay.is_zero() {
             return self.add(key);
         }
-        let at = Instant::now() + delay;
-        self.state().later.entry(key).and_modify(|due| *due = at.min(*due)).or_insert(at);
+        // What is due later than the clock can say is due never.
+        let Some(at) = Instant::now().checked_add(delay) else { return };
+        self.state().add_at(key, at);
         self.shared.bell.notify_one();
     }
 
@@ -105,7 +111,7 @@ impl<K: Clone + Eq + Hash + Debug + Send + 'static> Queue<K> {
         self.add_after(key, pause);
     }
 
-    /// Begins the pauses of a key anew.
+    /// Begins the pauses of a key anew; one that has begun goes on.
     pub fn forget(&self, key: &K) {
         self.state().failures.remove(key);
     }
@@ -121,7 +127,7 @@ impl<K: Clone + Eq + Hash + Debug + Send + 'static> Queue<K> {
     }
 
     /// Works on what is due, at most `workers` keys at once, until `shutdown` says true or is dropped; then it waits for what
-    /// is being worked on. Dropped itself, it aborts that.
+    /// is being worked on. Dropped itself, it aborts that, and those keys wait again.
     pub async fn run<Work>(
         &self,
         workers: usize,
@@ -131,7 +137,7 @@ impl<K: Clone + Eq + Hash + Debug + Send + 'static> Queue<K> {
         Work: Future<Output = Verdict> + Send + 'static,
     {
         let mut tasks: JoinSet<Verdict> = JoinSet::new();
-        let mut keys: HashMap<tokio::task::Id, K> = HashMap::new();
+        let mut held = Held { queue: self, keys: HashMap::new() };
         let stop = async move {
             // An error means that nobody is left who could say it.
             let _ = shutdown.wait_for(|stop| *stop).await;
@@ -146,11 +152,11 @@ impl<K: Clone + Eq + Hash + Debug + Send + 'static> Queue<K> {
             while !is_stopped && tasks.len() < workers.max(1) {
                 let Some(key) = self.state().take() else { break };
                 let task = tasks.spawn(work(key.clone()));
-                keys.insert(task.id(), key);
+                held.keys.insert(task.id(), key);
             }
             tokio::select! {
-                () = self.shared.bell.notified(), if !is_stopped => {}
-                () = sleep_until(next_time.unwrap_or_else(Instant::now)), if next_time.is_some() && !is_stopped => {}
+                // Nothing that is due is begun any more once it is to stop.
+                biased;
                 () = &mut stop, if !is_stopped => is_stopped = true,
                 Some(ended) = tasks.join_next_with_id() => {
                     let (id, verdict) = match ended {
@@ -161,10 +167,12 @@ impl<K: Clone + Eq + Hash + Debug + Send + 'static> Queue<K> {
                             (error.id(), Verdict::Failed)
                         }
                     };
-                    if let Some(key) = keys.remove(&id) {
+                    if let Some(key) = held.keys.remove(&id) {
                         self.finish(key, verdict);
                     }
                 }
+                () = self.shared.bell.notified(), if !is_stopped => {}
+                () = sleep_until(next_time.unwrap_or_else(Instant::now)), if next_time.is_some() && !is_stopped => {}
             }
         }
     }
@@ -186,10 +194,65 @@ impl<K: Clone + Eq + Hash + Debug + Send + 'static> Queue<K> {
     }
 }
 
+/// The keys that are being worked on. What is left when it is dropped was aborted: whoever runs next begins it anew.
+struct Held<'a, K: Clone + Eq + Hash + Debug + Send + 'static> {
+    queue: &'a Queue<K>,
+    keys: HashMap<tokio::task::Id, K>,
+}
+
+impl<K: Clone + Eq + Hash + Debug + Send + 'static> Drop for Held<'_, K> {
+    fn drop(&mut self) {
+        for (_, key) in self.keys.drain() {
+            self.queue.state().free(&key);
+            self.queue.add(key);
+        }
+    }
+}
+
+/// A key at a time; ordered by the time alone.
+#[derive(Debug)]
+struct Due<K> {
+    at: Instant,
+    key: K,
+}
+
+impl<K> PartialEq for Due<K> {
+    fn eq(&self, other: &Self) -> bool {
+        self.at == other.at
+    }
+}
+
+impl<K> Eq for Due<K> {}
+
+impl<K> PartialOrd for Due<K> {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<K> Ord for Due<K> {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.at.cmp(&other.at)
+    }
+}
+
 impl<K: Clone + Eq + Hash> State<K> {
     fn add(&mut self, key: K) {
         if self.waiting.insert(key.clone()) && !self.busy.contains(&key) {
             self.due.push_back(key);
+        }
+    }
+
+    fn add_at(&mut self, key: K, at: Instant) {
+        if self.later.get(&key).is_some_and(|earlier| *earlier <= at) {
+            return;
+        }
+        self.later.insert(key.clone(), at);
+        self.by_time.push(Reverse(Due { at, key }));
+        // Keys whose times move often must not make it grow without end.
+        if self.by_time.len() > 64 && self.by_time.len() > 2 * self.later.len() {
+            self.by_time =
+                self.later.iter().map(|(key, at)| Reverse(Due { at: *at, key: key.clone() })).collect();
         }
     }
 
@@ -209,12 +272,21 @@ impl<K: Clone + Eq + Hash> State<K> {
 
     /// Moves what is due by now; when the next one will be.
     fn ripen(&mut self, now: Instant) -> Option<Instant> {
-        let ripe: Vec<K> =
-            self.later.iter().filter(|(_, at)| **at <= now).map(|(key, _)| key.clone()).collect();
-        for key in ripe {
-            self.later.remove(&key);
-            self.add(key);
+        while let Some(Reverse(due)) = self.by_time.peek() {
+            let is_current = self.later.get(&due.key) == Some(&due.at);
+            if is_current && due.at > now {
+                return Some(due.at);
+            }
+            let Some(Reverse(Due { key, .. })) = self.by_time.pop() else { break };
+            if is_current {
+                self.later.remove(&key);
+                self.add(key);
+            }
         }
-        self.later.values().min().copied()
+        None
     }
 }
+
+#[cfg(test)]
+#[path = "queue_tests.rs"]
+mod tests;

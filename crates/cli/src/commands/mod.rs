@@ -31,6 +31,7 @@ pub(crate) fn commands() -> impl Iterator<Item = &'static Command> + Clone {
         server::COMMANDS,
         crate::pki::COMMANDS,
         crate::demo::COMMANDS,
+        crate::controller::COMMANDS,
     ];
     tables
         .into_iter()

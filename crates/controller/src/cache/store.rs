@@ -145,6 +145,11 @@ impl<K: Clone + Eq + Hash + Debug, V: Facts<K>> Store<K, V> {
         self.read().facts.keys().map(|key| K::clone(key)).collect()
     }
 
+    /// All, one unpacked after the other as they are asked for, and as they are then.
+    pub fn all(&self) -> impl Iterator<Item = (K, Arc<V>)> {
+        self.keys().into_iter().filter_map(|key| self.get(&key).map(|value| (key, value)))
+    }
+
     /// All that fit. It looks at every one: not for what happens often.
     pub fn find(&self, fits: impl Fn(&V) -> bool) -> Vec<Arc<V>> {
         let state = self.read();
