@@ -30,6 +30,9 @@ const TIMINGS: LeaseTimings = LeaseTimings {
 /// How long what is being worked on may take at the end. A pod is killed 30 s after it is told to stop.
 const GRACE: Duration = Duration::from_secs(15);
 
+/// CertificateRequests that are worked on at a time: almost all of it is waiting for an issuer.
+const REQUESTS: usize = 256;
+
 /// How long issuers may take to revoke their tokens, and then the last events to be written.
 const LAST: Duration = Duration::from_secs(5);
 
@@ -251,7 +254,7 @@ async fn work(context: &Context, shutdown: watch::Receiver<bool>) {
                 verdict(&context, controller, &key, next)
             }
         }),
-        requests.run(workers, shutdown.clone(), |key| {
+        requests.run(workers.max(REQUESTS), shutdown.clone(), |key| {
             let context = context.clone();
             async move {
                 let next = request::reconcile(&context, key.clone()).await;

@@ -97,6 +97,7 @@ impl Caller {
             signature_bits: 0,
             use_pss: false,
             critical_names: true,
+            ..CsrRequest::default()
         };
         let csr = create_csr(&request, &key)?.pem;
         let wanted = TokenRequest {

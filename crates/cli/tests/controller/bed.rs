@@ -53,7 +53,7 @@ impl Cluster {
     pub(crate) async fn install(&self) {
         let folder = tempfile::tempdir().expect("a folder");
         let client = self.client(&folder.path().join("kubeconfig")).await;
-        let crds = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/helm/chancery-controller/crds");
+        let crds = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/helm/chancery-controller/files/crds");
         let mut count = 0;
         for file in std::fs::read_dir(crds).expect("the definitions") {
             let text = std::fs::read_to_string(file.expect("a file").path()).expect("text");

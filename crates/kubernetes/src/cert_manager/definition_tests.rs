@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use super::*;
 
 fn folder() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/helm/chancery-controller/crds")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/helm/chancery-controller/files/crds")
 }
 
 fn schema_of(kind: &str) -> Value {

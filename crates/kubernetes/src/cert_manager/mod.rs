@@ -3,7 +3,7 @@
 //! - `issuer.rs`: Issuer and ClusterIssuer. `certificate.rs`, `keystore.rs`: Certificate. `request.rs`: CertificateRequest.
 //! - `condition.rs`: conditions, and the one rule of how they are set.
 //! - `value.rs`: durations, bytes and words as they stand in these objects.
-//! - `definition.rs`: the CRDs, written to `deploy/helm/chancery-controller/crds` by `cargo xtask gen crds`.
+//! - `definition.rs`: the CRDs, written to `deploy/helm/chancery-controller/files/crds` by `cargo xtask gen crds`.
 //! - `names.rs`: labels and annotations.
 //!
 //! Fields that are absent stay absent: lists and maps are empty then, everything else is an `Option`, and what is not set is
