@@ -221,9 +221,9 @@ impl Bed {
         Controller { process }
     }
 
-    /// A command about this namespace that ends by itself.
-    pub(crate) async fn run(&self, command: &[&str]) -> Output {
-        self.chancery(command).output().await.expect("it runs")
+    /// A command about an object of this namespace, that ends by itself.
+    pub(crate) async fn run(&self, command: &[&str], name: &str) -> Output {
+        self.chancery(command).arg(name).output().await.expect("it runs")
     }
 
     fn chancery(&self, command: &[&str]) -> Command {

@@ -41,9 +41,9 @@ async fn at_every_write(is_done: bool) -> usize {
         let requests = bed.list("CertificateRequest").await;
         let recorded = requests.iter().filter(|request| !request["status"]["certificate"].is_null()).count();
         let lost = signed.saturating_sub(recorded.max(usize::from(is_issued)));
-        if is_done {
-            assert_eq!(lost, 0, "{what}");
-        }
+        // Whoever hears of the request meanwhile signs it, and cannot write that down any more.
+        let is_recorded = stopped_at.as_ref().is_some_and(|at| at.resource == "certificaterequests/status") && is_done;
+        assert!(lost <= usize::from(!is_recorded), "{what}: {lost} signatures are lost");
 
         let controller = bed.controller(&[]);
         let certificate = bed.issued(1).await;
