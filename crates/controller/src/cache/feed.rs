@@ -9,10 +9,12 @@ use chancery_kubernetes::{Told, follow_closely};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::ObjectMeta;
-use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::api::{ApiResource, DynamicObject};
+use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::{Config, Event};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::task::JoinSet;
 
 use super::Cache;
@@ -71,7 +73,7 @@ impl Feed {
             ))
         };
         let name = |metadata: &ObjectMeta| Some(IssuerKey::Cluster { name: metadata.name.clone()? });
-        let api = Api::all(self.context.client.clone());
+        let api = Api::all_with(self.context.client.clone(), &ApiResource::erase::<ClusterIssuer>(&()));
         // Another source than Issuers, as it feeds the same store.
         let watch =
             Watch { what: "ClusterIssuers".to_owned(), source: Source::MAX, config: Config::default() };
@@ -89,20 +91,21 @@ impl Feed {
             Some(IssuerKey::Namespaced { namespace, name })
         };
         let facts = move |found: Issuer| Some((issuer(&found.metadata)?, slim_issuer(found)));
-        self.watch(watches, watch("Issuers"), self.api(namespace), |cache| &cache.issuers, issuer, facts);
+        let api = self.objects::<Issuer>(namespace);
+        self.watch(watches, watch("Issuers"), api, |cache| &cache.issuers, issuer, facts);
 
         let facts = |mut found: Certificate| {
             slim(&mut found.metadata);
             Some((key(&found.metadata)?, found))
         };
-        let api = self.api(namespace);
+        let api = self.objects::<Certificate>(namespace);
         self.watch(watches, watch("Certificates"), api, |cache| &cache.certificates, key, facts);
 
         let facts = |found: CertificateRequest| {
             let facts = RequestFacts::of(&found)?;
             Some((facts.key.clone(), facts))
         };
-        let api = self.api(namespace);
+        let api = self.objects::<CertificateRequest>(namespace);
         self.watch(watches, watch("CertificateRequests"), api, |cache| &cache.requests, key, facts);
 
         let facts = |found: Secret| {
@@ -116,21 +119,27 @@ impl Feed {
         ] {
             let config = Config::default().labels(&selector).page_size(SECRETS_PER_PAGE);
             let watch = Watch { what: what(kind), source, config };
-            let api = self.api(namespace);
+            let api = self.objects::<Secret>(namespace);
             self.watch(watches, watch, api, |cache| &cache.secrets, key, facts);
         }
         let config = Config::default().labels(&format!("{own}!=true,{next}!=true"));
-        self.watch_foreign_secrets(watches, what("other Secrets"), self.api(namespace), config);
+        let client = self.context.client.clone();
+        let api = match namespace {
+            Some(namespace) => Api::namespaced(client, namespace),
+            None => Api::all(client),
+        };
+        self.watch_foreign_secrets(watches, what("other Secrets"), api, config);
     }
 
-    fn api<K>(&self, namespace: Option<&String>) -> Api<K>
+    /// Objects of this kind, not read as such yet: one that is malformed does not spoil the list.
+    fn objects<K>(&self, namespace: Option<&String>) -> Api<DynamicObject>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
     {
-        let client = self.context.client.clone();
+        let (client, kind) = (self.context.client.clone(), ApiResource::erase::<K>(&()));
         match namespace {
-            Some(namespace) => Api::namespaced(client, namespace),
-            None => Api::all(client),
+            Some(namespace) => Api::namespaced_with(client, namespace, &kind),
+            None => Api::all_with(client, &kind),
         }
     }
 
@@ -139,12 +148,12 @@ impl Feed {
         &self,
         watches: &mut JoinSet<()>,
         Watch { what, source, config }: Watch,
-        api: Api<DeserializeGuard<K>>,
+        api: Api<DynamicObject>,
         store: impl Fn(&Cache) -> &Store<N, V> + Send + Sync + 'static,
         name: impl Fn(&ObjectMeta) -> Option<N> + Send + Sync + 'static,
         facts: impl Fn(K) -> Option<(N, V)> + Send + Sync + 'static,
     ) where
-        K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+        K: Resource<DynamicType = ()> + DeserializeOwned + 'static,
         N: Clone + Eq + Hash + Debug + Send + Sync + 'static,
         V: Facts<N> + 'static,
     {
@@ -152,16 +161,18 @@ impl Feed {
         let (cache, health) = (Arc::clone(&self.context.cache), Arc::clone(&self.health));
         watches.spawn(async move {
             let mut reading = store(&cache).begin(source);
-            let known = |guard: DeserializeGuard<K>| match guard.0 {
-                Ok(found) => facts(found),
-                Err(error) => {
-                    let key = error.metadata.namespace.clone().unwrap_or_default();
-                    let name = error.metadata.name.clone().unwrap_or_default();
-                    tracing::warn!(kind = %K::kind(&()), namespace = key, name, %error, "an object is passed over: it is malformed");
-                    None
+            let known = |found: DynamicObject| {
+                let place = (found.metadata.namespace.clone(), found.metadata.name.clone());
+                match read::<K>(found) {
+                    Ok(found) => facts(found),
+                    Err(error) => {
+                        let (namespace, name) = (place.0.unwrap_or_default(), place.1.unwrap_or_default());
+                        tracing::warn!(kind = %K::kind(&()), namespace, name, %error, "an object is passed over: it is malformed");
+                        None
+                    }
                 }
             };
-            let on = |told: Told<DeserializeGuard<K>>| {
+            let on = |told: Told<DynamicObject>| {
                 let store = store(&cache);
                 let event = match told {
                     Told::Event(event) => event,
@@ -180,7 +191,7 @@ impl Feed {
                     }
                     Event::Apply(found) => {
                         health.set_working(&what);
-                        let key = name(found.meta());
+                        let key = name(&found.metadata);
                         match (known(found), key) {
                             (Some((key, value)), _) => store.apply_from(source, key, &value),
                             // What was known of it no longer holds.
@@ -190,7 +201,7 @@ impl Feed {
                     }
                     Event::Delete(found) => {
                         health.set_working(&what);
-                        if let Some(key) = name(found.meta()) {
+                        if let Some(key) = name(&found.metadata) {
                             store.delete_from(source, &key);
                         }
                     }
@@ -232,6 +243,17 @@ impl Feed {
             follow_closely(api, config, &what, on).await;
         });
     }
+}
+
+/// An object as one of its kind.
+fn read<K: DeserializeOwned>(object: DynamicObject) -> Result<K, serde_json::Error> {
+    let DynamicObject { metadata, data, .. } = object;
+    let mut whole = match data {
+        Value::Object(whole) => whole,
+        _ => serde_json::Map::new(),
+    };
+    whole.insert("metadata".to_owned(), serde_json::to_value(metadata)?);
+    K::deserialize(&Value::Object(whole))
 }
 
 /// One watch.
