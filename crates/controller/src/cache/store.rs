@@ -74,7 +74,7 @@ struct State<K> {
 
 #[derive(Clone, PartialEq, Eq)]
 struct Packed {
-    json: Box<[u8]>,
+    json: Box<str>,
     source: Source,
 }
 
@@ -304,7 +304,7 @@ impl<K: Clone + Eq + Hash + Debug, V: Facts<K>> Store<K, V> {
 
 impl Packed {
     fn new(key: &impl Debug, value: &impl Serialize, source: Source) -> Option<Self> {
-        match serde_json::to_vec(value) {
+        match serde_json::to_string(value) {
             Ok(json) => Some(Self { json: json.into(), source }),
             Err(error) => {
                 tracing::error!(?key, %error, "an object cannot be kept");
@@ -315,8 +315,8 @@ impl Packed {
 }
 
 /// What [`Packed::new`] packed.
-fn unpack<V: DeserializeOwned>(json: &[u8]) -> Option<V> {
-    match serde_json::from_slice(json) {
+fn unpack<V: DeserializeOwned>(json: &str) -> Option<V> {
+    match serde_json::from_str(json) {
         Ok(value) => Some(value),
         Err(error) => {
             tracing::error!(%error, "an object that is kept cannot be read");
