@@ -5,7 +5,7 @@ import base64, os, pathlib, subprocess, sys, time
 import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import rsa
 from kubernetes import client, config, dynamic, utils, watch
 
 from chancery_compat import Durable
@@ -126,7 +126,7 @@ class Cluster:
 
     def install(self):
         """Our CustomResourceDefinitions, as they are delivered."""
-        crds = sorted((pathlib.Path(os.environ["COMPAT"]).parent / "deploy/helm/chancery-controller/crds").glob("*.yaml"))
+        crds = sorted((pathlib.Path(os.environ["COMPAT"]).parent / "deploy/helm/chancery-controller/files/crds").glob("*.yaml"))
         for path in crds:
             utils.create_from_yaml(self.api, str(path))
         found = client.ApiextensionsV1Api(self.api).list_custom_resource_definition().items
@@ -209,7 +209,7 @@ def judge(what, chain, authority, root, public_key):
 
 def request(name):
     """What a mesh's certificate service asks for, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = rsa.generate_private_key(65537, 2048)
     names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(SLEEP)])
     csr = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).add_extension(names, True).sign(key, hashes.SHA256())
     body = {"apiVersion": "cert-manager.io/v1", "kind": "CertificateRequest",

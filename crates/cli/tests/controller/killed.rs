@@ -42,7 +42,8 @@ async fn at_every_write(is_done: bool) -> usize {
         let recorded = requests.iter().filter(|request| !request["status"]["certificate"].is_null()).count();
         let lost = signed.saturating_sub(recorded.max(usize::from(is_issued)));
         // Whoever hears of the request meanwhile signs it, and cannot write that down any more.
-        let is_recorded = stopped_at.as_ref().is_some_and(|at| at.resource == "certificaterequests/status") && is_done;
+        let is_recorded =
+            stopped_at.as_ref().is_some_and(|at| at.resource == "certificaterequests/status") && is_done;
         assert!(lost <= usize::from(!is_recorded), "{what}: {lost} signatures are lost");
 
         let controller = bed.controller(&[]);

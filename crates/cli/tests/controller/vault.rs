@@ -98,7 +98,7 @@ async fn walk(client: &Client) -> (Certificate, String) {
     write(client, "istioca/intermediate/set-signed", json!({ "certificate": bundle })).await;
     let role = json!({
         "allowed_domains": "svc", "allow_subdomains": true, "max_ttl": "720h", "require_cn": false,
-        "allowed_uri_sans": "spiffe://cluster.local/*", "key_type": "any",
+        "allowed_uri_sans": "spiffe://cluster.local/*",
     });
     write(client, "istioca/roles/cluster-local", role).await;
     write(client, "sys/auth/approle", json!({ "type": "approle" })).await;
