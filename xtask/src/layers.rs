@@ -21,8 +21,14 @@ const FLOORS: &[(&str, &[&str])] = &[
     ("server", &["secrets", "storage", "api"]),
     ("controller", &["kubernetes", "client", "api", "issuance"]),
     ("mesh", &["kubernetes", "client", "api", "issuance"]),
-    ("cli", &["issuance", "storage", "api", "client", "kubernetes", "secrets", "server", "controller", "mesh"]),
-    ("testkit", &["issuance", "storage", "api", "client", "kubernetes", "secrets", "server", "controller", "mesh"]),
+    (
+        "cli",
+        &["issuance", "storage", "api", "client", "kubernetes", "secrets", "server", "controller", "mesh"],
+    ),
+    (
+        "testkit",
+        &["issuance", "storage", "api", "client", "kubernetes", "secrets", "server", "controller", "mesh"],
+    ),
 ];
 
 /// Reads `cargo metadata` and reports every import that points up.

@@ -18,7 +18,9 @@ use crate::flags::{Flag, Flags, Kind};
 
 /// The definitions, as the chart has them.
 const DEFINITIONS: [&str; 4] = [
-    include_str!("../../../deploy/helm/chancery-controller/files/crds/cert-manager.io_certificaterequests.yaml"),
+    include_str!(
+        "../../../deploy/helm/chancery-controller/files/crds/cert-manager.io_certificaterequests.yaml"
+    ),
     include_str!("../../../deploy/helm/chancery-controller/files/crds/cert-manager.io_certificates.yaml"),
     include_str!("../../../deploy/helm/chancery-controller/files/crds/cert-manager.io_clusterissuers.yaml"),
     include_str!("../../../deploy/helm/chancery-controller/files/crds/cert-manager.io_issuers.yaml"),

@@ -12,10 +12,10 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use super::cert_manager::{Certificate, CertificateSpec, IssuerReference, PrivateKeySpec};
-use chancery_kubernetes::{ApiError, optional, request};
-use chancery_kubernetes::{Pauses, follow};
 use super::issuer::IssuerWatch;
 use chancery_kubernetes::is_dns_subdomain;
+use chancery_kubernetes::{ApiError, optional, request};
+use chancery_kubernetes::{Pauses, follow};
 
 /// The Secret that istiod mounts.
 pub(super) const SECRET: &str = "istiod-tls";

@@ -21,8 +21,10 @@ pub use cert_manager::{
     Condition, IssuerReference, PrivateKeySpec,
 };
 pub use certificate_request::{CertificateRequestSettings, CertificateRequestSigner, IDENTITIES};
+pub(crate) use chancery_kubernetes::is_key;
 pub use chancery_kubernetes::{
-    ApiError, ClientError, ClientOptions, Elector, LabelSelector, LeaseTimings, REQUEST_TIMEOUT, SelectorError, connect,
+    ApiError, ClientError, ClientOptions, Elector, LabelSelector, LeaseTimings, REQUEST_TIMEOUT,
+    SelectorError, connect,
 };
 pub use issuer::{ActiveIssuer, IssuerError, IssuerWatch, static_issuer};
 pub use istiod::{IstiodCertificate, IstiodError, IstiodNames, KeyAlgorithm, run_istiod_certificate};
@@ -31,7 +33,6 @@ pub use pods::{PodFacts, PodIndex};
 pub use root_config_map::{
     CONFIG_MAP, NotPublishable, RootConfigMapSettings, publishable, run_root_config_maps,
 };
-pub(crate) use chancery_kubernetes::is_key;
 pub use token_review::{ClusterReviewer, LONGEST_MEMORY};
 
 /// The lease of all replicas of this service.

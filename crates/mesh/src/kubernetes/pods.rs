@@ -16,9 +16,9 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::cert_manager::resource;
-use chancery_kubernetes::{Told, follow_closely};
 use crate::Workload;
 use crate::ca::impersonate::{Pod, Pods, PodsError};
+use chancery_kubernetes::{Told, follow_closely};
 
 /// The watch is opened anew this often, which bounds how long a dead connection goes unnoticed.
 const WATCH_SECONDS: u32 = 60;

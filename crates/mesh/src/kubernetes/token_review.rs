@@ -16,8 +16,8 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use zeroize::Zeroize;
 
-use chancery_kubernetes::{AT_ONCE, ApiError, request};
 use crate::ca::authenticate::{ReviewError, TokenReviewer};
+use chancery_kubernetes::{AT_ONCE, ApiError, request};
 
 /// The longest time that an answer is remembered.
 pub const LONGEST_MEMORY: Duration = Duration::from_secs(60);

@@ -11,8 +11,8 @@ use tokio::time::sleep;
 
 use super::{GENERATE_NAME, IDENTITIES};
 use crate::kubernetes::cert_manager::CertificateRequest;
-use chancery_kubernetes::{ApiError, optional, request};
 use chancery_kubernetes::Pauses;
+use chancery_kubernetes::{ApiError, optional, request};
 
 /// How many deletions may be waiting. What does not fit is cleaned up later.
 pub(super) const QUEUE: usize = 4096;

@@ -24,10 +24,10 @@ use tokio::time::{sleep, timeout};
 use self::outcome::Outcome;
 use self::waiting::Waiting;
 use super::cert_manager::{CertificateRequest, CertificateRequestSpec, IssuerReference};
-use chancery_kubernetes::{AT_ONCE, ApiError, optional, request};
-use chancery_kubernetes::follow;
 use super::issuer::IssuerWatch;
 use crate::ca::signer::{Purpose, SignedChain, Signer, SigningError, SigningRequest};
+use chancery_kubernetes::follow;
+use chancery_kubernetes::{AT_ONCE, ApiError, optional, request};
 
 /// The annotation that names whom a request is for.
 pub const IDENTITIES: &str = "istio.cert-manager.io/identities";

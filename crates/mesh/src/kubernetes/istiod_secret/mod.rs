@@ -24,11 +24,11 @@ use zeroize::Zeroizing;
 
 use self::certificate::{Checked, check};
 use self::secret::{Datum, TlsSecret};
-use chancery_kubernetes::{ApiError, optional, request};
-use chancery_kubernetes::{Pauses, follow};
 use super::istiod::{IstiodError, IstiodNames, KeyAlgorithm, SECRET, check_renewal};
 use crate::ca::roots::{Roots, RootsWatch};
 use crate::ca::signer::{Purpose, Signer, SigningRequest};
+use chancery_kubernetes::{ApiError, optional, request};
+use chancery_kubernetes::{Pauses, follow};
 
 /// Looked at this often even if nothing seems to happen.
 const RESYNC: Duration = Duration::from_secs(300);

@@ -18,10 +18,10 @@ use tokio::sync::watch;
 use self::decide::{Action, Namespaces, decide};
 pub use self::decide::{NotPublishable, publishable};
 use self::queue::Queue;
-use chancery_kubernetes::{ApiError, optional, request};
-use chancery_kubernetes::follow;
-use chancery_kubernetes::LabelSelector;
 use crate::ca::roots::{Roots, RootsWatch};
+use chancery_kubernetes::LabelSelector;
+use chancery_kubernetes::follow;
+use chancery_kubernetes::{ApiError, optional, request};
 
 /// The name of the ConfigMaps.
 pub const CONFIG_MAP: &str = "istio-ca-root-cert";
