@@ -1,10 +1,11 @@
 //! Events (core/v1): what happened to an object, for whoever runs `kubectl describe`.
 //!
-//! Telling is never in the way: events go through a bounded channel, and what does not fit or cannot be written is logged
-//! and forgotten.
+//! Telling is never in the way: events go through a bounded channel. What does not fit is counted and forgotten, and the
+//! log says once in a while how many that were.
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use chancery_api::Clock;
 use jiff::Timestamp;
@@ -14,6 +15,7 @@ use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client, Resource};
 use serde_json::json;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use crate::client::request;
 
@@ -22,6 +24,9 @@ const WAITING: usize = 256;
 
 /// So many events are remembered, to count their repetitions.
 const REMEMBERED: usize = 4096;
+
+/// The log speaks of dropped events at most so often.
+const SILENCE: Duration = Duration::from_secs(30);
 
 /// Whether an event is a cause for concern.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -46,13 +51,33 @@ struct Happening {
 #[derive(Debug, Clone)]
 pub struct Recorder {
     sender: mpsc::Sender<(Happening, Box<ObjectReference>)>,
+    dropped: Arc<Mutex<Dropped>>,
+}
+
+/// Events that were dropped and not spoken of yet.
+#[derive(Debug, Default)]
+struct Dropped {
+    count: u64,
+    told: Option<Instant>,
+}
+
+impl Dropped {
+    /// Counts one more; how many to speak of now, if it is time to.
+    fn add(&mut self, now: Instant) -> Option<u64> {
+        self.count = self.count.saturating_add(1);
+        if self.told.is_some_and(|told| now.duration_since(told) < SILENCE) {
+            return None;
+        }
+        self.told = Some(now);
+        Some(std::mem::take(&mut self.count))
+    }
 }
 
 impl Recorder {
     /// A recorder, and what writes its events until all recorders are gone: run it beside the rest.
     pub fn new(client: Client, clock: Arc<dyn Clock>) -> (Self, impl Future<Output = ()> + Send) {
         let (sender, receiver) = mpsc::channel(WAITING);
-        (Self { sender }, write_all(client, clock, receiver))
+        (Self { sender, dropped: Arc::default() }, write_all(client, clock, receiver))
     }
 
     /// Tells of an event of an object. `component` is the part of the program that it comes from. It does not wait.
@@ -80,7 +105,10 @@ impl Recorder {
         let uid = object.uid.clone().unwrap_or_default();
         let happening = Happening { component, kind, reason: reason.into(), message: message.into(), uid };
         if self.sender.try_send((happening, Box::new(object))).is_err() {
-            tracing::warn!("an event was dropped: too many wait to be written");
+            let count = self.dropped.lock().unwrap_or_else(PoisonError::into_inner).add(Instant::now());
+            if let Some(count) = count {
+                tracing::warn!(count, "events were dropped: too many wait to be written");
+            }
         }
     }
 }
@@ -156,4 +184,18 @@ fn event(happening: &Happening, object: &ObjectReference, namespace: &str, now: 
 
 fn time(now: Timestamp) -> Option<Time> {
     k8s_openapi::jiff::Timestamp::from_second(now.as_second()).ok().map(Time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_burst_of_dropped_events_is_spoken_of_once_in_a_while() {
+        let (mut dropped, start) = (Dropped::default(), Instant::now());
+        assert_eq!(dropped.add(start), Some(1));
+        assert!((0..10_000).all(|_| dropped.add(start + SILENCE / 2).is_none()));
+        assert_eq!(dropped.add(start + SILENCE), Some(10_001));
+        assert_eq!(dropped.add(start + SILENCE), None);
+    }
 }

@@ -1,6 +1,7 @@
 //! The steps of an issuance: key, request, Secret.
 
 use chancery_issuance::{Certificate as X509, PrivateKey, Signer as _};
+use chancery_kubernetes::cert_manager::names;
 use chancery_kubernetes::cert_manager::{
     CertificateRequest, CertificateStatus, Condition, ISSUING, Time, condition, remove_condition,
     set_condition,
@@ -10,6 +11,7 @@ use chancery_kubernetes::{optional, request as ask};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::PostParams;
+use kube::core::ObjectMeta;
 use std::time::Duration;
 
 use super::facts::{csr_of, private_key_of};
@@ -307,6 +309,10 @@ impl Live<'_> {
     async fn delete_key(&self, name: Option<String>) -> Result<(), Error> {
         let Some(name) = name else { return Ok(()) };
         let Some(found) = optional(self.secrets_api.get_metadata(&name)).await? else { return Ok(()) };
+        // The status may be written by others too: it must not have somebody else's Secret deleted.
+        if !is_key_of(&found.metadata, &self.uid()) {
+            return Ok(());
+        }
         self.delete_secret(&name, &found.metadata.uid.unwrap_or_default()).await
     }
 
@@ -344,6 +350,16 @@ impl Live<'_> {
     }
 }
 
+/// Whether a Secret holds a key that waits for a certificate of this Certificate.
+fn is_key_of(secret: &ObjectMeta, uid: &str) -> bool {
+    let is_key = secret
+        .labels
+        .as_ref()
+        .is_some_and(|labels| labels.get(names::NEXT_PRIVATE_KEY).is_some_and(|value| value == "true"));
+    let owners = secret.owner_references.as_deref().unwrap_or_default();
+    is_key && owners.iter().any(|owner| owner.controller == Some(true) && owner.uid == uid)
+}
+
 fn manager(component: &str) -> PostParams {
     PostParams { field_manager: Some(component.to_owned()), ..PostParams::default() }
 }
@@ -371,4 +387,28 @@ fn is_usable(found: &CertificateRequest, key: &PrivateKey, now: Timestamp) -> Re
         ));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_key_of_the_same_certificate_is_deleted_by_name() {
+        let owner = k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference {
+            uid: "ours".to_owned(),
+            controller: Some(true),
+            ..Default::default()
+        };
+        let mut secret = ObjectMeta {
+            labels: Some([(names::NEXT_PRIVATE_KEY.to_owned(), "true".to_owned())].into()),
+            owner_references: Some(vec![owner]),
+            ..ObjectMeta::default()
+        };
+        assert!(is_key_of(&secret, "ours"));
+        assert!(!is_key_of(&secret, "theirs"));
+        secret.labels = None;
+        assert!(!is_key_of(&secret, "ours"));
+        assert!(!is_key_of(&ObjectMeta::default(), "ours"));
+    }
 }

@@ -25,11 +25,13 @@ use chancery_kubernetes::cert_manager::{
 };
 use chancery_kubernetes::events::{EventType, Recorder};
 use k8s_openapi::api::core::v1::ObjectReference;
+use tokio::time::Instant;
 
 pub(crate) use self::check::reconcile;
 use crate::Key;
 use crate::cache::Cache;
 use crate::context::Context;
+use crate::metrics::Metrics;
 use crate::settings::Settings;
 
 /// The lifetime of a certificate whose request asks for none.
@@ -226,7 +228,22 @@ impl Sign for Issuers {
             let message = format!("Referenced issuer not found: {}", order.issuer);
             return Err(pending("IssuerNotFound", &message, None));
         };
-        self.sign_with(around, &issuer, order).await
+        let begun = Instant::now();
+        let signed = self.sign_with(around, &issuer, order).await;
+        if let Some(outcome) = outcome(&signed) {
+            Metrics::default().signed(order.issuer, outcome, begun.elapsed());
+        }
+        signed
+    }
+}
+
+/// How an attempt to sign is counted; `None`: nobody was asked.
+fn outcome(signed: &Result<Signed, SignError>) -> Option<&'static str> {
+    match signed {
+        Ok(_) => Some("ok"),
+        Err(SignError::Failed { .. }) => Some("refused"),
+        Err(SignError::Pending { .. }) => Some("unavailable"),
+        Err(SignError::Foreign) => None,
     }
 }
 
