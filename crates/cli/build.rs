@@ -11,7 +11,7 @@ fn main() {
     if release && linux {
         println!("cargo::rustc-link-arg-bins=-Wl,--icf=all");
         if packed_addresses_are_read() {
-            println!("cargo::rustc-link-arg-bins=-Wl,--pack-dyn-relocs=relr");
+            println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
         }
     }
 }
