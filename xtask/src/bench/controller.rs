@@ -176,7 +176,12 @@ fn restart(
 
 /// How many certificates the server has signed and kept.
 fn serials(server: &Server) -> Result<usize> {
-    let listed = server.api.call("LIST", "istioca/certs", None)?;
+    let (status, listed) = server.api.send("LIST", "istioca/certs", None)?;
+    if status == 404 {
+        return Ok(0);
+    }
+    ensure!(status == 200, "the list of certificates: {status} {listed}");
+    let listed: Value = serde_json::from_str(&listed)?;
     Ok(listed
         .pointer("/data/keys")
         .and_then(Value::as_array)
