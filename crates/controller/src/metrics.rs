@@ -41,8 +41,6 @@ pub const SYNC_ERRORS: &str = "certmanager_controller_sync_error_count";
 pub const CLOCK: &str = "certmanager_clock_time_seconds_gauge";
 
 /// Histogram, seconds: `issuer`, `outcome`.
-pub const LOGIN_SECONDS: &str = "chancery_controller_login_seconds";
-/// Histogram, seconds: `issuer`, `outcome`.
 pub const SIGN_SECONDS: &str = "chancery_controller_sign_seconds";
 /// Gauge: `controller`. How many keys wait to be worked on now.
 pub const QUEUE_LENGTH: &str = "chancery_controller_queue_length";
@@ -74,7 +72,6 @@ impl Metrics {
             }
             metrics::describe_counter!(SYNC_CALLS, "How often keys were worked on, by controller");
             metrics::describe_counter!(SYNC_ERRORS, "How often that failed, by controller");
-            metrics::describe_histogram!(LOGIN_SECONDS, "How long logins took, by issuer and outcome");
             metrics::describe_histogram!(SIGN_SECONDS, "How long signatures took, by issuer and outcome");
             handle
         });
@@ -86,12 +83,6 @@ impl Metrics {
         metrics::counter!(SYNC_CALLS, "controller" => controller).increment(1);
         // It is there from the first call on, so that a rate can be made of it.
         metrics::counter!(SYNC_ERRORS, "controller" => controller).increment(u64::from(is_error));
-    }
-
-    /// A login of an issuer ended like this (`ok`, `refused`, `unavailable`).
-    pub fn logged_in(&self, issuer: &IssuerKey, outcome: &'static str, took: Duration) {
-        let issuer = label(issuer);
-        metrics::histogram!(LOGIN_SECONDS, "issuer" => issuer, "outcome" => outcome).record(took);
     }
 
     /// An issuer was asked for a signature; it ended like this (`ok`, `refused`, `unavailable`).
