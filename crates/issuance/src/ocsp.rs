@@ -367,6 +367,16 @@ pub struct PreparedResponse {
 }
 
 impl PreparedResponse {
+    /// The DER ResponseData that will be signed.
+    pub fn to_be_signed(&self) -> &[u8] {
+        &self.tbs
+    }
+
+    /// How it will be signed.
+    pub fn algorithm(&self) -> SignatureAlgorithm {
+        self.algorithm
+    }
+
     /// Signs, reads the result back and compares it with what was prepared. Answers a DER OCSPResponse.
     ///
     /// An RSA signature is verified too, which costs a small part of making it. For the others it would cost four to

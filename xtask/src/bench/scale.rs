@@ -29,6 +29,8 @@ const TIME: Duration = Duration::from_secs(5);
 const SETTLING: Duration = Duration::from_secs(120);
 /// How often OCSP is measured.
 const OCSP_TURNS: usize = 5;
+/// How many certificates are asked after once in each turn, at most.
+const ONCE_ASKED: usize = 100_000;
 /// Issuers that stand beside the one that is measured.
 const OTHER_ISSUERS: usize = 50;
 /// Revocations that are measured one after the other.
@@ -81,41 +83,67 @@ pub(crate) fn run(arguments: &[String]) -> Result<Tally> {
         let place = folder.path().join(kind.name());
         fs::create_dir_all(&place)?;
         let server = Server::durable(kind, &program, &place)?;
-        let mut subject = Subject { server, csr: csr.clone(), place };
-        let rows = subject.measure(size)?;
+        let mut subject = Subject { server, csr: csr.clone(), place, serials: Arc::default(), revoked: 0 };
+        let rows = subject.fill(size)?;
         // Until its turn comes, beside another one.
         subject.server.signal("STOP")?;
         subjects.push(subject);
         columns.push((kind, size, rows));
     }
     heading("side by side");
-    for (rows, answers) in columns.iter_mut().map(|(.., rows)| rows).zip(ocsp_in_turns(&subjects)?) {
+    for ((.., rows), answers) in columns.iter_mut().zip(ocsp_in_turns(&subjects)?) {
         rows.extend(answers);
+    }
+    for ((kind, size, rows), subject) in columns.iter_mut().zip(&mut subjects) {
+        heading(kind.name());
+        subject.server.signal("CONT")?;
+        rows.extend(subject.grow(*size)?);
+        subject.server.signal("STOP")?;
+    }
+    for subject in &subjects {
+        // It must be able to stop in an orderly way.
+        subject.server.signal("CONT")?;
     }
     print(&columns);
     Ok(Tally::default())
 }
 
+/// What is asked by OCSP.
+#[derive(Debug, Clone, Copy)]
+enum Question {
+    /// After one certificate over and over, which is not revoked.
+    Good,
+    /// After one that is.
+    Revoked,
+    /// After another one each time, none of them revoked.
+    Each,
+}
+
 /// OCSP by each server in turn, several times, since what else the machine does changes within minutes: the median.
 fn ocsp_in_turns(subjects: &[Subject]) -> Result<Vec<Vec<Row>>> {
     let mut all = vec![Vec::new(); subjects.len()];
-    let mut serials = Vec::new();
+    let mut asked = Vec::new();
     for subject in subjects {
         subject.server.signal("CONT")?;
-        serials.push(subject.good_and_revoked()?);
+        asked.push(subject.good_and_revoked()?);
         subject.settle()?;
         subject.server.signal("STOP")?;
     }
-    let names = [
-        ("OCSP, good", "OCSP, good: ratio of each turn"),
-        ("OCSP, revoked", "OCSP, revoked: ratio of each turn"),
+    let questions = [
+        (Question::Good, "OCSP, good", "OCSP, good: ratio of each turn"),
+        (Question::Revoked, "OCSP, revoked", "OCSP, revoked: ratio of each turn"),
+        (
+            Question::Each,
+            "OCSP, another certificate each time",
+            "OCSP, another certificate each time: ratio of each turn",
+        ),
     ];
-    for (index, (name, ratio)) in names.into_iter().enumerate() {
+    for (question, name, ratio) in questions {
         let mut outcomes = vec![Vec::new(); subjects.len()];
-        for _ in 0..OCSP_TURNS {
-            for ((subject, serials), outcomes) in subjects.iter().zip(&serials).zip(&mut outcomes) {
+        for turn in 0..OCSP_TURNS {
+            for ((subject, asked), outcomes) in subjects.iter().zip(&asked).zip(&mut outcomes) {
                 subject.server.signal("CONT")?;
-                outcomes.push(subject.ocsp(serials.get(index).context("two serial numbers")?)?);
+                outcomes.push(subject.ocsp(question, asked, turn)?);
                 subject.server.signal("STOP")?;
             }
         }
@@ -135,10 +163,6 @@ fn ocsp_in_turns(subjects: &[Subject]) -> Result<Vec<Vec<Row>>> {
             rows.push((name, text));
         }
     }
-    for subject in subjects {
-        // It must be able to stop in an orderly way.
-        subject.server.signal("CONT")?;
-    }
     Ok(all)
 }
 
@@ -157,10 +181,15 @@ struct Subject {
     server: Server,
     csr: String,
     place: std::path::PathBuf,
+    /// Of all certificates that were there when they were listed.
+    serials: Arc<Vec<String>>,
+    /// How many of them are revoked.
+    revoked: usize,
 }
 
 impl Subject {
-    fn measure(&mut self, size: Size) -> Result<Vec<Row>> {
+    /// Up to a full store with a tenth of its certificates revoked.
+    fn fill(&mut self, size: Size) -> Result<Vec<Row>> {
         let mut rows = Rows::default();
         self.set_up()?;
         rows.add("start to serving, empty", format!("{:.0} ms", milliseconds(self.restart()?)));
@@ -184,10 +213,9 @@ impl Subject {
             "listing all serial numbers",
             format!("{:.1} s, {} → {after} MiB", took.as_secs_f64(), before),
         );
-        let serials = Arc::new(serials);
-
-        self.revoke_many(&serials, 0, size.revoked)?;
-        let revoking = self.revoke(&serials, size.revoked, MEASURED_REVOCATIONS, 1)?;
+        self.serials = Arc::new(serials);
+        self.revoke_many(size.revoked)?;
+        let revoking = self.revoke(self.revoked, MEASURED_REVOCATIONS, 1)?;
         rows.add(
             "revoke, one after the other",
             format!(
@@ -197,8 +225,8 @@ impl Subject {
                 size.revoked
             ),
         );
-        let mut revoked = size.revoked + MEASURED_REVOCATIONS;
-        let (quiet, busy, lists) = self.signing_while_lists_are_built(&serials, &mut revoked)?;
+        self.revoked += MEASURED_REVOCATIONS;
+        let (quiet, busy, lists) = self.signing_while_lists_are_built()?;
         rows.add(
             "sign p99, quiet → while lists are built",
             format!(
@@ -207,6 +235,12 @@ impl Subject {
                 milliseconds(busy.p99)
             ),
         );
+        Ok(rows.0)
+    }
+
+    /// Up to many issuers, and a store of which every certificate is revoked.
+    fn grow(&mut self, size: Size) -> Result<Vec<Row>> {
+        let mut rows = Rows::default();
         let (took, touched) = self.add_issuer()?;
         rows.add(
             "adding an issuer beside 50",
@@ -216,8 +250,8 @@ impl Subject {
                 if touched { "other list rebuilt" } else { "other list untouched" }
             ),
         );
-        if size.listed > revoked {
-            self.revoke_many(&serials, revoked, size.listed.min(serials.len()))?;
+        if size.listed > self.revoked {
+            self.revoke_many(size.listed.min(self.serials.len()))?;
             rows.add("list of all certificates", self.large_list()?);
             let start = self.restart()?;
             rows.add("start to serving, all revoked", format!("{:.0} ms", milliseconds(start)));
@@ -317,14 +351,8 @@ impl Subject {
         Ok((all, took))
     }
 
-    fn revoke(
-        &self,
-        serials: &Arc<Vec<String>>,
-        from: usize,
-        count: usize,
-        connections: usize,
-    ) -> Result<Outcome> {
-        let serials = Arc::clone(serials);
+    fn revoke(&self, from: usize, count: usize, connections: usize) -> Result<Outcome> {
+        let serials = Arc::clone(&self.serials);
         each(&self.server.api, connections, count, move |index| {
             let serial = serials.get(from + index).map_or("", String::as_str);
             Work {
@@ -337,32 +365,30 @@ impl Subject {
         })
     }
 
-    /// Revokes many, and tells the server to build no list meanwhile: the first one after it is built from all of them.
-    fn revoke_many(&self, serials: &Arc<Vec<String>>, from: usize, to: usize) -> Result<()> {
-        let step = Step::begin(format!("revoking {} certificates", to - from));
+    /// Revokes all up to one, and tells the server to build no list meanwhile: the first one after it is built from all of them.
+    fn revoke_many(&mut self, to: usize) -> Result<()> {
+        let count = to - self.revoked;
+        let step = Step::begin(format!("revoking {count} certificates"));
         let later = |auto: bool| {
             self.server.api.call("POST", "pki/config/crl", Some(&json!({ "auto_rebuild": auto })))
         };
         later(true)?;
-        let outcome = self.revoke(serials, from, to - from, CONNECTIONS)?;
+        let outcome = self.revoke(self.revoked, count, CONNECTIONS)?;
         later(false)?;
+        self.revoked = to;
         step.end("ok", &format!("{:.0}/s", outcome.per_second));
         Ok(())
     }
 
-    fn signing_while_lists_are_built(
-        &self,
-        serials: &Arc<Vec<String>>,
-        revoked: &mut usize,
-    ) -> Result<(Outcome, Outcome, usize)> {
+    fn signing_while_lists_are_built(&mut self) -> Result<(Outcome, Outcome, usize)> {
         let quiet = self.signing()?;
         let over = AtomicBool::new(false);
-        let from = *revoked;
+        let from = self.revoked;
         let (busy, lists) = thread::scope(|scope| {
             let builder = scope.spawn(|| -> Result<usize> {
                 let mut lists = 0;
                 while !over.load(Ordering::Relaxed) {
-                    self.revoke(serials, from + lists, 1, 1)?;
+                    self.revoke(from + lists, 1, 1)?;
                     self.server.api.send("GET", "pki/crl", None)?;
                     lists += 1;
                 }
@@ -374,7 +400,7 @@ impl Subject {
                 builder.join().map_err(|_| anyhow::anyhow!("the thread that reads lists panicked"))?;
             anyhow::Ok((busy?, lists?))
         })?;
-        *revoked += lists;
+        self.revoked += lists;
         Ok((quiet, busy, lists))
     }
 
@@ -409,22 +435,75 @@ impl Subject {
         Ok(())
     }
 
-    fn ocsp(&self, serial: &str) -> Result<Outcome> {
+    fn ocsp(&self, question: Question, asked: &[String; 2], turn: usize) -> Result<Outcome> {
         let step = Step::begin("OCSP");
-        let hex = format!("0x{}", serial.replace(':', ""));
-        let mut openssl = Command::new("openssl");
-        openssl.args(["ocsp", "-issuer", "root.pem", "-serial", &hex, "-no_nonce", "-reqout", "request.der"]);
-        must(openssl.current_dir(&self.place), "making the OCSP request")?;
+        let [good, revoked] = asked;
+        let (serial, status) = match question {
+            Question::Good | Question::Each => (good, "good"),
+            Question::Revoked => (revoked, "revoked"),
+        };
+        let body = self.ocsp_request(serial, status)?;
         let work = Work {
             method: "POST",
             path: "pki/ocsp".to_owned(),
             media: "application/ocsp-request",
-            body: fs::read(self.place.join("request.der"))?,
+            body,
             holds: "",
         };
-        let outcome = load(&self.server.api, &work, Duration::from_millis(500), TIME)?;
+        let outcome = match question {
+            Question::Good | Question::Revoked => {
+                load(&self.server.api, &work, Duration::from_millis(500), TIME)?
+            }
+            Question::Each => self.ocsp_each(&work, serial, turn)?,
+        };
         step.end("ok", &format!("{:.0}/s", outcome.per_second));
         Ok(outcome)
+    }
+
+    /// A request for this certificate, after openssl was told what is known of it.
+    fn ocsp_request(&self, serial: &str, status: &str) -> Result<Vec<u8>> {
+        let hex = format!("0x{}", serial.replace(':', ""));
+        let openssl = |more: &[&str]| {
+            let mut openssl = Command::new("openssl");
+            openssl.args(["ocsp", "-issuer", "root.pem", "-serial", &hex, "-no_nonce"]).args(more);
+            must(openssl.current_dir(&self.place), "asking by OCSP")
+        };
+        let url = format!("{}/v1/pki/ocsp", self.server.url());
+        let told = openssl(&["-CAfile", "root.pem", "-url", &url])?;
+        if !told.contains(&format!("{hex}: {status}")) {
+            bail!("OCSP does not say {status}: {told}");
+        }
+        openssl(&["-reqout", "request.der"])?;
+        Ok(fs::read(self.place.join("request.der"))?)
+    }
+
+    /// Asks after certificates that are not revoked, each once in all turns.
+    fn ocsp_each(&self, work: &Work, serial: &str, turn: usize) -> Result<Outcome> {
+        let bytes = |serial: &str| -> Vec<u8> {
+            serial.split(':').filter_map(|byte| u8::from_str_radix(byte, 16).ok()).collect()
+        };
+        // It is replaced in the request, and so must be as long.
+        let known = bytes(serial);
+        let at = work.body.windows(known.len()).position(|window| window == known);
+        let at = at.context("the serial number is not in the request")?;
+        let serials: Vec<Vec<u8>> =
+            self.serials.iter().skip(self.revoked).map(|serial| bytes(serial)).collect();
+        let fit = |serial: &Vec<u8>| {
+            serial.len() == known.len() && (1..0x80).contains(serial.first().unwrap_or(&0))
+        };
+        let serials: Vec<Vec<u8>> = serials.into_iter().filter(fit).collect();
+        let share = serials.len() / OCSP_TURNS;
+        let count = share.min(ONCE_ASKED);
+        let template = work.clone();
+        each(&self.server.api, CONNECTIONS, count, move |index| {
+            let mut work = template.clone();
+            if let Some(serial) = serials.get(turn * share + index)
+                && let Some(room) = work.body.get_mut(at..at + serial.len())
+            {
+                room.copy_from_slice(serial);
+            }
+            work
+        })
     }
 
     /// The time that one more issuer takes, and whether it touched the list of the first.

@@ -62,6 +62,7 @@ use self::acme::Acme;
 use self::cel::CelRoles;
 pub use self::cel::try_program;
 use self::crl::Lists;
+use self::ocsp::Answers;
 use self::store::Store;
 use self::tidy::Tidy;
 use crate::engine::{Engine, Mount};
@@ -76,6 +77,7 @@ pub struct Pki {
     acme: Acme,
     tidy: Tidy,
     cel_roles: CelRoles,
+    ocsp_answers: Answers,
 }
 
 impl Pki {
@@ -83,8 +85,8 @@ impl Pki {
     pub async fn open(mount: Arc<Mount>) -> Result<Arc<Self>, Error> {
         let store = Store::open(mount.view.clone()).await?;
         let (lists, acme) = (Lists::default(), Acme::new()?);
-        let (tidy, cel_roles) = (Tidy::default(), CelRoles::default());
-        Ok(Arc::new(Self { mount, store, lists, acme, tidy, cel_roles }))
+        let (tidy, cel_roles, ocsp_answers) = (Tidy::default(), CelRoles::default(), Answers::default());
+        Ok(Arc::new(Self { mount, store, lists, acme, tidy, cel_roles, ocsp_answers }))
     }
 
     /// The lifetimes that stand in where a role has none.

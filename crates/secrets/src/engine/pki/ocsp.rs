@@ -2,18 +2,21 @@
 //!
 //! An answer costs a look into a table for the issuer, a read of storage for each certificate, and a signature. It is
 //! signed by the issuer itself, and speaks for that one: certificates of others in the same request are unknown to it.
+//! What would be signed again byte for byte, as of the same certificate in the same second, is not ([`Answers`]).
 //!
 //! Errors are OCSP's own, with the status codes that the peer gives them.
 
 use std::sync::Arc;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use bytes::Bytes;
 use chancery_api::fields;
 use chancery_issuance::{
-    CertId, CertStatus, Certificate, OcspRefusal, OcspRequest, OcspResponse, Responder, SerialNumber,
-    SignatureAlgorithm, Signer, Time,
+    CertId, CertStatus, Certificate, OcspRefusal, OcspRequest, OcspResponse, PreparedResponse, Responder,
+    SerialNumber, SignatureAlgorithm, Signer, Time,
 };
 use jiff::Timestamp;
+use quick_cache::sync::Cache;
 
 use super::Pki;
 use super::authorities::{Authorities, Authority};
@@ -28,6 +31,37 @@ const ANSWER: &str = "application/ocsp-response";
 
 /// Room for [`OcspRequest::MAX_CERTIFICATES`] with the longest digests, and a nonce.
 const MAX_REQUEST: usize = 32 << 10;
+
+/// Answers kept at a time: about 2 KiB each.
+const ANSWERS_IN_MEMORY: usize = 512;
+
+/// What was answered last, by what was signed for it: whoever asks the same within the same second gets the same signature.
+///
+/// Everything that an answer says, its times and the certificate's status among it, is in what was signed, and is found
+/// out anew for each request. So nothing that is kept can be out of date.
+pub(super) struct Answers(Cache<Said, Bytes>);
+
+/// What an issuer signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Said {
+    issuer: IssuerId,
+    algorithm: SignatureAlgorithm,
+    to_be_signed: [u8; 32],
+}
+
+impl Default for Answers {
+    fn default() -> Self {
+        Self(Cache::new(ANSWERS_IN_MEMORY))
+    }
+}
+
+impl Said {
+    fn new(issuer: IssuerId, prepared: &PreparedResponse) -> Self {
+        let mut to_be_signed = [0; 32];
+        to_be_signed.copy_from_slice(digest(&SHA256, prepared.to_be_signed()).as_ref());
+        Self { issuer, algorithm: prepared.algorithm(), to_be_signed }
+    }
+}
 
 fields! {
     /// A request in a path.
@@ -104,7 +138,7 @@ impl Pki {
         }
     }
 
-    async fn ocsp_answer(&self, request: Option<Bytes>, now: Timestamp) -> Result<Vec<u8>, Unanswered> {
+    async fn ocsp_answer(&self, request: Option<Bytes>, now: Timestamp) -> Result<Bytes, Unanswered> {
         let authorities = self.store.authorities().await?;
         let settings = &authorities.crl.value;
         if settings.ocsp_disable {
@@ -130,9 +164,19 @@ impl Pki {
         let response = OcspResponse { statuses, this_update, next_update, nonce: request.nonce() };
         let responder = responder(authority)?;
         let key = responder.signer.public_key().spec();
+        // What has a nonce is never asked for again; what names many certificates hardly ever.
+        let is_kept = response.nonce.is_none() && response.statuses.len() == 1;
         let prepared = response.prepare(&responder);
+        let said = is_kept.then(|| Said::new(authority.record.id, &prepared));
+        if let Some(answer) = said.and_then(|said| self.ocsp_answers.0.get(&said)) {
+            return Ok(answer);
+        }
         let signed = heavy::sign_for_anybody(key, move || prepared.sign()).await?;
-        signed.map_err(|error| Error::internal("internal error", error).into())
+        let answer: Bytes = signed.map_err(|error| Error::internal("internal error", error))?.into();
+        if let Some(said) = said {
+            self.ocsp_answers.0.insert(said, answer.clone());
+        }
+        Ok(answer)
     }
 
     /// What is known of a certificate of this issuer, or of another one with its name and key.

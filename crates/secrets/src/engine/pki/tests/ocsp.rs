@@ -1,6 +1,7 @@
 //! OCSP through the engine's routes.
 
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA256, digest};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1, UnparsedPublicKey};
 use chancery_issuance::SerialNumber;
 
 use super::*;
@@ -36,6 +37,14 @@ fn request_of(ids: &[Vec<u8>]) -> Vec<u8> {
     let singles: Vec<Vec<u8>> = ids.iter().map(|id| tlv(0x30, &[id])).collect();
     let list = tlv(0x30, &[&singles.concat()]);
     tlv(0x30, &[&tlv(0x30, &[&list])])
+}
+
+/// As [`request_of`], with a nonce (RFC 6960, 4.4.1).
+fn request_with_nonce(id: &[u8]) -> Vec<u8> {
+    const NONCE: &[u8] = &[6, 9, 0x2b, 6, 1, 5, 5, 7, 0x30, 1, 2];
+    let list = tlv(0x30, &[&tlv(0x30, &[id])]);
+    let nonce = tlv(0x30, &[NONCE, &tlv(4, &[&tlv(4, &[b"nonce"])])]);
+    tlv(0x30, &[&tlv(0x30, &[&list, &tlv(0xa2, &[&tlv(0x30, &[&nonce])])])])
 }
 
 const MALFORMED: (u16, &[u8]) = (400, &[0x30, 3, 10, 1, 1]);
@@ -87,6 +96,40 @@ impl Answered {
     fn is_by(&self, issuer: &Certificate) -> bool {
         self.body.windows(issuer.subject_der().len()).any(|window| window == issuer.subject_der())
     }
+
+    /// Whether the signature is that of an issuer with a P-256 key.
+    fn is_signed_by(&self, issuer: &Certificate) -> bool {
+        let inside = |der| after(der).0;
+        let response = elements(inside(&self.body));
+        let basic = elements(inside(inside(response[1])))[1];
+        let [tbs, _, signature] = elements(inside(inside(basic)))[..] else { return false };
+        // The point stands at the end of the SubjectPublicKeyInfo.
+        let key = issuer.public_key().unwrap().spki_der().to_vec();
+        let key = UnparsedPublicKey::new(&ECDSA_P256_SHA256_ASN1, &key[key.len() - 65..]);
+        // The first byte of a BIT STRING counts the bits that are missing.
+        key.verify(tbs, &inside(signature)[1..]).is_ok()
+    }
+}
+
+/// The elements of a list, whole.
+fn elements(mut der: &[u8]) -> Vec<&[u8]> {
+    let mut all = Vec::new();
+    while !der.is_empty() {
+        let (whole, rest) = der.split_at(der.len() - after(der).1.len());
+        all.push(whole);
+        der = rest;
+    }
+    all
+}
+
+/// What stands in the first element, and what after it.
+fn after(der: &[u8]) -> (&[u8], &[u8]) {
+    let (head, length) = match der[1] {
+        short @ 0..=0x7f => (2, usize::from(short)),
+        0x81 => (3, usize::from(der[2])),
+        _ => (4, usize::from(der[2]) << 8 | usize::from(der[3])),
+    };
+    der[head..].split_at(length)
 }
 
 impl Bed {
@@ -103,7 +146,7 @@ impl Bed {
             mount_path: "pki/".into(),
             authorized: None,
             presented: None,
-            now: NOW,
+            now: self.now(),
         };
         assert!(matched.flags.public);
         Answered::of(Pki::routes().dispatch(Arc::clone(&self.engine), &matched, call).await.unwrap())
@@ -189,6 +232,47 @@ async fn what_is_remembered_of_a_certificate_ends_with_any_revocation() {
     // It is not read again as long as nothing is revoked.
     store.revocations.insert(first, (store.journals.written(), kept.1));
     assert_eq!(bed.said(&ids).await, [Said::Revoked, Said::Revoked]);
+}
+
+#[tokio::test]
+async fn what_would_be_signed_again_byte_for_byte_is_not() {
+    let bed = Bed::new().await;
+    let root = bed.certificate_of(bed.issuer_in_use().await).await;
+    let serial = bed.a_serial_number().await;
+    let ids = [cert_id(&root, &serial)];
+    let ask = || async { bed.post_ocsp(request_of(&ids)).await };
+    let first = ask().await;
+    assert!(first.is_signed_by(&root) && first.said(&ids) == [Said::Good]);
+    // ECDSA takes a new random number for each signature.
+    assert_eq!(ask().await.body, first.body);
+    // With a nonce each has its own, and so has a request that names two.
+    let with_nonce = || async { bed.post_ocsp(request_with_nonce(&ids[0])).await };
+    let (one, other) = (with_nonce().await, with_nonce().await);
+    assert!(one.is_signed_by(&root) && other.is_signed_by(&root) && one.body != other.body);
+    assert_eq!(one.said(&ids), [Said::Good]);
+    bed.later(1);
+    let later = ask().await;
+    assert!(later.is_signed_by(&root) && later.body != first.body);
+    // A revocation counts at once, in whatever second.
+    bed.revoke_serial_number(&serial).await;
+    assert_eq!(ask().await.said(&ids), [Said::Revoked]);
+}
+
+#[tokio::test]
+async fn the_same_answer_of_another_issuer_is_signed_by_that_one() {
+    let bed = Bed::new().await;
+    let unknown = SerialNumber::from_bytes(&[5; 20]).unwrap();
+    // Of an issuer that nobody knows: the default issuer says so, whose name alone stands in the answer.
+    let stranger = Bed::new().await;
+    let ids = [cert_id(&stranger.certificate_of(stranger.issuer_in_use().await).await, &unknown)];
+    let first = bed.certificate_of(bed.issuer_in_use().await).await;
+    assert!(bed.post_ocsp(request_of(&ids)).await.is_signed_by(&first));
+    let second = bed.add_root("root", KeySpec::new("ec", 256).unwrap()).await;
+    let second = bed.certificate_of(second).await;
+    assert_eq!(first.subject_der(), second.subject_der());
+    let answer = bed.post_ocsp(request_of(&ids)).await;
+    assert!(answer.is_signed_by(&second) && !answer.is_signed_by(&first));
+    assert_eq!(answer.said(&ids), [Said::Unknown]);
 }
 
 #[tokio::test]
