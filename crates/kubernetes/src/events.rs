@@ -4,6 +4,7 @@
 //! log says once in a while how many that were.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use crate::client::request;
 /// So many events may wait to be written.
 const WAITING: usize = 256;
 
-/// So many events are remembered, to count their repetitions.
+/// So many events are remembered, to count their repetitions: some 100 bytes each.
 const REMEMBERED: usize = 4096;
 
 /// The log speaks of dropped events at most so often.
@@ -124,13 +125,16 @@ async fn write_all(
     clock: Arc<dyn Clock>,
     mut receiver: mpsc::Receiver<(Happening, Box<ObjectReference>)>,
 ) {
-    let mut known: HashMap<Happening, Written> = HashMap::new();
+    // By a hash that nobody can foresee: for two to meet would take four thousand millions of them.
+    let hasher = RandomState::new();
+    let mut known: HashMap<u64, Written> = HashMap::new();
     while let Some((happening, object)) = receiver.recv().await {
         // Events of a cluster-wide object go where kubectl looks for them.
         let namespace = object.namespace.clone().unwrap_or_else(|| "default".into());
         let api: Api<Event> = Api::namespaced(client.clone(), &namespace);
         let now = clock.now();
-        if let Some(written) = known.get_mut(&happening) {
+        let hash = hasher.hash_one(&happening);
+        if let Some(written) = known.get_mut(&hash) {
             written.count = written.count.saturating_add(1);
             let patch = json!({ "count": written.count, "lastTimestamp": time(now) });
             let (parameters, patch) = (PatchParams::default(), Patch::Merge(patch));
@@ -138,7 +142,7 @@ async fn write_all(
                 continue;
             }
             // It expired, most likely; it is told anew.
-            known.remove(&happening);
+            known.remove(&hash);
         }
         let event = event(&happening, &object, &namespace, now);
         match request(api.create(&PostParams::default(), &event)).await {
@@ -147,7 +151,7 @@ async fn write_all(
                     known.clear();
                 }
                 let name = created.metadata.name.unwrap_or_default();
-                known.insert(happening, Written { name, count: 1 });
+                known.insert(hash, Written { name, count: 1 });
             }
             Err(error) => tracing::warn!(reason = happening.reason, %error, "an event could not be written"),
         }

@@ -33,6 +33,9 @@ pub struct Backoff {
     pub max: Duration,
 }
 
+/// Room for so many keys is kept while none wait.
+const SPARE: usize = 256;
+
 /// The queue. Clones are the same queue.
 #[derive(Debug)]
 pub struct Queue<K> {
@@ -55,16 +58,16 @@ struct Shared<K> {
 #[derive(Debug)]
 struct State<K> {
     /// First come, first served; each once.
-    due: VecDeque<K>,
+    due: VecDeque<Arc<K>>,
     /// What is in `due`, or was added while it is worked on.
-    waiting: HashSet<K>,
-    busy: HashSet<K>,
+    waiting: HashSet<Arc<K>>,
+    busy: HashSet<Arc<K>>,
     /// When a key is due of itself: the earliest time that was asked for.
-    later: HashMap<K, Instant>,
+    later: HashMap<Arc<K>, Instant>,
     /// The same by time. A key whose time was moved, or that was worked on meanwhile, leaves an entry behind that no
     /// longer says what `later` says, and is passed over.
     by_time: BinaryHeap<Reverse<Due<K>>>,
-    failures: HashMap<K, u32>,
+    failures: HashMap<Arc<K>, u32>,
 }
 
 impl<K: Clone + Eq + Hash + Debug + Send + 'static> Queue<K> {
@@ -83,14 +86,22 @@ impl<K: Clone + Eq + Hash + Debug + Send + 'static> Queue<K> {
 
     /// Adds a key; it is worked on once however often it is added before.
     pub fn add(&self, key: K) {
+        self.add_shared(Arc::new(key));
+    }
+
+    fn add_shared(&self, key: Arc<K>) {
         self.state().add(key);
         self.shared.bell.notify_one();
     }
 
     /// Adds a key after a while. Of several such times the earliest counts.
     pub fn add_after(&self, key: K, delay: Duration) {
+        self.add_shared_after(Arc::new(key), delay);
+    }
+
+    fn add_shared_after(&self, key: Arc<K>, delay: Duration) {
         if delay.is_zero() {
-            return self.add(key);
+            return self.add_shared(key);
         }
         // What is due later than the clock can say is due never.
         let Some(at) = Instant::now().checked_add(delay) else { return };
@@ -100,15 +111,19 @@ impl<K: Clone + Eq + Hash + Debug + Send + 'static> Queue<K> {
 
     /// Adds a key after the pause that its failures in a row have earned.
     pub fn add_failed(&self, key: K) {
+        self.add_shared_failed(Arc::new(key));
+    }
+
+    fn add_shared_failed(&self, key: Arc<K>) {
         let Backoff { first, max } = self.shared.backoff;
         let failures = {
             let mut state = self.state();
-            let failures = state.failures.entry(key.clone()).or_default();
+            let failures = state.failures.entry(Arc::clone(&key)).or_default();
             *failures = failures.saturating_add(1);
             *failures - 1
         };
         let pause = first.saturating_mul(2_u32.saturating_pow(failures)).min(max);
-        self.add_after(key, pause);
+        self.add_shared_after(key, pause);
     }
 
     /// Begins the pauses of a key anew; one that has begun goes on.
@@ -151,7 +166,7 @@ impl<K: Clone + Eq + Hash + Debug + Send + 'static> Queue<K> {
             let next_time = self.state().ripen(Instant::now());
             while !is_stopped && tasks.len() < workers.max(1) {
                 let Some(key) = self.state().take() else { break };
-                let task = tasks.spawn(work(key.clone()));
+                let task = tasks.spawn(work(K::clone(&key)));
                 held.keys.insert(task.id(), key);
             }
             tokio::select! {
@@ -177,15 +192,15 @@ impl<K: Clone + Eq + Hash + Debug + Send + 'static> Queue<K> {
         }
     }
 
-    fn finish(&self, key: K, verdict: Verdict) {
+    fn finish(&self, key: Arc<K>, verdict: Verdict) {
         self.state().free(&key);
         match verdict {
             Verdict::Done => self.forget(&key),
             Verdict::After(delay) => {
                 self.forget(&key);
-                self.add_after(key, delay);
+                self.add_shared_after(key, delay);
             }
-            Verdict::Failed => self.add_failed(key),
+            Verdict::Failed => self.add_shared_failed(key),
         }
     }
 
@@ -197,14 +212,14 @@ impl<K: Clone + Eq + Hash + Debug + Send + 'static> Queue<K> {
 /// The keys that are being worked on. What is left when it is dropped was aborted: whoever runs next begins it anew.
 struct Held<'a, K: Clone + Eq + Hash + Debug + Send + 'static> {
     queue: &'a Queue<K>,
-    keys: HashMap<tokio::task::Id, K>,
+    keys: HashMap<tokio::task::Id, Arc<K>>,
 }
 
 impl<K: Clone + Eq + Hash + Debug + Send + 'static> Drop for Held<'_, K> {
     fn drop(&mut self) {
         for (_, key) in self.keys.drain() {
             self.queue.state().free(&key);
-            self.queue.add(key);
+            self.queue.add_shared(key);
         }
     }
 }
@@ -213,7 +228,7 @@ impl<K: Clone + Eq + Hash + Debug + Send + 'static> Drop for Held<'_, K> {
 #[derive(Debug)]
 struct Due<K> {
     at: Instant,
-    key: K,
+    key: Arc<K>,
 }
 
 impl<K> PartialEq for Due<K> {
@@ -236,37 +251,42 @@ impl<K> Ord for Due<K> {
     }
 }
 
-impl<K: Clone + Eq + Hash> State<K> {
-    fn add(&mut self, key: K) {
-        if self.waiting.insert(key.clone()) && !self.busy.contains(&key) {
+impl<K: Eq + Hash> State<K> {
+    fn add(&mut self, key: Arc<K>) {
+        if self.waiting.insert(Arc::clone(&key)) && !self.busy.contains(&key) {
             self.due.push_back(key);
         }
     }
 
-    fn add_at(&mut self, key: K, at: Instant) {
+    fn add_at(&mut self, key: Arc<K>, at: Instant) {
         if self.later.get(&key).is_some_and(|earlier| *earlier <= at) {
             return;
         }
-        self.later.insert(key.clone(), at);
+        self.later.insert(Arc::clone(&key), at);
         self.by_time.push(Reverse(Due { at, key }));
         // Keys whose times move often must not make it grow without end.
         if self.by_time.len() > 64 && self.by_time.len() > 2 * self.later.len() {
-            self.by_time =
-                self.later.iter().map(|(key, at)| Reverse(Due { at: *at, key: key.clone() })).collect();
+            let due = |(key, at): (&Arc<K>, &Instant)| Reverse(Due { at: *at, key: Arc::clone(key) });
+            self.by_time = self.later.iter().map(due).collect();
         }
     }
 
-    fn take(&mut self) -> Option<K> {
+    fn take(&mut self) -> Option<Arc<K>> {
         let key = self.due.pop_front()?;
         self.waiting.remove(&key);
-        self.busy.insert(key.clone());
+        self.busy.insert(Arc::clone(&key));
+        if self.due.is_empty() {
+            // What a burst needed goes back.
+            self.due.shrink_to(SPARE);
+            self.waiting.shrink_to(SPARE);
+        }
         Some(key)
     }
 
-    fn free(&mut self, key: &K) {
+    fn free(&mut self, key: &Arc<K>) {
         self.busy.remove(key);
         if self.waiting.contains(key) {
-            self.due.push_back(key.clone());
+            self.due.push_back(Arc::clone(key));
         }
     }
 

@@ -30,8 +30,8 @@ use crate::issuer::IssuerKey;
 /// What `kubectl apply` keeps of its last run: the whole object once more.
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
-/// Secrets are big; so many are in memory at once when they are listed.
-const SECRETS_PER_PAGE: u32 = 100;
+/// Of objects that are read whole, so many are in memory at once when they are listed.
+const PER_PAGE: u32 = 100;
 
 /// Fills the cache, and keeps it so. It does not return; dropped, it stops.
 pub(crate) async fn feed(context: Context, health: Arc<Health>) {
@@ -85,7 +85,8 @@ impl Feed {
             Some(namespace) => format!("{kind} of {namespace}"),
             None => kind.to_owned(),
         };
-        let watch = |kind: &str| Watch { what: what(kind), source, config: Config::default() };
+        let config = Config::default().page_size(PER_PAGE);
+        let watch = |kind: &str| Watch { what: what(kind), source, config: config.clone() };
         let issuer = |metadata: &ObjectMeta| {
             let Key { namespace, name } = key(metadata)?;
             Some(IssuerKey::Namespaced { namespace, name })
@@ -117,7 +118,7 @@ impl Feed {
             ("Secrets of Certificates", source, format!("{own}=true")),
             ("Secrets of issuances", source.saturating_add(1), format!("{own}!=true,{next}=true")),
         ] {
-            let config = Config::default().labels(&selector).page_size(SECRETS_PER_PAGE);
+            let config = Config::default().labels(&selector).page_size(PER_PAGE);
             let watch = Watch { what: what(kind), source, config };
             let api = self.objects::<Secret>(namespace);
             self.watch(watches, watch, api, |cache| &cache.secrets, key, facts);

@@ -3,7 +3,7 @@
 //! A [`Store`] per kind is changed by [`Store::apply`], [`Store::delete`] and [`Store::replace`]; each change is told to
 //! the store's listeners, which say which queues get which keys.
 //!
-//! - `store.rs`: how facts are kept and found. `terms.rs`: what each kind is found by. `facts.rs`: what is kept.
+//! - `store.rs`: how facts are kept and found, `packed.rs`: how small. `terms.rs`: what each kind is found by. `facts.rs`: what is kept.
 //! - `gather.rs`: facts made from objects.
 //! - `feed.rs`: the watches. `listen.rs`: which change leads to which work.
 
@@ -11,6 +11,7 @@ mod facts;
 mod feed;
 mod gather;
 mod listen;
+mod packed;
 mod store;
 mod terms;
 

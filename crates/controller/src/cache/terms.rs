@@ -1,6 +1,6 @@
-//! What each kind is found by.
+//! What each kind is found by, and what most of each are like.
 
-use chancery_kubernetes::cert_manager::{Certificate, Issuer};
+use chancery_kubernetes::cert_manager::{Certificate, Issuer, READY, is_true};
 
 use super::facts::{RequestFacts, SecretFacts};
 use super::store::{Facts, Term};
@@ -36,6 +36,10 @@ impl Facts<IssuerKey> for Issuer {
             secret(name);
         }
     }
+
+    fn is_typical(&self) -> bool {
+        is_true(self.conditions(), READY)
+    }
 }
 
 impl Facts<Key> for Certificate {
@@ -58,6 +62,10 @@ impl Facts<Key> for Certificate {
             [jks, pkcs12].into_iter().flatten().for_each(|selector| secret(&selector.name));
         }
     }
+
+    fn is_typical(&self) -> bool {
+        is_true(self.conditions(), READY)
+    }
 }
 
 impl Facts<Key> for RequestFacts {
@@ -73,6 +81,10 @@ impl Facts<Key> for RequestFacts {
             say(Term::Secret { namespace: &key.namespace, name });
         }
     }
+
+    fn is_typical(&self) -> bool {
+        self.unsigned.is_none()
+    }
 }
 
 impl Facts<Key> for SecretFacts {
@@ -80,5 +92,9 @@ impl Facts<Key> for SecretFacts {
         if let Some(owner) = &self.owner {
             say(Term::Owner(owner));
         }
+    }
+
+    fn is_typical(&self) -> bool {
+        self.certificate.is_some()
     }
 }

@@ -34,7 +34,7 @@ const UNSURE: Duration = Duration::from_secs(5);
 /// moments only.
 #[derive(Debug, Default)]
 pub struct UnderWay {
-    entries: Mutex<HashMap<Key, Entry>>,
+    entries: Mutex<HashMap<Key, Box<Entry>>>,
     /// Issuers whose requests were not to be approved here when it was tried last.
     unapproved: Mutex<HashSet<IssuerKey>>,
 }
@@ -75,9 +75,9 @@ pub(super) enum View {
 
 #[derive(Debug)]
 struct Entry {
-    uid: String,
+    uid: Box<str>,
     /// The newest version of the object that is known.
-    newest: Option<String>,
+    newest: Option<Box<str>>,
     lags_since: Option<Instant>,
     /// What matters until the request has ended.
     open: Option<Box<Open>>,
@@ -109,7 +109,7 @@ impl UnderWay {
         let mut entries = self.entries();
         let Some(entry) = entries.get_mut(&facts.key) else { return View::Cached };
         let is_doubtful = entry.open.as_ref().is_some_and(|open| open.doubtful.is_some());
-        if entry.uid != facts.uid || is_doubtful {
+        if *entry.uid != *facts.uid || is_doubtful {
             return View::Unknown;
         }
         let Some(newest) = &entry.newest else { return View::Cached };
@@ -140,7 +140,7 @@ impl UnderWay {
     ) -> Vec<Event> {
         let mut entries = self.entries();
         let entry = of(&mut entries, key, uid);
-        entry.newest = Some(version.to_owned());
+        entry.newest = Some(version.into());
         entry.lags_since = None;
         let doubtful = entry.open.as_mut().and_then(|open| open.doubtful.take());
         doubtful.filter(|(wanted, _)| wanted == status).map(|(_, events)| events).unwrap_or_default()
@@ -153,7 +153,7 @@ impl UnderWay {
 
     /// Nothing is left to be done.
     pub(super) fn close(&self, key: &Key, uid: &str) {
-        if let Some(entry) = self.entries().get_mut(key).filter(|entry| entry.uid == uid) {
+        if let Some(entry) = self.entries().get_mut(key).filter(|entry| *entry.uid == *uid) {
             entry.open = None;
         }
     }
@@ -170,7 +170,7 @@ impl UnderWay {
     /// The answer that is kept, and which part it comes from.
     pub(super) fn answer(&self, key: &Key, uid: &str) -> Option<(Arc<Answer>, &'static str)> {
         let entries = self.entries();
-        let entry = entries.get(key).filter(|entry| entry.uid == uid)?;
+        let entry = entries.get(key).filter(|entry| *entry.uid == *uid)?;
         entry.open.as_ref()?.answer.clone()
     }
 
@@ -186,7 +186,7 @@ impl UnderWay {
     pub(super) fn written(&self, key: &Key, uid: &str, version: &str) {
         let mut entries = self.entries();
         let entry = of(&mut entries, key, uid);
-        entry.newest = Some(version.to_owned());
+        entry.newest = Some(version.into());
         entry.lags_since = None;
         if let Some(open) = &mut entry.open {
             open.doubtful = None;
@@ -243,7 +243,7 @@ impl UnderWay {
         now: Instant,
     ) -> Option<Next> {
         let mut entries = self.entries();
-        let entry = entries.get_mut(key).filter(|entry| entry.uid == uid)?;
+        let entry = entries.get_mut(key).filter(|entry| *entry.uid == *uid)?;
         let attempt = entry.open.as_mut()?.attempt.take()?;
         let is_echo = attempt.told == version && attempt.issuer.as_deref() == issuer;
         let left = attempt.again.map_or(UNSURE, |again| again.saturating_duration_since(now));
@@ -280,16 +280,16 @@ impl UnderWay {
         self.entries().len()
     }
 
-    fn entries(&self) -> MutexGuard<'_, HashMap<Key, Entry>> {
+    fn entries(&self) -> MutexGuard<'_, HashMap<Key, Box<Entry>>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The entry of an object; a new one if there is none, or only that of another object.
-fn of<'a>(entries: &'a mut HashMap<Key, Entry>, key: &Key, uid: &str) -> &'a mut Entry {
-    let new = || Entry { uid: uid.to_owned(), newest: None, lags_since: None, open: None };
+fn of<'a>(entries: &'a mut HashMap<Key, Box<Entry>>, key: &Key, uid: &str) -> &'a mut Entry {
+    let new = || Box::new(Entry { uid: uid.into(), newest: None, lags_since: None, open: None });
     let entry = entries.entry(key.clone()).or_insert_with(new);
-    if entry.uid != uid {
+    if *entry.uid != *uid {
         *entry = new();
     }
     entry
