@@ -30,9 +30,8 @@ const TIMINGS: LeaseTimings = LeaseTimings {
 /// How long what is being worked on may take at the end. A pod is killed 30 s after it is told to stop.
 const GRACE: Duration = Duration::from_secs(15);
 
-/// CertificateRequests that are worked on at a time: almost all of it is waiting for an issuer. Each has a connection to it and
-/// one to the API server meanwhile.
-const REQUESTS: usize = 64;
+/// CertificateRequests that are worked on at a time: almost all of it is waiting for an issuer.
+const REQUESTS: usize = 256;
 
 /// How long issuers may take to revoke their tokens, and then the last events to be written.
 const LAST: Duration = Duration::from_secs(5);

@@ -335,6 +335,7 @@ impl Reconciler<'_> {
             let put = Request::new(path).replace_subresource("status", &key.name, &parameters, body);
             self.context.client.request::<Written>(put.map_err(kube::Error::BuildRequest)?).await
         };
+        let _place = self.under_way().place().await;
         self.under_way().begins(key, uid, status, &events);
         match request(put).await {
             Ok(Written { metadata }) => {

@@ -9,9 +9,10 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use chancery_kubernetes::Pauses;
+use chancery_kubernetes::{AT_ONCE, Pauses};
 use chancery_kubernetes::cert_manager::CertificateRequestStatus;
 use chancery_kubernetes::events::EventType;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use crate::cache::RequestFacts;
@@ -32,11 +33,19 @@ const UNSURE: Duration = Duration::from_secs(5);
 ///
 /// One worker at a time works on a key, as [`Queue`](chancery_kubernetes::queue::Queue) promises; the lock is held for
 /// moments only.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct UnderWay {
     entries: Mutex<HashMap<Key, Box<Entry>>>,
     /// Issuers whose requests were not to be approved here when it was tried last.
     unapproved: Mutex<HashSet<IssuerKey>>,
+    /// Writes to the API server.
+    writes: Semaphore,
+}
+
+impl Default for UnderWay {
+    fn default() -> Self {
+        Self { entries: Mutex::default(), unapproved: Mutex::default(), writes: Semaphore::new(AT_ONCE) }
+    }
 }
 
 /// What an issuer said for good.
@@ -172,6 +181,12 @@ impl UnderWay {
         let entries = self.entries();
         let entry = entries.get(key).filter(|entry| *entry.uid == *uid)?;
         entry.open.as_ref()?.answer.clone()
+    }
+
+    /// A place among those who write to the API server; to be had before a write begins.
+    pub(super) async fn place(&self) -> Option<SemaphorePermit<'_>> {
+        // Nobody closes it.
+        self.writes.acquire().await.ok()
     }
 
     /// A status is about to be written. Until [`written`](Self::written) or [`refused`](Self::refused) says how it went,
