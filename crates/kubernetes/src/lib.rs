@@ -5,6 +5,7 @@
 //! - [`queue`] holds the keys of what needs looking after: each once, never two at a time for one, failures later again.
 //! - [`Elector`] says which replica does what only one may do.
 //! - [`events`] tells users what happened to their objects, in `kubectl describe`.
+//! - [`probes`] answers the kubelet's probes, and Prometheus.
 //! - [`LabelSelector`] is Kubernetes' grammar of selectors.
 //! - [`cert_manager`] has the complete types of `cert-manager.io/v1`, and makes their definitions (CRDs).
 //!
@@ -15,6 +16,7 @@ mod client;
 pub mod events;
 mod follow;
 mod leader;
+pub mod probes;
 pub mod queue;
 mod resource;
 mod selector;
