@@ -2,17 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chancery_api::SystemClock;
 use chancery_controller::{Settings, run as control};
-use chancery_kubernetes::{ClientOptions, connect};
+use chancery_kubernetes::connect;
 use chancery_server::config::{LogFormat, LogLevel, StorageConfig};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::cluster;
 use crate::command::{Arguments, Call, Command, Failure, Outcome};
 use crate::flags::{Flag, Flags, Kind};
 
@@ -92,14 +92,7 @@ const SERVING: &[Flag] = &[
     .default("cert-manager-webhook"),
 ];
 
-const CONNECTION: &[Flag] = &[
-    Flag::new(
-        "kubeconfig",
-        Kind::Text,
-        "A kubeconfig. Without one the API is reached as a pod does, or as kubectl does.",
-    ),
-    Flag::new("context", Kind::Text, "The kubeconfig's context, if not the current one."),
-];
+const CONNECTION: &[Flag] = &[cluster::KUBECONFIG, cluster::CONTEXT];
 
 const LOGGING: &[Flag] = &[
     Flag::new(
@@ -164,11 +157,7 @@ fn documents() -> String {
 fn run(call: &mut Call<'_>) -> Outcome {
     let pod = std::fs::read_to_string(POD_NAMESPACE).ok();
     let settings = settings(&call.flags, pod.as_deref().map(str::trim))?;
-    let options = ClientOptions {
-        kubeconfig: call.flags.non_empty("kubeconfig").map(PathBuf::from),
-        context: call.flags.non_empty("context").map(str::to_owned),
-        ..ClientOptions::default()
-    };
+    let options = cluster::client_options(&call.flags);
     log(&call.flags)?;
     chancery_server::raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();

@@ -10,6 +10,7 @@
 //! work, and the same over HTTP.
 
 mod cert;
+mod cluster;
 pub mod command;
 mod commands;
 mod controller;

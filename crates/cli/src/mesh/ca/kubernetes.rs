@@ -6,6 +6,7 @@ use chancery_mesh::ca::config::{CertificateRequests, Istiod, KubernetesSettings,
 use chancery_mesh::kubernetes::ClientOptions;
 
 use super::{list, number};
+use crate::cluster;
 use crate::command::Failure;
 use crate::flags::{Flag, Flags, Kind};
 
@@ -15,15 +16,11 @@ pub(super) const CONNECTION: &[Flag] = &[
         Kind::Bool,
         "Do without a Kubernetes API. Needs -jwks-file and -signer=direct; roots and istiod's certificate are then given out by others.",
     ),
-    Flag::new(
-        "kubeconfig",
-        Kind::Text,
-        "A kubeconfig. Without one and without -server, the API is reached as a pod does.",
-    ),
-    Flag::new("context", Kind::Text, "The kubeconfig's context, if not the current one."),
-    Flag::new("cluster", Kind::Text, "The kubeconfig's cluster, if not the context's."),
-    Flag::new("user", Kind::Text, "The kubeconfig's user, if not the context's."),
-    Flag::new("server", Kind::Text, "The API's URL.").alias(&["s"]),
+    cluster::KUBECONFIG,
+    cluster::CONTEXT,
+    cluster::CLUSTER,
+    cluster::USER,
+    cluster::SERVER,
     Flag::new("api-token-file", Kind::Text, "A file with a token for the API."),
     Flag::new("certificate-authority", Kind::Text, "PEM certificates of the API's authority."),
     Flag::new("client-certificate", Kind::Text, "A PEM certificate to show the API."),
@@ -34,7 +31,7 @@ pub(super) const CONNECTION: &[Flag] = &[
         Kind::Bool,
         "Trust any certificate of the API. Whoever is in between can then name callers as they like.",
     ),
-    Flag::new("as", Kind::Text, "The user to act for."),
+    cluster::AS,
     Flag::new(
         "disable-kubernetes-client-rate-limiter",
         Kind::Bool,
@@ -129,18 +126,13 @@ pub(super) fn settings(flags: &Flags) -> Result<Option<KubernetesSettings>, Fail
     };
     Ok(Some(KubernetesSettings {
         connection: ClientOptions {
-            kubeconfig: path("kubeconfig"),
-            context: text("context"),
-            cluster: text("cluster"),
-            user: text("user"),
-            server: text("server"),
             token_file: path("api-token-file"),
             certificate_authority: path("certificate-authority"),
             client_certificate: path("client-certificate"),
             client_key: path("client-key"),
             tls_server_name: text("tls-server-name"),
             insecure_skip_tls_verify: flags.on("insecure-skip-tls-verify"),
-            impersonate: text("as"),
+            ..cluster::client_options(flags)
         },
         leader_election_namespace: text("leader-election-namespace").unwrap_or_default(),
         root_config_map: Some(root_config_map).filter(|_| !flags.on("without-root-config-map")),
