@@ -17,6 +17,7 @@ mod controller;
 mod demo;
 pub mod flags;
 pub mod kv;
+mod logs;
 mod mesh;
 pub mod output;
 mod pki;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use chancery_mesh::ca::config::{CertificateRequests, Istiod, KubernetesSettings, RootConfigMap};
 use chancery_mesh::kubernetes::ClientOptions;
 
-use super::{list, number};
+use super::number;
 use crate::cluster;
 use crate::command::Failure;
 use crate::flags::{Flag, Flags, Kind};
@@ -118,7 +118,7 @@ pub(super) fn settings(flags: &Flags) -> Result<Option<KubernetesSettings>, Fail
     let path = |name: &str| flags.non_empty(name).map(PathBuf::from);
     let at_once = usize::try_from(number(flags, "max-concurrent-reconciles")?).unwrap_or(usize::MAX);
     if at_once == 0 {
-        return Err(super::wrong("max-concurrent-reconciles", "0", "a number from 1"));
+        return Err(Failure::flag("max-concurrent-reconciles", "0", "a number from 1"));
     }
     let root_config_map = RootConfigMap {
         namespace_selector: text("configmap-namespace-selector").unwrap_or_default(),
@@ -150,9 +150,9 @@ fn istiod(flags: &Flags) -> Result<Istiod, Failure> {
         renew_before: duration("istiod-cert-renew-before"),
         key_algorithm: text("istiod-cert-key-algorithm"),
         key_size: number(flags, "istiod-cert-key-size")?,
-        additional_dns_names: list(flags, "istiod-cert-additional-dns-names", &[]),
+        additional_dns_names: flags.list("istiod-cert-additional-dns-names"),
         additional_annotations: flags.pairs("istiod-cert-additional-annotations"),
-        revisions: list(flags, "istiod-cert-istio-revisions", &[]),
+        revisions: flags.list("istiod-cert-istio-revisions"),
     })
 }
 
