@@ -56,7 +56,7 @@ pub(crate) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
 }
 
 pub(crate) fn issuer(name: &str) -> IssuerReference {
-    IssuerReference { name: name.into(), kind: "Issuer".into(), group: "cert-manager.io".into() }
+    IssuerReference::new(name, "Issuer", "cert-manager.io")
 }
 
 /// An authority made for a test.
