@@ -199,10 +199,6 @@ fn leaves_and_expired_roots_are_not_given_out() {
             common_name: "leaf.example.com".into(),
             ..chancery_issuance::RequestedNames::default()
         },
-        subject: chancery_issuance::Subject::default(),
-        add_basic_constraints: false,
-        signature_bits: 0,
-        use_pss: false,
         critical_names: true,
         ..chancery_issuance::CsrRequest::default()
     };

@@ -76,15 +76,7 @@ fn signed(wanted: &IstiodSecret, ca: &Ca, life: Duration) -> TlsSecret {
         uri_sans: vec![wanted.names.uri.clone()],
         ..RequestedNames::default()
     };
-    let request = CsrRequest {
-        names,
-        subject: Subject::default(),
-        add_basic_constraints: false,
-        signature_bits: 0,
-        use_pss: false,
-        critical_names: true,
-        ..CsrRequest::default()
-    };
+    let request = CsrRequest { names, critical_names: true, ..CsrRequest::default() };
     let csr = create_csr(&request, &key).expect("a CSR");
     let mut secret = TlsSecret::new(SECRET);
     let leaf = ca.sign(&csr.pem, life, at(0));
