@@ -9,6 +9,7 @@
 #![allow(clippy::expect_used, reason = "a helper of tests fails as tests do")]
 
 pub mod bao;
+pub mod ca;
 pub mod kubernetes;
 pub mod mutate;
 pub mod parsers;

@@ -20,7 +20,7 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use tokio::time::{Instant, sleep};
 
-use crate::bed::{Ca, PATIENCE, background, clock, issuer, roots};
+use crate::bed::{PATIENCE, authority, background, clock, issuer, roots};
 use crate::{double, election, root_config_maps};
 
 /// A scenario runs in a namespace of its own.
@@ -90,7 +90,7 @@ async fn signing(client: Client) {
 async fn distribution(client: Client) {
     let selector = LabelSelector::parse("kubernetes.io/metadata.name=signing").expect("a selector");
     let settings = RootConfigMapSettings { selector, at_once: 2, allow_intermediates: false };
-    let root = Ca::root("root");
+    let root = authority("root");
     let (_roots, _running) = root_config_maps::running(client.clone(), settings, roots(&[&root]));
     let api: Api<ConfigMap> = Api::namespaced(client, "signing");
     let pem = async || {
