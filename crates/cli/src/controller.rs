@@ -2,19 +2,20 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use chancery_api::SystemClock;
 use chancery_controller::{Settings, run as control};
-use chancery_kubernetes::{ClientOptions, connect};
-use chancery_server::config::{LogFormat, LogLevel, StorageConfig};
+use chancery_kubernetes::connect;
+use chancery_server::config::LogFormat;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::cluster;
 use crate::command::{Arguments, Call, Command, Failure, Outcome};
 use crate::flags::{Flag, Flags, Kind};
+use crate::logs;
 
 /// The definitions, as the chart has them.
 const DEFINITIONS: [&str; 4] = [
@@ -92,25 +93,7 @@ const SERVING: &[Flag] = &[
     .default("cert-manager-webhook"),
 ];
 
-const CONNECTION: &[Flag] = &[
-    Flag::new(
-        "kubeconfig",
-        Kind::Text,
-        "A kubeconfig. Without one the API is reached as a pod does, or as kubectl does.",
-    ),
-    Flag::new("context", Kind::Text, "The kubeconfig's context, if not the current one."),
-];
-
-const LOGGING: &[Flag] = &[
-    Flag::new(
-        "log-level",
-        Kind::Text,
-        "\"trace\", \"debug\", \"info\", \"warn\" or \"error\"; or 1 (info) to 5 (trace).",
-    )
-    .alias(&["v"])
-    .env("LOG_LEVEL"),
-    Flag::new("log-format", Kind::Text, "\"text\" or \"json\".").default("text"),
-];
+const CONNECTION: &[Flag] = &[cluster::KUBECONFIG, cluster::CONTEXT];
 
 pub(crate) const COMMANDS: &[Command] = &[
     Command {
@@ -133,7 +116,7 @@ pub(crate) const COMMANDS: &[Command] = &[
             ("Election Options", ELECTION),
             ("Serving Options", SERVING),
             ("Kubernetes Options", CONNECTION),
-            ("Log Options", LOGGING),
+            ("Log Options", logs::FLAGS),
         ],
         arguments: Arguments::Exactly(0),
         run,
@@ -164,12 +147,8 @@ fn documents() -> String {
 fn run(call: &mut Call<'_>) -> Outcome {
     let pod = std::fs::read_to_string(POD_NAMESPACE).ok();
     let settings = settings(&call.flags, pod.as_deref().map(str::trim))?;
-    let options = ClientOptions {
-        kubeconfig: call.flags.non_empty("kubeconfig").map(PathBuf::from),
-        context: call.flags.non_empty("context").map(str::to_owned),
-        ..ClientOptions::default()
-    };
-    log(&call.flags)?;
+    let options = cluster::client_options(&call.flags);
+    logs::init(&call.flags, log_format)?;
     chancery_server::raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::Local(format!("no runtime: {error}")))?;
@@ -207,8 +186,8 @@ fn settings(flags: &Flags, pod: Option<&str>) -> Result<Settings, Failure> {
     let namespace =
         |name: &str, otherwise: &str| flags.non_empty(name).or(pod).unwrap_or(otherwise).to_owned();
     let duration = |name: &str| flags.duration(name).unwrap_or_default();
-    let namespaces: BTreeSet<String> = list(flags, "namespace").into_iter().collect();
-    let prefixes = list(flags, "copied-annotation-prefixes");
+    let namespaces: BTreeSet<String> = flags.list("namespace").into_iter().collect();
+    let prefixes = flags.list("copied-annotation-prefixes");
     let workers = match flags.text("workers").unwrap_or_default().parse() {
         Ok(workers) if workers > 0 => workers,
         _ => return Err(Failure::Local("-workers must be a number above 0".to_owned())),
@@ -256,9 +235,7 @@ fn address(flags: &Flags, name: &str) -> Result<SocketAddr, Failure> {
         Some(port) => port.parse().ok().map(|port| SocketAddr::new(every_address(), port)),
         None => text.parse().ok(),
     };
-    parsed.ok_or_else(|| {
-        Failure::Local(format!("invalid value {text:?} for flag -{name}: expected an address and a port"))
-    })
+    parsed.ok_or_else(|| Failure::flag(name, text, "an address and a port"))
 }
 
 /// IPv6, which takes IPv4 too, unless the system has none.
@@ -270,32 +247,12 @@ fn every_address() -> IpAddr {
     }
 }
 
-/// All values of a flag, each of which may hold several with commas between.
-fn list(flags: &Flags, name: &str) -> Vec<String> {
-    let values = flags.texts(name).iter().flat_map(|value| value.split(','));
-    values.map(|value| value.trim().to_owned()).filter(|value| !value.is_empty()).collect()
-}
-
-fn log(flags: &Flags) -> Result<(), Failure> {
-    let wrong = |flag: &str, value: &str, expected: &str| {
-        Failure::Local(format!("invalid value {value:?} for flag -{flag}: expected {expected}"))
-    };
-    let mut config = chancery_server::Config::new(StorageConfig::Memory);
-    if let Some(word) = flags.non_empty("log-level") {
-        config.log_level = match word {
-            "0" | "1" => LogLevel::Info,
-            "2" | "3" => LogLevel::Debug,
-            "4" | "5" => LogLevel::Trace,
-            word => LogLevel::named(word)
-                .ok_or_else(|| wrong("log-level", word, "trace, debug, info, warn, error or 1 to 5"))?,
-        };
+fn log_format(word: &str) -> Result<LogFormat, Failure> {
+    match word {
+        "text" => Ok(LogFormat::Standard),
+        "json" => Ok(LogFormat::Json),
+        other => Err(Failure::flag("log-format", other, "text or json")),
     }
-    config.log_format = match flags.text("log-format").unwrap_or_default() {
-        "text" => LogFormat::Standard,
-        "json" => LogFormat::Json,
-        other => return Err(wrong("log-format", other, "text or json")),
-    };
-    chancery_server::logging::init(&config).map_err(|error| Failure::Local(error.to_string()))
 }
 
 #[cfg(test)]

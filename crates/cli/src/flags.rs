@@ -254,6 +254,12 @@ impl Flags {
         self.text(name).and_then(boolean).unwrap_or_default()
     }
 
+    /// All values of a flag that may be repeated, each of which may hold several with commas between; without the empty ones.
+    pub fn list(&self, name: &str) -> Vec<String> {
+        let values = self.texts(name).iter().flat_map(|value| value.split(',')).map(str::trim);
+        values.filter(|value| !value.is_empty()).map(str::to_owned).collect()
+    }
+
     /// All values of a flag that may be repeated.
     pub fn texts(&self, name: &str) -> &[String] {
         self.given.get(name).map(Vec::as_slice).unwrap_or_default()

@@ -10,12 +10,14 @@
 //! work, and the same over HTTP.
 
 mod cert;
+mod cluster;
 pub mod command;
 mod commands;
 mod controller;
 mod demo;
 pub mod flags;
 pub mod kv;
+mod logs;
 mod mesh;
 pub mod output;
 mod pki;

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use http::StatusCode;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -94,6 +95,16 @@ impl Health {
         missing.collect()
     }
 
+    /// What `/readyz` says.
+    pub(crate) fn ready(&self) -> (StatusCode, String) {
+        let missing = self.missing();
+        if missing.is_empty() {
+            return (StatusCode::OK, "ok".to_owned());
+        }
+        let lines: String = missing.iter().map(|what| format!("[-]{what}\n")).collect();
+        (StatusCode::SERVICE_UNAVAILABLE, format!("{lines}readyz check failed\n"))
+    }
+
     fn watches(&self) -> MutexGuard<'_, BTreeMap<String, Watch>> {
         self.watches.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -107,6 +118,7 @@ mod tests {
     async fn what_is_missing_is_said_in_words() {
         let health = Health::default();
         assert!(!health.is_ready());
+        assert_eq!(health.ready().0, StatusCode::SERVICE_UNAVAILABLE);
         health.expect("Issuers");
         health.expect("Secrets");
         assert_eq!(health.missing(), ["Issuers are being read", "Secrets are being read"]);

@@ -18,7 +18,6 @@ pub mod health;
 pub mod issuer;
 pub mod metrics;
 pub mod operator;
-mod probes;
 pub mod request;
 pub mod run;
 pub mod settings;

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chancery_api::Clock;
+use chancery_kubernetes::probes::{Listener, Page};
 use chancery_kubernetes::queue::Verdict;
 use chancery_kubernetes::{Elector, LeaseTimings};
+use http_body_util::BodyExt as _;
 use kube::Client;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -16,7 +18,7 @@ use crate::cache::feed;
 use crate::context::{Context, Queues};
 use crate::health::Health;
 use crate::issuer::IssuerKey;
-use crate::probes::{Listener, Page};
+use crate::metrics::page;
 use crate::settings::Settings;
 use crate::{Error, Next, certificate, issuer, request, webhook};
 
@@ -108,8 +110,10 @@ impl Controller {
         let events = tokio::spawn(write_events);
         // Whatever runs beside the work ends when this is dropped.
         let mut beside = JoinSet::new();
-        beside.spawn(probes.serve(Page::Probes(Arc::clone(&health))));
-        beside.spawn(metrics.serve(Page::Metrics(context.clone())));
+        let asked = Arc::clone(&health);
+        beside.spawn(probes.serve(Page::probes("/readyz", move |_| asked.ready())));
+        let measured = context.clone();
+        beside.spawn(metrics.serve(Page::metrics(move || page(&measured).boxed_unsync())));
         beside.spawn(upkeep(context.clone()));
         beside.spawn(feed(context.clone(), Arc::clone(&health)));
         let work = async {

@@ -12,9 +12,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use chancery_api::{Clock, SystemClock};
-use chancery_issuance::{
-    Certificate, CsrRequest, Curve, KeySpec, PrivateKey, RequestedNames, Subject, create_csr,
-};
+use chancery_issuance::{Certificate, CsrRequest, Curve, KeySpec, PrivateKey, RequestedNames, create_csr};
 use chancery_mesh::Workload;
 use chancery_mesh::proto::istio::IstioCertificateRequest;
 use chancery_mesh::proto::istio::istio_certificate_service_client::IstioCertificateServiceClient;
@@ -92,10 +90,6 @@ impl Caller {
         let key = PrivateKey::generate(KeySpec::Ec(Curve::P256))?;
         let request = CsrRequest {
             names: RequestedNames { uri_sans: vec![id.as_str().to_owned()], ..RequestedNames::default() },
-            subject: Subject::default(),
-            add_basic_constraints: false,
-            signature_bits: 0,
-            use_pss: false,
             critical_names: true,
             ..CsrRequest::default()
         };

@@ -1,4 +1,5 @@
-//! For tests only: everything that reads input of strangers, under one signature; and a Kubernetes API server ([`kubernetes`]).
+//! For tests only: everything that reads input of strangers, under one signature; and servers: of Kubernetes' API
+//! ([`kubernetes`]), ours ([`server`]), OpenBao ([`bao`]).
 //!
 //! [`parsers::ALL`] names each parser. `fuzz/fuzz_targets` holds a target for each, which cargo-fuzz
 //! steers by coverage; `tests/mutated_input.rs` throws [`mutate`]d seeds at each on the stable
@@ -7,6 +8,8 @@
 
 #![allow(clippy::expect_used, reason = "a helper of tests fails as tests do")]
 
+pub mod bao;
+pub mod ca;
 pub mod kubernetes;
 pub mod mutate;
 pub mod parsers;

@@ -10,9 +10,10 @@ use std::future::Future;
 
 use chancery_api::{Clock as _, SystemClock};
 use chancery_controller::operator::Error;
-use chancery_kubernetes::{ClientOptions, connect};
+use chancery_kubernetes::connect;
 use jiff::Timestamp;
 
+use crate::cluster;
 use crate::command::{Call, Command, Failure, Group};
 use crate::flags::{Flag, Kind};
 
@@ -26,12 +27,12 @@ pub(crate) const GROUP: Group = Group {
 /// How the cluster is reached.
 const CLUSTER: &[Flag] = &[
     Flag::new("namespace", Kind::Text, "The namespace. The default is the context's.").alias(&["n"]),
-    Flag::new("kubeconfig", Kind::Text, "A kubeconfig. Without one, as kubectl and pods do."),
-    Flag::new("context", Kind::Text, "The kubeconfig's context, if not the current one."),
-    Flag::new("cluster", Kind::Text, "The kubeconfig's cluster, if not the context's."),
-    Flag::new("user", Kind::Text, "The kubeconfig's user, if not the context's."),
-    Flag::new("server", Kind::Text, "The API's URL.").alias(&["s"]),
-    Flag::new("as", Kind::Text, "The user to act for."),
+    cluster::KUBECONFIG,
+    cluster::CONTEXT,
+    cluster::CLUSTER,
+    cluster::USER,
+    cluster::SERVER,
+    cluster::AS,
 ];
 
 pub(crate) fn commands() -> impl Iterator<Item = &'static Command> + Clone {
@@ -44,17 +45,8 @@ fn with_cluster<T, F: Future<Output = Result<T, Failure>>>(
     call: &mut Call<'_>,
     work: impl FnOnce(kube::Client, String) -> F,
 ) -> Result<T, Failure> {
-    let text = |name: &str| call.flags.non_empty(name).map(str::to_owned);
-    let options = ClientOptions {
-        kubeconfig: text("kubeconfig").map(Into::into),
-        context: text("context"),
-        cluster: text("cluster"),
-        user: text("user"),
-        server: text("server"),
-        impersonate: text("as"),
-        ..ClientOptions::default()
-    };
-    let namespace = text("namespace");
+    let options = cluster::client_options(&call.flags);
+    let namespace = call.flags.non_empty("namespace").map(str::to_owned);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::Local(format!("no runtime: {error}")))?;
     runtime.block_on(async {

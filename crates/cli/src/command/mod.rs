@@ -76,6 +76,11 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// A flag's value is not what it must be.
+    pub fn flag(flag: &str, value: &str, expected: &str) -> Self {
+        Self::Local(format!("invalid value {value:?} for flag -{flag}: expected {expected}"))
+    }
+
     /// Says what was being done when a request failed.
     #[must_use]
     pub fn during(self, context: impl Into<String>) -> Self {

@@ -11,7 +11,7 @@ use chancery_api::{Clock, Secret, SystemClock};
 use chancery_client::Value;
 use chancery_issuance::{
     AiaUrls, CaRequest, CsrRequest, KeyForm, KeySpec, MountLimits, PrivateKey, RequestedNames, SerialNumber,
-    Signer, Subject, create_csr, prepare_root,
+    Signer, create_csr, prepare_root,
 };
 
 use super::report::Report;
@@ -350,11 +350,6 @@ fn make_csr(name: &str) -> Result<(String, String), String> {
     let key = PrivateKey::generate(KeySpec::Rsa(2048)).map_err(|error| error.to_string())?;
     let request = CsrRequest {
         names: RequestedNames { uri_sans: vec![name.to_owned()], ..RequestedNames::default() },
-        subject: Subject::default(),
-        add_basic_constraints: false,
-        critical_names: false,
-        signature_bits: 0,
-        use_pss: false,
         ..CsrRequest::default()
     };
     let csr = create_csr(&request, &key).map_err(|error| error.to_string())?;

@@ -14,10 +14,11 @@ use chancery_mesh::ca::listener::ListenerSettings;
 use chancery_mesh::ca::run::run;
 use chancery_mesh::ca::signer::DirectSettings;
 use chancery_mesh::token;
-use chancery_server::config::{LogFormat, LogLevel, StorageConfig};
+use chancery_server::config::LogFormat;
 
 use crate::command::{Arguments, Call, Command, Failure, Outcome};
 use crate::flags::{Flag, Flags, Kind};
+use crate::logs;
 
 const MESH: &[Flag] = &[
     Flag::new("trust-domain", Kind::Text, "The mesh's trust domain.").default("cluster.local"),
@@ -150,17 +151,6 @@ const SIGNER: &[Flag] = &[
     Flag::new("token-file", Kind::Text, "A file with a token, instead of a login; read again when the token is refused."),
 ];
 
-const LOGGING: &[Flag] = &[
-    Flag::new(
-        "log-level",
-        Kind::Text,
-        "\"trace\", \"debug\", \"info\", \"warn\" or \"error\"; or 1 (info) to 5 (trace).",
-    )
-    .alias(&["v"])
-    .env("LOG_LEVEL"),
-    Flag::new("log-format", Kind::Text, "\"text\" or \"json\".").default("text"),
-];
-
 pub(super) const COMMANDS: &[Command] = &[Command {
     name: "mesh ca",
     synopsis: "Give certificates to the workloads of an Istio mesh",
@@ -185,7 +175,7 @@ pub(super) const COMMANDS: &[Command] = &[Command {
         ("Kubernetes Options", kubernetes::CONNECTION),
         ("cert-manager Options", kubernetes::REQUESTS),
         ("istiod Options", kubernetes::ISTIOD),
-        ("Log Options", LOGGING),
+        ("Log Options", logs::FLAGS),
     ],
     arguments: Arguments::Exactly(0),
     run: serve,
@@ -193,7 +183,7 @@ pub(super) const COMMANDS: &[Command] = &[Command {
 
 fn serve(call: &mut Call<'_>) -> Outcome {
     let settings = settings(call)?;
-    log(&call.flags)?;
+    logs::init(&call.flags, log_format)?;
     chancery_server::raise_open_files();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::Local(format!("no runtime: {error}")))?;
@@ -210,7 +200,7 @@ fn settings(call: &Call<'_>) -> Result<Settings, Failure> {
     // As in Go, nothing before the colon means every address.
     let serving = if serving.starts_with(':') { format!("[::]{serving}") } else { serving.to_owned() };
     let serving_address: SocketAddr =
-        serving.parse().map_err(|_| wrong("serving-address", &serving, "an address and a port"))?;
+        serving.parse().map_err(|_| Failure::flag("serving-address", &serving, "an address and a port"))?;
     let any = if serving_address.is_ipv6() {
         IpAddr::from(Ipv6Addr::UNSPECIFIED)
     } else {
@@ -223,7 +213,7 @@ fn settings(call: &Call<'_>) -> Result<Settings, Failure> {
     };
     Ok(Settings {
         trust_domain: text("trust-domain"),
-        trust_domain_aliases: list(flags, "trust-domain-aliases", &[]),
+        trust_domain_aliases: flags.list("trust-domain-aliases"),
         cluster_ids: list(flags, "cluster-id", &["Kubernetes"]),
         serving_address,
         readiness_address: SocketAddr::new(any, port(flags, "readiness-probe-port")?),
@@ -241,8 +231,8 @@ fn settings(call: &Call<'_>) -> Result<Settings, Failure> {
             signature_algorithm: text("serving-signature-algorithm"),
             key_size: number(flags, "serving-certificate-key-size")?,
             tls_min_version: text("serving-tls-min-version"),
-            tls_cipher_suites: list(flags, "serving-tls-cipher-suites", &[]),
-            tls_curve_preferences: split(flags, "serving-tls-curve-preferences").collect(),
+            tls_cipher_suites: flags.list("serving-tls-cipher-suites"),
+            tls_curve_preferences: curves(flags),
         },
         signer: signer(call)?,
         max_client_certificate_duration: duration("max-client-certificate-duration"),
@@ -250,7 +240,7 @@ fn settings(call: &Call<'_>) -> Result<Settings, Failure> {
             audiences: audiences(flags, call.ui.variable("TOKEN_AUDIENCES").as_deref()),
             jwks_file: path("jwks-file"),
             token_review: flags.on("token-review"),
-            jwks_issuers: list(flags, "jwks-issuer", &[]),
+            jwks_issuers: flags.list("jwks-issuer"),
             client_certificates: flags.on("enable-client-cert-authenticator"),
             trusted_node_accounts: node_accounts(flags)?,
         },
@@ -272,7 +262,7 @@ fn signer(call: &Call<'_>) -> Result<SignerChoice, Failure> {
             sign_path: text("sign-path"),
             serving_sign_path: flags.non_empty("serving-sign-path").map(str::to_owned),
         }))),
-        other => Err(wrong("signer", other, "direct or certificate-request")),
+        other => Err(Failure::flag("signer", other, "direct or certificate-request")),
     }
 }
 
@@ -336,24 +326,25 @@ fn login(flags: &Flags, token: impl FnOnce() -> Result<Option<Secret>, Failure>)
     }
 }
 
-/// All values of a flag, each of which may hold several with commas between.
-fn split<'a>(flags: &'a Flags, name: &str) -> impl Iterator<Item = String> + 'a {
-    flags.texts(name).iter().flat_map(|value| value.split(',')).map(|value| value.trim().to_owned())
-}
-
-/// The same without the empty ones, or else the default.
+/// The values of a flag, or else the default.
 fn list(flags: &Flags, name: &str, default: &[&str]) -> Vec<String> {
     if flags.texts(name).is_empty() {
         return default.iter().map(|&value| value.to_owned()).collect();
     }
-    split(flags, name).filter(|value| !value.is_empty()).collect()
+    flags.list(name)
+}
+
+/// Those of which one is empty too, which is refused later.
+fn curves(flags: &Flags) -> Vec<String> {
+    let values = flags.texts("serving-tls-curve-preferences").iter().flat_map(|value| value.split(','));
+    values.map(|value| value.trim().to_owned()).collect()
 }
 
 fn audiences(flags: &Flags, variable: Option<&str>) -> Vec<String> {
     if flags.texts("audiences").is_empty() {
         return token::audiences(variable.unwrap_or_default());
     }
-    list(flags, "audiences", &[])
+    flags.list("audiences")
 }
 
 fn node_accounts(flags: &Flags) -> Result<Vec<Workload>, Failure> {
@@ -361,44 +352,28 @@ fn node_accounts(flags: &Flags) -> Result<Vec<Workload>, Failure> {
         Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
             Ok(Workload { namespace: namespace.to_owned(), service_account: name.to_owned() })
         }
-        _ => Err(wrong("ca-trusted-node-accounts", &account, "NAMESPACE/SERVICE_ACCOUNT")),
+        _ => Err(Failure::flag("ca-trusted-node-accounts", &account, "NAMESPACE/SERVICE_ACCOUNT")),
     };
-    list(flags, "ca-trusted-node-accounts", &[]).into_iter().map(parse).collect()
+    flags.list("ca-trusted-node-accounts").into_iter().map(parse).collect()
 }
 
 fn number(flags: &Flags, name: &str) -> Result<u32, Failure> {
     let Some(text) = flags.non_empty(name) else { return Ok(0) };
-    text.parse().map_err(|_| wrong(name, text, "a number"))
+    text.parse().map_err(|_| Failure::flag(name, text, "a number"))
 }
 
 fn port(flags: &Flags, name: &str) -> Result<u16, Failure> {
     let number = number(flags, name)?;
-    u16::try_from(number).map_err(|_| wrong(name, &number.to_string(), "a port"))
+    u16::try_from(number).map_err(|_| Failure::flag(name, &number.to_string(), "a port"))
 }
 
-fn log(flags: &Flags) -> Result<(), Failure> {
-    let mut config = chancery_server::Config::new(StorageConfig::Memory);
-    if let Some(word) = flags.non_empty("log-level") {
-        config.log_level = match word {
-            "0" | "1" => LogLevel::Info,
-            "2" | "3" => LogLevel::Debug,
-            "4" | "5" => LogLevel::Trace,
-            word => LogLevel::named(word)
-                .ok_or_else(|| wrong("log-level", word, "trace, debug, info, warn, error or 1 to 5"))?,
-        };
+/// As istio-csr reads it.
+fn log_format(word: &str) -> Result<LogFormat, Failure> {
+    match word.to_ascii_lowercase().as_str() {
+        "text" => Ok(LogFormat::Standard),
+        "json" => Ok(LogFormat::Json),
+        _ => Err(Failure::Local("invalid log-format; must be either \"text\" or \"json\"".to_owned())),
     }
-    config.log_format = match flags.text("log-format").unwrap_or_default().to_ascii_lowercase().as_str() {
-        "text" => LogFormat::Standard,
-        "json" => LogFormat::Json,
-        _ => {
-            return Err(Failure::Local("invalid log-format; must be either \"text\" or \"json\"".to_owned()));
-        }
-    };
-    chancery_server::logging::init(&config).map_err(|error| Failure::Local(error.to_string()))
-}
-
-fn wrong(flag: &str, value: &str, expected: &str) -> Failure {
-    Failure::Local(format!("invalid value {value:?} for flag -{flag}: expected {expected}"))
 }
 
 #[cfg(test)]
@@ -466,7 +441,10 @@ mod tests {
         assert_eq!(port(&read(&[]), "readiness-probe-port").expect("a port"), 6060);
         assert!(said(port(&read(&["-metrics-port=70000"]), "metrics-port")).ends_with("expected a port"));
         let sentence = "invalid log-format; must be either \"text\" or \"json\"";
-        assert_eq!(said(log(&read(&["-log-format=xml"]))), sentence);
-        assert!(said(log(&read(&["-v=9"]))).starts_with("invalid value \"9\" for flag -log-level"));
+        assert_eq!(said(logs::init(&read(&["-log-format=xml"]), log_format)), sentence);
+        assert!(
+            said(logs::init(&read(&["-v=9"]), log_format))
+                .starts_with("invalid value \"9\" for flag -log-level")
+        );
     }
 }

@@ -6,14 +6,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chancery_kubernetes::{ClientOptions, connect};
-use chancery_testkit::kubernetes::ApiServer;
+use chancery_testkit::kubernetes::{ApiServer, RealApiServer};
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
-use crate::real::Real;
 use crate::vault::Vault;
 
 pub(crate) const CHANCERY: &str = env!("CARGO_BIN_EXE_chancery");
@@ -25,7 +24,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 pub(crate) enum Cluster {
     Double(Arc<ApiServer>),
-    Real(Arc<Real>),
+    Real(Arc<RealApiServer>),
 }
 
 impl Cluster {

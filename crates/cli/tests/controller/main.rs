@@ -18,7 +18,6 @@ mod bed;
 mod certificates;
 mod issuers;
 mod killed;
-mod real;
 mod requests;
 mod vault;
 
@@ -26,6 +25,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bed::{Bed, Cluster};
+use chancery_testkit::kubernetes::RealApiServer;
 
 type Scenario = fn(Bed) -> Pin<Box<dyn Future<Output = ()>>>;
 
@@ -69,11 +69,8 @@ async fn killed_after_any_of_its_writes_the_controller_ends_in_the_same_state() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_real_api_server_plays_the_same_scenarios() {
-    let Some(assets) = real::assets() else {
-        eprintln!("SKIPPED: KUBEBUILDER_ASSETS names no folder with kube-apiserver and etcd");
-        return;
-    };
-    let cluster = Cluster::Real(Arc::new(real::Real::start(&assets).await));
+    let Some(real) = RealApiServer::start().await else { return };
+    let cluster = Cluster::Real(Arc::new(real));
     cluster.install().await;
     for (name, namespace, scenario) in SCENARIOS {
         scenario(Bed::new(cluster.clone(), namespace).await).await;

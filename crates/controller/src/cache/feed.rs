@@ -5,16 +5,13 @@ use std::hash::Hash;
 use std::sync::Arc;
 
 use chancery_kubernetes::cert_manager::{Certificate, CertificateRequest, ClusterIssuer, Issuer, names};
-use chancery_kubernetes::{Told, follow_closely};
-use k8s_openapi::NamespaceResourceScope;
+use chancery_kubernetes::{Told, follow_closely, read, untyped};
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::ObjectMeta;
-use kube::api::{ApiResource, DynamicObject};
+use kube::api::{DynamicObject, ObjectMeta};
 use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::{Config, Event};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 use tokio::task::JoinSet;
 
 use super::Cache;
@@ -73,7 +70,7 @@ impl Feed {
             ))
         };
         let name = |metadata: &ObjectMeta| Some(IssuerKey::Cluster { name: metadata.name.clone()? });
-        let api = Api::all_with(self.context.client.clone(), &ApiResource::erase::<ClusterIssuer>(&()));
+        let api = untyped::<ClusterIssuer>(self.context.client.clone(), None);
         // Another source than Issuers, as it feeds the same store.
         let watch =
             Watch { what: "ClusterIssuers".to_owned(), source: Source::MAX, config: Config::default() };
@@ -81,6 +78,7 @@ impl Feed {
     }
 
     fn namespace(&self, source: Source, namespace: Option<&String>, watches: &mut JoinSet<()>) {
+        let (client, name) = (&self.context.client, namespace.map(String::as_str));
         let what = |kind: &str| match namespace {
             Some(namespace) => format!("{kind} of {namespace}"),
             None => kind.to_owned(),
@@ -92,21 +90,21 @@ impl Feed {
             Some(IssuerKey::Namespaced { namespace, name })
         };
         let facts = move |found: Issuer| Some((issuer(&found.metadata)?, slim_issuer(found)));
-        let api = self.objects::<Issuer>(namespace);
+        let api = untyped::<Issuer>(client.clone(), name);
         self.watch(watches, watch("Issuers"), api, |cache| &cache.issuers, issuer, facts);
 
         let facts = |mut found: Certificate| {
             slim(&mut found.metadata);
             Some((key(&found.metadata)?, found))
         };
-        let api = self.objects::<Certificate>(namespace);
+        let api = untyped::<Certificate>(client.clone(), name);
         self.watch(watches, watch("Certificates"), api, |cache| &cache.certificates, key, facts);
 
         let facts = |found: CertificateRequest| {
             let facts = RequestFacts::of(&found)?;
             Some((facts.key.clone(), facts))
         };
-        let api = self.objects::<CertificateRequest>(namespace);
+        let api = untyped::<CertificateRequest>(client.clone(), name);
         self.watch(watches, watch("CertificateRequests"), api, |cache| &cache.requests, key, facts);
 
         let facts = |found: Secret| {
@@ -120,28 +118,15 @@ impl Feed {
         ] {
             let config = Config::default().labels(&selector).page_size(PER_PAGE);
             let watch = Watch { what: what(kind), source, config };
-            let api = self.objects::<Secret>(namespace);
+            let api = untyped::<Secret>(client.clone(), name);
             self.watch(watches, watch, api, |cache| &cache.secrets, key, facts);
         }
         let config = Config::default().labels(&format!("{own}!=true,{next}!=true"));
-        let client = self.context.client.clone();
         let api = match namespace {
-            Some(namespace) => Api::namespaced(client, namespace),
-            None => Api::all(client),
+            Some(namespace) => Api::namespaced(client.clone(), namespace),
+            None => Api::all(client.clone()),
         };
         self.watch_foreign_secrets(watches, what("other Secrets"), api, config);
-    }
-
-    /// Objects of this kind, not read as such yet: one that is malformed does not spoil the list.
-    fn objects<K>(&self, namespace: Option<&String>) -> Api<DynamicObject>
-    where
-        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
-    {
-        let (client, kind) = (self.context.client.clone(), ApiResource::erase::<K>(&()));
-        match namespace {
-            Some(namespace) => Api::namespaced_with(client, namespace, &kind),
-            None => Api::all_with(client, &kind),
-        }
     }
 
     /// Follows one kind. `name` is the key of what is gone or cannot be read, `facts` what is kept of what is there.
@@ -244,17 +229,6 @@ impl Feed {
             follow_closely(api, config, &what, on).await;
         });
     }
-}
-
-/// An object as one of its kind.
-fn read<K: DeserializeOwned>(object: DynamicObject) -> Result<K, serde_json::Error> {
-    let DynamicObject { metadata, data, .. } = object;
-    let mut whole = match data {
-        Value::Object(whole) => whole,
-        _ => serde_json::Map::new(),
-    };
-    whole.insert("metadata".to_owned(), serde_json::to_value(metadata)?);
-    K::deserialize(&Value::Object(whole))
 }
 
 /// One watch.

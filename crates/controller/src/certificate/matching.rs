@@ -46,22 +46,9 @@ fn ip(text: &str) -> String {
 impl Names {
     /// What a Certificate wants.
     pub(crate) fn wanted(spec: &CertificateSpec) -> Self {
-        let subject = spec.subject.clone().unwrap_or_default();
-        Self {
-            common_name: spec.common_name.clone().unwrap_or_default(),
-            ip_addresses: spec.ip_addresses.iter().map(|text| ip(text)).collect(),
-            uris: set(&spec.uris),
-            email_addresses: set(&spec.email_addresses),
-            dns_names: set(&spec.dns_names),
-            serial_number: subject.serial_number.unwrap_or_default(),
-            organizations: set(&subject.organizations),
-            countries: set(&subject.countries),
-            organizational_units: set(&subject.organizational_units),
-            localities: set(&subject.localities),
-            provinces: set(&subject.provinces),
-            street_addresses: set(&subject.street_addresses),
-            postal_codes: set(&subject.postal_codes),
-        }
+        // An address that is none must differ from what a CSR can ask for.
+        let ip_addresses = spec.ip_addresses.iter().map(|text| ip(text)).collect();
+        Self { ip_addresses, ..Self::of(&subject(spec), &sans(spec)) }
     }
 
     /// What a CSR asks for.
@@ -127,8 +114,13 @@ impl Names {
 
 /// One value for subject and names that a Certificate wants, the same as that of the CSR that is made for it.
 fn wanted_digest(spec: &CertificateSpec) -> Digest {
+    names_digest(&subject(spec), &sans(spec))
+}
+
+/// The subject that a Certificate wants.
+pub(crate) fn subject(spec: &CertificateSpec) -> Subject {
     let subject = spec.subject.clone().unwrap_or_default();
-    let subject = Subject {
+    Subject {
         common_name: spec.common_name.clone().unwrap_or_default(),
         serial_number: subject.serial_number.unwrap_or_default(),
         country: subject.countries,
@@ -139,15 +131,17 @@ fn wanted_digest(spec: &CertificateSpec) -> Digest {
         street_address: subject.street_addresses,
         postal_code: subject.postal_codes,
         user_ids: Vec::new(),
-    };
-    let sans = SanSet {
+    }
+}
+
+fn sans(spec: &CertificateSpec) -> SanSet {
+    SanSet {
         dns: spec.dns_names.clone(),
         email: spec.email_addresses.clone(),
         ip: spec.ip_addresses.iter().filter_map(|address| address.parse().ok()).collect(),
         uri: spec.uris.clone(),
         other: Vec::new(),
-    };
-    names_digest(&subject, &sans)
+    }
 }
 
 /// What a request says beside its CSR.

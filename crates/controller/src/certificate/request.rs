@@ -14,6 +14,7 @@ use jiff::Timestamp;
 use kube::api::ObjectMeta;
 
 use super::key;
+use super::matching::subject;
 use crate::cache::{RequestFacts, sha256};
 
 /// No name of a request is longer before its revision.
@@ -90,26 +91,14 @@ fn signature_bits(spec: &CertificateSpec, key: KeySpec) -> u32 {
 
 /// Makes the CSR, in PEM.
 pub(crate) fn csr(spec: &CertificateSpec, key: &PrivateKey) -> Result<String, CsrError> {
-    let subject = spec.subject.clone().unwrap_or_default();
-    let common_name = spec.common_name.clone().unwrap_or_default();
-    let serial_number = subject.serial_number.unwrap_or_default();
-    let subject = Subject {
-        country: subject.countries,
-        organization: subject.organizations,
-        ou: subject.organizational_units,
-        locality: subject.localities,
-        province: subject.provinces,
-        street_address: subject.street_addresses,
-        postal_code: subject.postal_codes,
-        ..Subject::default()
-    };
-    let is_nameless = common_name.is_empty() && serial_number.is_empty() && subject == Subject::default();
+    let mut subject = subject(spec);
+    let is_nameless = subject == Subject::default();
     let (key_usage, extended_key_usage) =
         if spec.encode_usages_in_request == Some(false) { Default::default() } else { usages(spec) };
     let request = CsrRequest {
         names: RequestedNames {
-            common_name,
-            serial_number,
+            common_name: std::mem::take(&mut subject.common_name),
+            serial_number: std::mem::take(&mut subject.serial_number),
             alt_names: spec.dns_names.iter().chain(&spec.email_addresses).cloned().collect(),
             ip_sans: spec.ip_addresses.clone(),
             uri_sans: spec.uris.clone(),

@@ -11,7 +11,7 @@
 //! object is read: write with a patch, or the status only, where somebody else's fields may be at stake.
 //!
 //! An object that does not fit these types (made under another definition of the same group) fails to be read, and a list
-//! with it. Watches of all objects take `kube::core::DeserializeGuard` around the type, and skip what does not fit.
+//! with it. Watches of all objects take [`crate::untyped`] ones, and [`crate::read`] each by itself.
 
 mod certificate;
 mod condition;

@@ -168,6 +168,17 @@ mod tests {
         assert_eq!(Renewal::retry(100, Some(Duration::ZERO), 0.5), Duration::from_secs(60));
     }
 
+    /// For an hour.
+    fn issued(ca: &Ca, received: Timestamp) -> Issued {
+        let (leaf, key) = ca.leaf("spiffe://d/ns/a/sa/b");
+        Issued {
+            key_pair: KeyPair::new(&[leaf, ca.root_pem()], key).unwrap(),
+            roots: TrustBundle::from_pem(&ca.root_pem()).unwrap(),
+            not_after: received + Duration::from_secs(3600),
+            received,
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn it_is_renewed_though_nobody_asks_and_failures_keep_what_is_there() {
         let ca = Ca::new("root");
@@ -180,14 +191,7 @@ mod tests {
             calls.borrow_mut().push(begin.elapsed().as_secs_f64());
             // The first two fail, then one is issued, then the CA is away for three calls.
             let fails = matches!(call, 0 | 1 | 3..=5);
-            let (leaf, key) = ca.leaf("spiffe://d/ns/a/sa/b");
-            let received = clock.now();
-            let issued = Issued {
-                key_pair: KeyPair::new(&[leaf, ca.root_pem()], key).unwrap(),
-                roots: TrustBundle::from_pem(&ca.root_pem()).unwrap(),
-                not_after: received + Duration::from_secs(3600),
-                received,
-            };
+            let issued = issued(&ca, clock.now());
             async move { if fails { Err(IssueError::Elements(0)) } else { Ok(issued) } }
         };
         let early = Notify::new();
@@ -227,14 +231,7 @@ mod tests {
         let calls = RefCell::new(Vec::new());
         let issue = || {
             calls.borrow_mut().push(clock.1.elapsed().as_secs());
-            let (leaf, key) = ca.leaf("spiffe://d/ns/a/sa/b");
-            let received = clock.now();
-            let issued = Issued {
-                key_pair: KeyPair::new(&[leaf, ca.root_pem()], key).unwrap(),
-                roots: TrustBundle::from_pem(&ca.root_pem()).unwrap(),
-                not_after: received + Duration::from_secs(3600),
-                received,
-            };
+            let issued = issued(&ca, clock.now());
             async move { Ok(issued) }
         };
         let early = Notify::new();

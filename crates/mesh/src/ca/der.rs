@@ -1,7 +1,9 @@
 //! As much of DER as the values of extensions need: elements, one behind the other.
 
+/// `dNSName` in a GeneralName (RFC 5280, 4.2.1.6).
+pub(crate) const DNS_NAME: u8 = 0x82;
 /// `uniformResourceIdentifier` in a GeneralName (RFC 5280, 4.2.1.6).
-pub(super) const URI: u8 = 0x86;
+pub(crate) const URI: u8 = 0x86;
 /// An object identifier.
 pub(super) const OID: u8 = 0x06;
 /// A bit string.
@@ -12,9 +14,9 @@ pub(super) const SEQUENCE: u8 = 0x30;
 pub(super) const SET: u8 = 0x31;
 
 /// The contents of identifiers (RFC 5280, 4.2.1 and 4.2.1.12).
-pub(super) mod oid {
+pub(crate) mod oid {
     pub(in crate::ca) const KEY_USAGE: &[u8] = &[0x55, 0x1d, 15];
-    pub(in crate::ca) const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 17];
+    pub(crate) const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 17];
     pub(in crate::ca) const EXTENDED_KEY_USAGE: &[u8] = &[0x55, 0x1d, 37];
     pub(in crate::ca) const COMMON_NAME: &[u8] = &[0x55, 4, 3];
     pub(in crate::ca) const SERVER_AUTH: &[u8] = &[0x2b, 6, 1, 5, 5, 7, 3, 1];
@@ -67,7 +69,7 @@ pub(super) fn elements(mut bytes: &[u8]) -> Option<Vec<(u8, &[u8])>> {
 }
 
 /// The elements of the only sequence.
-pub(super) fn sequence(bytes: &[u8]) -> Option<Vec<(u8, &[u8])>> {
+pub(crate) fn sequence(bytes: &[u8]) -> Option<Vec<(u8, &[u8])>> {
     elements(only(bytes, SEQUENCE)?)
 }
 

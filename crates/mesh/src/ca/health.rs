@@ -1,34 +1,16 @@
-//! What probes and Prometheus ask, over plain HTTP on ports of their own.
+//! What probes are told: whether this replica is to be given calls, and if not, why.
 
-use std::collections::VecDeque;
-use std::convert::Infallible;
 use std::fmt::Write as _;
-use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
-use bytes::Bytes;
 use chancery_api::Clock;
-use http::{Method, Request, Response, StatusCode};
-use http_body_util::Full;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use metrics_exporter_prometheus::PrometheusHandle;
-use tokio::net::TcpListener;
+use http::{StatusCode, Uri};
 use tokio::sync::watch;
-use tokio::task::{AbortHandle, JoinSet};
 
 use super::roots::RootsWatch;
 use super::serving::ServingCertificate;
 use super::signer::ObservedSigner;
-
-/// Most connections at a time; probes need two or three.
-const MAX_CONNECTIONS: usize = 64;
-/// How long a request's head may take.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What the probes look at.
 #[derive(Clone)]
@@ -101,7 +83,10 @@ impl Health {
     }
 
     /// The status and text for `/readyz`.
-    fn ready(&self, verbose: bool) -> (StatusCode, String) {
+    pub(super) fn ready(&self, asked: &Uri) -> (StatusCode, String) {
+        let verbose = asked.query().is_some_and(|query| {
+            query.split('&').any(|part| part == "verbose" || part.starts_with("verbose="))
+        });
         let checks = self.checks();
         let healthy = checks.iter().all(|(_, check)| check.is_ok());
         let status = if healthy { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
@@ -126,126 +111,5 @@ impl Health {
         };
         let _ = writeln!(text, "readyz check {}", if healthy { "passed" } else { "failed" });
         (status, text)
-    }
-}
-
-/// What a port answers.
-#[derive(Debug, Clone)]
-pub enum Page {
-    /// Readiness at this path, `/healthz` and `/livez`.
-    Probes {
-        /// `/readyz`, or as configured.
-        ready_path: String,
-        /// What it says.
-        health: Health,
-    },
-    /// `/metrics` in Prometheus' text format.
-    Metrics(MetricsPage),
-}
-
-/// What was recorded.
-#[derive(Clone)]
-pub struct MetricsPage(pub PrometheusHandle);
-
-impl std::fmt::Debug for MetricsPage {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("MetricsPage")
-    }
-}
-
-impl Page {
-    fn answer<B>(&self, request: &Request<B>) -> Response<Full<Bytes>> {
-        let (status, kind, text) = match self {
-            _ if request.method() != Method::GET && request.method() != Method::HEAD => {
-                (StatusCode::METHOD_NOT_ALLOWED, PLAIN, "only GET is answered\n".to_owned())
-            }
-            Self::Probes { ready_path, health } => {
-                let path = request.uri().path();
-                let verbose = request.uri().query().is_some_and(|query| {
-                    query.split('&').any(|part| part == "verbose" || part.starts_with("verbose="))
-                });
-                // A process that answers here is alive: what ails the certificate, a restart does not cure.
-                let (status, text) = match path {
-                    path if path == ready_path => health.ready(verbose),
-                    "/healthz" | "/livez" => (StatusCode::OK, "ok".to_owned()),
-                    _ => (StatusCode::NOT_FOUND, "not found\n".to_owned()),
-                };
-                (status, PLAIN, text)
-            }
-            Self::Metrics(MetricsPage(handle)) if request.uri().path() == "/metrics" => {
-                (StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", handle.render())
-            }
-            Self::Metrics(_) => (StatusCode::NOT_FOUND, PLAIN, "not found\n".to_owned()),
-        };
-        let mut response = Response::new(Full::new(Bytes::from(text)));
-        *response.status_mut() = status;
-        response.headers_mut().insert(http::header::CONTENT_TYPE, http::HeaderValue::from_static(kind));
-        response
-    }
-}
-
-const PLAIN: &str = "text/plain; charset=utf-8";
-
-/// A port for probes or metrics.
-#[derive(Debug)]
-pub struct HealthListener(TcpListener);
-
-impl HealthListener {
-    /// Takes the port.
-    ///
-    /// # Errors
-    /// It is taken, or the address is not ours.
-    pub async fn bind(address: SocketAddr) -> io::Result<Self> {
-        TcpListener::bind(address).await.map(Self)
-    }
-
-    /// Where it really listens.
-    ///
-    /// # Errors
-    /// The system does not say.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.0.local_addr()
-    }
-
-    /// Answers until told to stop.
-    pub async fn serve(self, page: Page, mut stop: watch::Receiver<bool>) {
-        let page = Arc::new(page);
-        let mut connections = JoinSet::new();
-        // The oldest first.
-        let mut open: VecDeque<AbortHandle> = VecDeque::new();
-        loop {
-            while connections.try_join_next().is_some() {}
-            let accepted = tokio::select! {
-                biased;
-                _ = stop.wait_for(|stop| *stop) => break,
-                accepted = self.0.accept() => accepted,
-            };
-            let Ok((stream, _)) = accepted else {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-                continue;
-            };
-            // When all places are taken the oldest connection ends: a probe asks at once, so an old one is no probe, and
-            // whoever only holds connections keeps no probe out.
-            open.retain(|connection| !connection.is_finished());
-            if open.len() >= MAX_CONNECTIONS
-                && let Some(oldest) = open.pop_front()
-            {
-                oldest.abort();
-            }
-            let page = Arc::clone(&page);
-            open.push_back(connections.spawn(async move {
-                let answer = service_fn(move |request| {
-                    let response = page.answer(&request);
-                    async move { Ok::<_, Infallible>(response) }
-                });
-                let mut builder = http1::Builder::new();
-                builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-                builder.keep_alive(false).max_buf_size(16 * 1024);
-                if let Err(error) = builder.serve_connection(TokioIo::new(stream), answer).await {
-                    tracing::debug!(%error, "a probe's connection ended with an error");
-                }
-            }));
-        }
-        connections.shutdown().await;
     }
 }

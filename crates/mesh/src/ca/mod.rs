@@ -18,7 +18,7 @@ pub mod answer;
 pub mod assemble;
 pub mod authenticate;
 pub mod config;
-mod der;
+pub(crate) mod der;
 pub mod duration;
 pub mod health;
 pub mod impersonate;

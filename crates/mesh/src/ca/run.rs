@@ -10,13 +10,14 @@ use std::time::Duration;
 
 use chancery_api::{Clock, SystemClock};
 use chancery_client::ConfigError;
+use chancery_kubernetes::probes::{self, Page, whole};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::assemble;
 use super::config::{Checked, Settings, SettingsError};
-use super::health::{Check, Health, HealthListener, MetricsPage, Page};
+use super::health::{Check, Health};
 use super::listener::Listener;
 use super::measure;
 use super::roots::{RootStore, RootsError, RootsWatch};
@@ -117,9 +118,8 @@ pub struct Running {
     health: Health,
     serving: Arc<Serving>,
     stop: watch::Sender<bool>,
-    /// Probes are answered to the end.
-    stop_probes: watch::Sender<bool>,
     listener: JoinSet<()>,
+    /// Probes are answered to the end.
     probes: JoinSet<()>,
     beside: JoinSet<RunError>,
     last: Vec<Last>,
@@ -200,8 +200,8 @@ where
     let lost = |source| RunError::Bind { address, source };
     let addresses = Addresses {
         serving: listener.local_addr().map_err(lost)?,
-        readiness: readiness.local_addr().map_err(lost)?,
-        metrics: metrics.as_ref().map(HealthListener::local_addr).transpose().map_err(lost)?,
+        readiness: readiness.address().map_err(lost)?,
+        metrics: metrics.as_ref().map(probes::Listener::address).transpose().map_err(lost)?,
     };
 
     let roots =
@@ -221,12 +221,12 @@ where
         clock: Arc::clone(&clock),
     };
     let (stop, stopped) = watch::channel(false);
-    let (stop_probes, probes_stopped) = watch::channel(false);
     let mut probes = JoinSet::new();
-    let page = Page::Probes { ready_path: settings.readiness_path.clone(), health: health.clone() };
-    probes.spawn(readiness.serve(page, probes_stopped.clone()));
+    let asked = health.clone();
+    probes.spawn(readiness.serve(Page::probes(&settings.readiness_path, move |uri| asked.ready(uri))));
     if let Some(metrics) = metrics {
-        probes.spawn(metrics.serve(Page::Metrics(MetricsPage(recorded.clone())), probes_stopped));
+        let recorded = recorded.clone();
+        probes.spawn(metrics.serve(Page::metrics(move || whole(recorded.render()))));
     }
 
     let mut beside = JoinSet::new();
@@ -265,11 +265,11 @@ where
         tracing::info!(address = %addresses.serving, "certificates are given out");
         listener.serve(service, tls, current, stopped).await;
     });
-    Ok(Running { addresses, health, serving, stop, stop_probes, listener: tasks, probes, beside, last })
+    Ok(Running { addresses, health, serving, stop, listener: tasks, probes, beside, last })
 }
 
-async fn bind(address: SocketAddr) -> Result<HealthListener, RunError> {
-    HealthListener::bind(address).await.map_err(|source| RunError::Bind { address, source })
+async fn bind(address: SocketAddr) -> Result<probes::Listener, RunError> {
+    probes::Listener::bind(address).await.map_err(|source| RunError::Bind { address, source })
 }
 
 impl Running {
@@ -311,7 +311,6 @@ impl Running {
         if tokio::time::timeout(LAST, last).await.is_err() {
             tracing::warn!("not all that was to be done at the end is done");
         }
-        self.stop_probes.send_replace(true);
-        while self.probes.join_next().await.is_some() {}
+        self.probes.shutdown().await;
     }
 }

@@ -7,7 +7,8 @@ use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client};
 use tokio::sync::watch;
 
-use super::cert_manager::{IssuerReference, datum};
+use super::datum;
+use chancery_kubernetes::cert_manager::IssuerReference;
 use chancery_kubernetes::follow;
 
 /// Why the flags name no issuer.
@@ -42,7 +43,7 @@ pub fn static_issuer(
     let found = match given {
         _ if !is_enabled => None,
         0 => None,
-        3 => Some(IssuerReference { name: name.into(), kind: kind.into(), group: group.into() }),
+        3 => Some(IssuerReference::new(name, kind, group)),
         _ => return Err(IssuerError::Incomplete),
     };
     if found.is_none() && !runtime {
@@ -126,11 +127,7 @@ impl ActiveIssuer {
 /// What a ConfigMap says; or which of the three keys it lacks.
 fn runtime_issuer(map: &ConfigMap) -> Result<IssuerReference, &'static str> {
     let part = |key: &'static str| datum(map, key).filter(|value| !value.is_empty()).ok_or(key);
-    Ok(IssuerReference {
-        name: part("issuer-name")?.to_owned(),
-        kind: part("issuer-kind")?.to_owned(),
-        group: part("issuer-group")?.to_owned(),
-    })
+    Ok(IssuerReference::new(part("issuer-name")?, part("issuer-kind")?, part("issuer-group")?))
 }
 
 #[cfg(test)]

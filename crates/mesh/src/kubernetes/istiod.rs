@@ -3,19 +3,22 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use chancery_client::format_duration;
 use chancery_issuance::TrustDomain;
-use kube::api::{ObjectMeta, PostParams};
+use kube::api::{ApiResource, DynamicObject, ObjectMeta, PostParams};
 use kube::runtime::watcher;
 use kube::{Api, Client};
+use serde_json::json;
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
-use super::cert_manager::{Certificate, CertificateSpec, IssuerReference, PrivateKeySpec};
 use super::issuer::IssuerWatch;
+use chancery_kubernetes::cert_manager::{
+    Certificate, CertificatePrivateKey, CertificateSpec, IssuerReference, KeyAlgorithm as Algorithm,
+    RotationPolicy,
+};
 use chancery_kubernetes::is_dns_subdomain;
 use chancery_kubernetes::{ApiError, optional, request};
-use chancery_kubernetes::{Pauses, follow};
+use chancery_kubernetes::{Pauses, follow, untyped};
 
 /// The Secret that istiod mounts.
 pub(super) const SECRET: &str = "istiod-tls";
@@ -156,8 +159,8 @@ pub struct IstiodCertificate {
 #[derive(Debug, Clone, PartialEq)]
 enum Action {
     Nothing,
-    Create(Box<Certificate>),
-    Update(Box<Certificate>),
+    Create(Box<DynamicObject>),
+    Update(Box<DynamicObject>),
 }
 
 impl IstiodCertificate {
@@ -172,46 +175,50 @@ impl IstiodCertificate {
 
     fn spec(&self, issuer: &IssuerReference) -> CertificateSpec {
         let (algorithm, size) = match self.key {
-            KeyAlgorithm::Rsa(size) => ("RSA", size),
-            KeyAlgorithm::Ecdsa(size) => ("ECDSA", size),
+            KeyAlgorithm::Rsa(size) => (Algorithm::Rsa, size),
+            KeyAlgorithm::Ecdsa(size) => (Algorithm::Ecdsa, size),
         };
         CertificateSpec {
-            common_name: self.names.common_name.clone(),
+            common_name: Some(self.names.common_name.clone()),
             dns_names: self.names.dns_names.clone(),
             uris: vec![self.names.uri.clone()],
             secret_name: SECRET.to_owned(),
-            duration: format_duration(self.duration),
-            renew_before: format_duration(self.renew_before),
-            private_key: PrivateKeySpec {
-                rotation_policy: "Always".to_owned(),
-                algorithm: algorithm.to_owned(),
-                size,
-                other: BTreeMap::new(),
-            },
-            revision_history_limit: 1,
+            duration: Some(self.duration.into()),
+            renew_before: Some(self.renew_before.into()),
+            private_key: Some(CertificatePrivateKey {
+                rotation_policy: Some(RotationPolicy::Always),
+                algorithm: Some(algorithm),
+                size: i32::try_from(size).ok(),
+                ..CertificatePrivateKey::default()
+            }),
+            revision_history_limit: Some(1),
             issuer_ref: issuer.clone(),
-            other: BTreeMap::new(),
+            ..CertificateSpec::default()
         }
     }
 
-    /// The spec is ours, whole; everything else is left as it is.
-    fn decide(&self, observed: Option<Certificate>, issuer: &IssuerReference) -> Action {
-        let spec = self.spec(issuer);
-        let Some(observed) = observed else {
+    /// The spec is ours, whole, so that fields in it which are unknown here go too; everything else is left as it is.
+    fn decide(&self, observed: Option<DynamicObject>, issuer: &IssuerReference) -> Action {
+        let spec = json!(self.spec(issuer));
+        let Some(mut observed) = observed else {
             let metadata = ObjectMeta {
                 name: Some(self.name.clone()),
                 annotations: (!self.annotations.is_empty()).then(|| self.annotations.clone()),
                 ..ObjectMeta::default()
             };
-            return Action::Create(Box::new(Certificate::new(metadata, spec)));
+            let kind = ApiResource::erase::<Certificate>(&());
+            let created = DynamicObject::new(&self.name, &kind).data(json!({ "spec": spec }));
+            return Action::Create(Box::new(DynamicObject { metadata, ..created }));
         };
-        if observed.spec == spec {
-            return Action::Nothing;
+        match observed.data.as_object_mut() {
+            Some(data) if data.get("spec") == Some(&spec) => return Action::Nothing,
+            Some(data) => drop(data.insert("spec".to_owned(), spec)),
+            None => observed.data = json!({ "spec": spec }),
         }
-        Action::Update(Box::new(Certificate { spec, ..observed }))
+        Action::Update(Box::new(observed))
     }
 
-    async fn reconcile(&self, api: &Api<Certificate>, issuer: &IssuerReference) -> Result<(), ApiError> {
+    async fn reconcile(&self, api: &Api<DynamicObject>, issuer: &IssuerReference) -> Result<(), ApiError> {
         let observed = optional(api.get(&self.name)).await?;
         let what = match self.decide(observed, issuer) {
             Action::Nothing => return Ok(()),
@@ -238,7 +245,7 @@ pub(super) fn check_renewal(duration: Duration, renew_before: Duration) -> Resul
 
 /// Keeps the Certificate as it is wanted, signed by whichever issuer is active. It does not return; drop it to end it.
 pub async fn run_istiod_certificate(client: Client, wanted: IstiodCertificate, mut issuer: IssuerWatch) {
-    let api: Api<Certificate> = Api::namespaced(client, &wanted.namespace);
+    let api = untyped::<Certificate>(client, Some(&wanted.namespace));
     let config = watcher::Config::default().fields(&format!("metadata.name={}", wanted.name));
     let changed = Notify::new();
     let reconcile = async {
@@ -272,8 +279,6 @@ pub async fn run_istiod_certificate(client: Client, wanted: IstiodCertificate, m
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     fn domain() -> TrustDomain {
@@ -299,7 +304,7 @@ mod tests {
     }
 
     fn issuer(name: &str) -> IssuerReference {
-        IssuerReference { name: name.into(), kind: "Issuer".into(), group: "cert-manager.io".into() }
+        IssuerReference::new(name, "Issuer", "cert-manager.io")
     }
 
     #[test]
@@ -361,17 +366,20 @@ mod tests {
         };
         assert_eq!(wanted().decide(Some((*created).clone()), &issuer("istio-ca")), Action::Nothing);
         let mut foreign = (*created).clone();
-        foreign.spec.other.insert("isCA".into(), true.into());
+        foreign.data["spec"]["isCA"] = true.into();
+        foreign.data["spec"]["ofALaterVersion"] = true.into();
+        foreign.data["status"] = json!({ "revision": 1 });
         foreign.metadata.annotations = None;
         foreign.metadata.labels = Some(BTreeMap::from([("kept".to_owned(), "yes".to_owned())]));
         let Action::Update(updated) = wanted().decide(Some(foreign.clone()), &issuer("istio-ca")) else {
             panic!("not updated")
         };
-        assert_eq!(updated.spec, created.spec);
+        assert_eq!(updated.data["spec"], created.data["spec"]);
+        assert_eq!(updated.data["status"], foreign.data["status"]);
         assert_eq!(updated.metadata, foreign.metadata);
         let Action::Update(moved) = wanted().decide(Some(*created), &issuer("other")) else {
             panic!("not updated")
         };
-        assert_eq!(moved.spec.issuer_ref.name, "other");
+        assert_eq!(moved.data["spec"]["issuerRef"]["name"], "other");
     }
 }

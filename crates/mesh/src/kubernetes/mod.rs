@@ -1,4 +1,5 @@
-//! What the mesh side does with a Kubernetes API; the way there, watches and election are of `chancery_kubernetes`.
+//! What the mesh side does with a Kubernetes API; the way there, watches and election, and
+//! cert-manager's types, are of `chancery_kubernetes`.
 //!
 //! - `token_review.rs`: whose token is this? `pods.rs`: which workload runs on which node?
 //! - `certificate_request/`: signing by cert-manager. `issuer.rs`: by which of its issuers.
@@ -7,7 +8,6 @@
 //!
 //! What is to be done is decided by functions that see only what is wanted and what is there; around them are thin loops.
 
-mod cert_manager;
 mod certificate_request;
 mod issuer;
 mod istiod;
@@ -16,11 +16,8 @@ mod pods;
 mod root_config_map;
 mod token_review;
 
-pub use cert_manager::{
-    Certificate, CertificateRequest, CertificateRequestSpec, CertificateRequestStatus, CertificateSpec,
-    Condition, IssuerReference, PrivateKeySpec,
-};
 pub use certificate_request::{CertificateRequestSettings, CertificateRequestSigner, IDENTITIES};
+pub use chancery_kubernetes::cert_manager::{CertificateRequest, IssuerReference};
 pub(crate) use chancery_kubernetes::is_key;
 pub use chancery_kubernetes::{
     ApiError, ClientError, ClientOptions, Elector, LabelSelector, LeaseTimings, REQUEST_TIMEOUT,
@@ -34,6 +31,13 @@ pub use root_config_map::{
     CONFIG_MAP, NotPublishable, RootConfigMapSettings, publishable, run_root_config_maps,
 };
 pub use token_review::{ClusterReviewer, LONGEST_MEMORY};
+
+use k8s_openapi::api::core::v1::ConfigMap;
+
+/// A field of a ConfigMap's data.
+fn datum<'a>(map: &'a ConfigMap, key: &str) -> Option<&'a str> {
+    map.data.as_ref()?.get(key).map(String::as_str)
+}
 
 /// The lease of all replicas of this service.
 pub const LEASE: &str = "istio-csr";

@@ -15,10 +15,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::cert_manager::resource;
 use crate::Workload;
 use crate::ca::impersonate::{Pod, Pods, PodsError};
-use chancery_kubernetes::{Told, follow_closely};
+use chancery_kubernetes::{Told, follow_closely, resource};
 
 /// The watch is opened anew this often, which bounds how long a dead connection goes unnoticed.
 const WATCH_SECONDS: u32 = 60;

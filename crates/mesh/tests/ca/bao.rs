@@ -3,18 +3,17 @@
 //! `BAO=/path/to/bao cargo test -p chancery-mesh --test ca -- --ignored`
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 use chancery_api::{Clock, SystemClock};
-use chancery_client::{Client, Config, Credential, Login, Request};
+use chancery_client::{Config, Credential, Login};
 use chancery_issuance::{CsrRequest, Curve, KeyForm, KeySpec, PrivateKey, RequestedNames, create_csr};
 use chancery_mesh::ca::signer::{
     DirectSettings, DirectSigner, Purpose, Signer, SigningError, SigningRequest,
 };
+use chancery_testkit::bao::Bao;
 use data_encoding::BASE64URL_NOPAD;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -24,71 +23,14 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
-use crate::support::{Authority, csr, until};
+use crate::support::{Authority, csr};
 
 const HTTPBIN: &str = "spiffe://cluster.local/ns/sandbox/sa/httpbin";
 
-struct Bao {
-    process: Child,
-    folder: tempfile::TempDir,
-    url: String,
-    client: Client,
-}
-
-impl Drop for Bao {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-impl Bao {
-    /// A development server with TLS and a role that signs for workloads.
-    async fn start() -> Self {
-        let binary = std::env::var_os("BAO").expect("BAO must name the binary of OpenBao");
-        let folder = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-        let process = Command::new(binary)
-            .args(["server", "-dev-tls", "-dev-no-store-token", "-dev-root-token-id=root"])
-            .arg(format!("-dev-listen-address=127.0.0.1:{port}"))
-            .arg(format!("-dev-tls-cert-dir={}", folder.path().display()))
-            .env("HOME", folder.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let url = format!("https://127.0.0.1:{port}");
-        let authority = folder.path().join("vault-ca.pem");
-        until("OpenBao's certificate", || async { authority.exists() }).await;
-        let mut config = config(&url, &authority);
-        config.token = Some("root".into());
-        let client = Client::new(config).unwrap();
-        let bao = Self { process, folder, url, client };
-        until("OpenBao", || async { bao.client.send(&Request::read("sys/mounts")).await.is_ok() }).await;
-        bao.write("sys/mounts/pki", json!({ "type": "pki" })).await;
-        bao.write("pki/root/generate/internal", json!({ "common_name": "root", "key_type": "ec" })).await;
-        let role =
-            json!({ "require_cn": false, "key_type": "any", "allowed_uri_sans": "spiffe://cluster.local/*" });
-        bao.write("pki/roles/mesh", role).await;
-        let policy = r#"path "pki/sign/mesh" { capabilities = ["update"] }"#;
-        bao.write("sys/policies/acl/mesh", json!({ "policy": policy })).await;
-        bao
-    }
-
-    async fn write(&self, path: &str, body: Value) {
-        self.client.send(&Request::write(path, &body).unwrap()).await.unwrap();
-    }
-
-    fn authority(&self) -> PathBuf {
-        self.folder.path().join("vault-ca.pem")
-    }
-}
-
-fn config(url: &str, authority: &Path) -> Config {
-    let mut config = Config::new(url.parse().unwrap());
-    config.ca_cert = Some(authority.to_owned());
-    config.timeout = Duration::from_secs(5);
-    config
+async fn started() -> Bao {
+    let role =
+        json!({ "require_cn": false, "key_type": "any", "allowed_uri_sans": "spiffe://cluster.local/*" });
+    Bao::start("mesh", &role).await
 }
 
 async fn sign(client: Config, login: Login) -> Result<String, SigningError> {
@@ -154,7 +96,7 @@ fn token(id: &str) -> String {
 #[tokio::test]
 #[ignore = "needs OpenBao, which BAO must name"]
 async fn a_service_accounts_token_logs_in_and_is_read_from_its_file_each_time() {
-    let bao = Bao::start().await;
+    let bao = started().await;
     let (right, wrong) = (token("right"), token("wrong"));
     let (kubernetes, reviews) = reviewer(right.clone()).await;
     bao.write("sys/auth/k8s", json!({ "type": "kubernetes" })).await;
@@ -167,13 +109,13 @@ async fn a_service_accounts_token_logs_in_and_is_read_from_its_file_each_time() 
         "bound_service_account_namespaces": "istio-system", "token_policies": "mesh" }),
     )
     .await;
-    let file = bao.folder.path().join("token");
+    let file = bao.folder().join("token");
     let login = |role: &str| Login::Kubernetes {
         mount: "k8s".to_owned(),
         role: role.to_owned(),
         jwt: Credential::File(file.clone()),
     };
-    let client = || config(&bao.url, &bao.authority());
+    let client = || bao.config();
     std::fs::write(&file, &wrong).unwrap();
     let refused = sign(client(), login("mesh")).await.unwrap_err();
     assert!(
@@ -190,7 +132,7 @@ async fn a_service_accounts_token_logs_in_and_is_read_from_its_file_each_time() 
 #[tokio::test]
 #[ignore = "needs OpenBao, which BAO must name"]
 async fn a_client_certificate_logs_in_and_none_does_not() {
-    let bao = Bao::start().await;
+    let bao = started().await;
     let authority = Authority::new("clients");
     bao.write("sys/auth/cert", json!({ "type": "cert" })).await;
     bao.write("auth/cert/certs/mesh", json!({ "certificate": authority.root, "token_policies": "mesh" }))
@@ -200,11 +142,11 @@ async fn a_client_certificate_logs_in_and_none_does_not() {
     let names =
         RequestedNames { common_name: "mesh-ca.istio-system.svc".to_owned(), ..RequestedNames::default() };
     let csr = create_csr(&CsrRequest { names, ..CsrRequest::default() }, &key).unwrap().pem;
-    let at = |name: &str| bao.folder.path().join(name);
+    let at = |name: &str| bao.folder().join(name);
     std::fs::write(at("client.pem"), authority.sign(&csr, Duration::from_secs(600))).unwrap();
     std::fs::write(at("client.key"), key.to_pem(KeyForm::Pkcs8).as_str()).unwrap();
     let login = |name: &str| Login::Certificate { mount: "cert".to_owned(), name: name.to_owned() };
-    let mut client = config(&bao.url, &bao.authority());
+    let mut client = bao.config();
     sign(client.clone(), login("mesh")).await.unwrap_err();
     client.client_cert = Some(at("client.pem"));
     client.client_key = Some(at("client.key"));

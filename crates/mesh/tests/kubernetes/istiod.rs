@@ -12,11 +12,12 @@ use chancery_mesh::kubernetes::{
     ActiveIssuer, IstiodCertificate, IstiodNames, IstiodSecret, KeyAlgorithm, run_istiod_certificate,
     run_istiod_secret,
 };
+use chancery_testkit::ca::Ca;
 use chancery_testkit::kubernetes::{ApiServer, Fault};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
-use crate::bed::{Ca, background, clock, double, issuer, roots, until};
+use crate::bed::{authority, background, clock, double, issuer, roots, until};
 
 const HOME: &str = "istio-system";
 
@@ -85,7 +86,7 @@ struct TestSigner {
 
 impl TestSigner {
     fn new(life: Duration) -> Arc<Self> {
-        let root = Ca::root("root");
+        let root = authority("root");
         let intermediate = root.intermediate("intermediate");
         Arc::new(Self { root, intermediate, life, signed: AtomicUsize::new(0), failing: AtomicUsize::new(0) })
     }
@@ -135,7 +136,7 @@ async fn the_secret_is_issued_once_kept_and_repaired() {
     assert_eq!(stored["type"], "kubernetes.io/tls");
     let chain = Certificate::all_from_pem(&text(&server, "tls.crt").expect("a chain")).expect("certificates");
     assert_eq!(chain.len(), 2, "leaf and intermediate, no root");
-    assert!(chain[0].is_signed_by(&chain[1]) && chain[1].is_signed_by(&signer.root.certificate));
+    assert!(chain[0].is_signed_by(&chain[1]) && chain[1].is_signed_by(signer.root.certificate()));
     let key = PrivateKey::from_pem(&text(&server, "tls.key").expect("a key")).expect("a key");
     assert_eq!(chain[0].public_key(), Some(key.public_key()));
     assert_eq!(chain[0].common_name(), Some("istiod.istio-system.svc"));
@@ -147,7 +148,7 @@ async fn the_secret_is_issued_once_kept_and_repaired() {
     let looks = server.count("get", "secrets");
     let _running = background(run());
     until("looked at", || server.count("get", "secrets") > looks).await;
-    let other = Ca::root("other");
+    let other = authority("other");
     sender.send_replace(roots(&[&signer.root, &other]));
     until("new roots", || text(&server, "ca.crt") == Some(signer.root.pem() + &other.pem())).await;
     assert_eq!(signer.signed(), signed, "roots need no new certificate");
@@ -185,7 +186,7 @@ async fn what_does_not_lead_to_a_root_is_not_written() {
     let life = Duration::from_secs(3600);
     let (server, client) = double().await;
     let signer = TestSigner::new(life);
-    let (_sender, receiver) = watch::channel(roots(&[&Ca::root("other")]));
+    let (_sender, receiver) = watch::channel(roots(&[&authority("other")]));
     let _running = background(run_istiod_secret(client, secret(life), signer.clone(), receiver, clock()));
     until("it was tried again", || signer.signed() >= 2).await;
     assert!(signer.signed() < 10, "with pauses");

@@ -2,9 +2,6 @@
 //!
 //! With `KUBEBUILDER_ASSETS`, a folder with `kube-apiserver` and `etcd`, both are started for the test.
 
-use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,18 +10,17 @@ use chancery_mesh::ca::authenticate::TokenReviewer;
 use chancery_mesh::ca::signer::{Purpose, Signer, SigningRequest};
 use chancery_mesh::kubernetes::{
     ActiveIssuer, CONFIG_MAP, CertificateRequest, CertificateRequestSettings, CertificateRequestSigner,
-    ClientOptions, ClusterReviewer, LabelSelector, PodIndex, RootConfigMapSettings, connect,
+    ClusterReviewer, LabelSelector, PodIndex, RootConfigMapSettings,
 };
-use chancery_testkit::kubernetes::ApiServer;
+use chancery_testkit::kubernetes::{ApiServer, RealApiServer};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, ServiceAccount};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DeleteParams, ListParams, ObjectMeta, Patch, PatchParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
-use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep};
 
-use crate::bed::{Ca, PATIENCE, background, clock, issuer, roots};
+use crate::bed::{PATIENCE, authority, background, clock, issuer, roots};
 use crate::{double, election, root_config_maps};
 
 /// A scenario runs in a namespace of its own.
@@ -94,7 +90,7 @@ async fn signing(client: Client) {
 async fn distribution(client: Client) {
     let selector = LabelSelector::parse("kubernetes.io/metadata.name=signing").expect("a selector");
     let settings = RootConfigMapSettings { selector, at_once: 2, allow_intermediates: false };
-    let root = Ca::root("root");
+    let root = authority("root");
     let (_roots, _running) = root_config_maps::running(client.clone(), settings, roots(&[&root]));
     let api: Api<ConfigMap> = Api::namespaced(client, "signing");
     let pem = async || {
@@ -136,127 +132,54 @@ async fn the_double_plays_the_scenarios() {
 
 #[tokio::test]
 async fn a_real_api_server_plays_the_same_scenarios() {
-    let Some(assets) = std::env::var_os("KUBEBUILDER_ASSETS").map(PathBuf::from) else {
-        eprintln!("SKIPPED: KUBEBUILDER_ASSETS names no folder with kube-apiserver and etcd");
-        return;
+    let Some(real) = RealApiServer::start().await else { return };
+    let client = real.client().await;
+    define(&client, "certificaterequests", "CertificateRequest").await;
+    token_review(&client).await;
+    scenarios(client).await;
+}
+
+/// Defines a kind of cert-manager's that takes whatever is written.
+async fn define(client: &Client, plural: &str, kind: &str) {
+    let definition: CustomResourceDefinition = serde_json::from_value(json!({
+        "metadata": { "name": format!("{plural}.cert-manager.io") },
+        "spec": {
+            "group": "cert-manager.io",
+            "scope": "Namespaced",
+            "names": { "plural": plural, "kind": kind },
+            "versions": [{
+                "name": "v1", "served": true, "storage": true,
+                "subresources": { "status": {} },
+                "schema": { "openAPIV3Schema": {
+                    "type": "object", "x-kubernetes-preserve-unknown-fields": true,
+                }},
+            }],
+        },
+    }))
+    .expect("a definition");
+    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+    api.create(&PostParams::default(), &definition).await.expect("defined");
+    let served: Api<CertificateRequest> = Api::all(client.clone());
+    until("it is served", || async { served.list(&ListParams::default()).await.is_ok() }).await;
+}
+
+/// A token that the API server made itself, reviewed.
+async fn token_review(client: &Client) {
+    let api: Api<ServiceAccount> = Api::namespaced(client.clone(), "default");
+    let metadata = ObjectMeta { name: Some("web".into()), ..ObjectMeta::default() };
+    let account = ServiceAccount { metadata, ..ServiceAccount::default() };
+    api.create(&PostParams::default(), &account).await.expect("created");
+    let wanted = json!({ "spec": { "audiences": ["istio-ca"], "expirationSeconds": 600 } });
+    let wanted = serde_json::from_value(wanted).expect("a request");
+    let token = api.create_token_request("web", &PostParams::default(), &wanted).await.expect("a token");
+    let token = token.status.expect("a status").token;
+    let reviewer = ClusterReviewer::new("Kubernetes", client.clone());
+    let verdict = |audience: &str| {
+        let audiences = [audience.to_owned()];
+        let (reviewer, token) = (&reviewer, &token);
+        async move { reviewer.review(None, token, &audiences).await.expect("a verdict") }
     };
-    let real = Real::start(&assets).await;
-    real.define("certificaterequests", "CertificateRequest").await;
-    real.token_review().await;
-    scenarios(real.client.clone()).await;
-}
-
-/// A real API server with its store.
-struct Real {
-    client: Client,
-    _processes: [Child; 2],
-    _folder: tempfile::TempDir,
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-    listener.local_addr().expect("an address").port()
-}
-
-fn start(program: &Path, arguments: &[String]) -> Child {
-    let mut command = Command::new(program);
-    command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
-    command.spawn().expect("it starts")
-}
-
-impl Real {
-    async fn start(assets: &Path) -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = |name: &str| folder.path().join(name).display().to_string();
-        let [etcd, peer, secure] = [free_port(), free_port(), free_port()];
-        let store = format!("http://127.0.0.1:{etcd}");
-        let store_process = start(
-            &assets.join("etcd"),
-            &[
-                format!("--data-dir={}", path("etcd")),
-                format!("--listen-client-urls={store}"),
-                format!("--advertise-client-urls={store}"),
-                format!("--listen-peer-urls=http://127.0.0.1:{peer}"),
-                "--unsafe-no-fsync".into(),
-            ],
-        );
-        let keys = concat!(env!("CARGO_MANIFEST_DIR"), "/../testkit/testdata/keys/rsa2048.pem");
-        std::fs::write(path("tokens.csv"), "secret,admin,admin,system:masters\n").expect("written");
-        std::fs::write(path("token"), "secret").expect("written");
-        let server_process = start(
-            &assets.join("kube-apiserver"),
-            &[
-                format!("--etcd-servers={store}"),
-                format!("--secure-port={secure}"),
-                "--bind-address=127.0.0.1".into(),
-                format!("--cert-dir={}", path("certificates")),
-                format!("--token-auth-file={}", path("tokens.csv")),
-                "--authorization-mode=RBAC".into(),
-                "--service-cluster-ip-range=10.0.0.0/24".into(),
-                "--service-account-issuer=https://kubernetes.default.svc".into(),
-                format!("--service-account-key-file={keys}"),
-                format!("--service-account-signing-key-file={keys}"),
-                "--disable-admission-plugins=ServiceAccount".into(),
-            ],
-        );
-        let options = ClientOptions {
-            server: Some(format!("https://127.0.0.1:{secure}")),
-            token_file: Some(path("token").into()),
-            insecure_skip_tls_verify: true,
-            ..ClientOptions::default()
-        };
-        let client = connect(&options).await.expect("a client");
-        let namespaces: Api<Namespace> = Api::all(client.clone());
-        let begun = Instant::now();
-        while namespaces.get("default").await.is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(120), "the API server does not come up");
-            sleep(Duration::from_millis(200)).await;
-        }
-        Self { client, _processes: [store_process, server_process], _folder: folder }
-    }
-
-    /// Defines a kind of cert-manager's that takes whatever is written.
-    async fn define(&self, plural: &str, kind: &str) {
-        let definition: CustomResourceDefinition = serde_json::from_value(json!({
-            "metadata": { "name": format!("{plural}.cert-manager.io") },
-            "spec": {
-                "group": "cert-manager.io",
-                "scope": "Namespaced",
-                "names": { "plural": plural, "kind": kind },
-                "versions": [{
-                    "name": "v1", "served": true, "storage": true,
-                    "subresources": { "status": {} },
-                    "schema": { "openAPIV3Schema": {
-                        "type": "object", "x-kubernetes-preserve-unknown-fields": true,
-                    }},
-                }],
-            },
-        }))
-        .expect("a definition");
-        let api: Api<CustomResourceDefinition> = Api::all(self.client.clone());
-        api.create(&PostParams::default(), &definition).await.expect("defined");
-        let served: Api<CertificateRequest> = Api::all(self.client.clone());
-        until("it is served", || async { served.list(&ListParams::default()).await.is_ok() }).await;
-    }
-
-    /// A token that the API server made itself, reviewed.
-    async fn token_review(&self) {
-        let api: Api<ServiceAccount> = Api::namespaced(self.client.clone(), "default");
-        let metadata = ObjectMeta { name: Some("web".into()), ..ObjectMeta::default() };
-        let account = ServiceAccount { metadata, ..ServiceAccount::default() };
-        api.create(&PostParams::default(), &account).await.expect("created");
-        let wanted = json!({ "spec": { "audiences": ["istio-ca"], "expirationSeconds": 600 } });
-        let wanted = serde_json::from_value(wanted).expect("a request");
-        let token = api.create_token_request("web", &PostParams::default(), &wanted).await.expect("a token");
-        let token = token.status.expect("a status").token;
-        let reviewer = ClusterReviewer::new("Kubernetes", self.client.clone());
-        let verdict = |audience: &str| {
-            let audiences = [audience.to_owned()];
-            let (reviewer, token) = (&reviewer, &token);
-            async move { reviewer.review(None, token, &audiences).await.expect("a verdict") }
-        };
-        let good = verdict("istio-ca").await;
-        assert_eq!(good.user.expect("a user").username.as_deref(), Some("system:serviceaccount:default:web"));
-        assert_ne!(verdict("other").await.authenticated, Some(true));
-    }
+    let good = verdict("istio-ca").await;
+    assert_eq!(good.user.expect("a user").username.as_deref(), Some("system:serviceaccount:default:web"));
+    assert_ne!(verdict("other").await.authenticated, Some(true));
 }

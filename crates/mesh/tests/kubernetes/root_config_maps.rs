@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
-use crate::bed::{Ca, background, clock, double, now, roots, until};
+use crate::bed::{authority, background, clock, double, now, roots, until};
 
 const MAPS: &str = "configmaps";
 
@@ -43,7 +43,7 @@ fn has(server: &ApiServer, namespace: &str, pem: &str) -> bool {
 #[tokio::test]
 async fn every_namespace_gets_the_roots_also_those_that_come_later() {
     let (server, client) = double().await;
-    let ca = Ca::root("root");
+    let ca = authority("root");
     let (_roots, _running) = running(client, settings(""), roots(&[&ca]));
     for namespace in ["default", "kube-system", "istio-system"] {
         until(namespace, || has(&server, namespace, &ca.pem())).await;
@@ -59,7 +59,7 @@ async fn every_namespace_gets_the_roots_also_those_that_come_later() {
 #[tokio::test]
 async fn what_others_change_or_delete_is_repaired_and_their_labels_are_kept() {
     let (server, client) = double().await;
-    let ca = Ca::root("root");
+    let ca = authority("root");
     let (_roots, _running) = running(client, settings(""), roots(&[&ca]));
     until("there", || has(&server, "default", &ca.pem())).await;
 
@@ -94,7 +94,7 @@ async fn what_others_change_or_delete_is_repaired_and_their_labels_are_kept() {
 #[tokio::test]
 async fn a_map_that_is_right_is_not_written() {
     let (server, client) = double().await;
-    let ca = Ca::root("root");
+    let ca = authority("root");
     for namespace in ["default", "kube-system", "istio-system"] {
         server.put(
             MAPS,
@@ -115,7 +115,7 @@ async fn a_map_that_is_right_is_not_written() {
 #[tokio::test]
 async fn namespaces_that_are_not_chosen_or_going_away_get_nothing_and_lose_nothing() {
     let (server, client) = double().await;
-    let ca = Ca::root("root");
+    let ca = authority("root");
     server.namespace("chosen", &[("istio", "on")]);
     server.namespace("going", &[("istio", "on")]);
     server.put("namespaces", "", json!({
@@ -130,7 +130,7 @@ async fn namespaces_that_are_not_chosen_or_going_away_get_nothing_and_lose_nothi
     // What comes later is seen later.
     server.namespace("barrier", &[("istio", "on")]);
     until("the change was seen", || has(&server, "barrier", &ca.pem())).await;
-    let other = Ca::root("other");
+    let other = authority("other");
     sender.send_replace(roots(&[&ca, &other]));
     until("changed", || has(&server, "default", &(ca.pem() + &other.pem()))).await;
     assert!(has(&server, "chosen", &ca.pem()));
@@ -142,7 +142,7 @@ async fn namespaces_that_are_not_chosen_or_going_away_get_nothing_and_lose_nothi
 #[tokio::test]
 async fn new_roots_reach_every_namespace() {
     let (server, client) = double().await;
-    let (old, new) = (Ca::root("old"), Ca::root("new"));
+    let (old, new) = (authority("old"), authority("new"));
     for number in 0..50 {
         server.namespace(&format!("n{number}"), &[]);
     }
@@ -159,7 +159,7 @@ async fn new_roots_reach_every_namespace() {
 #[tokio::test]
 async fn nothing_is_written_before_roots_are_known() {
     let (server, client) = double().await;
-    let ca = Ca::root("root");
+    let ca = authority("root");
     let (sender, _running) = running(client, settings(""), roots(&[]));
     until("namespaces are watched", || server.count("watch", "namespaces") > 0).await;
     assert_eq!((server.count("create", MAPS), server.count("update", MAPS)), (0, 0));
@@ -169,7 +169,7 @@ async fn nothing_is_written_before_roots_are_known() {
 
 #[tokio::test]
 async fn an_intermediate_is_not_given_out_unless_that_is_allowed() {
-    let root = Ca::root("root");
+    let root = authority("root");
     let intermediate = root.intermediate("intermediate");
     let both = roots(&[&root, &intermediate]);
     let refused = publishable(&both, false, now()).expect_err("refused");
@@ -191,7 +191,7 @@ async fn an_intermediate_is_not_given_out_unless_that_is_allowed() {
 
 #[test]
 fn leaves_and_expired_roots_are_not_given_out() {
-    let root = Ca::root("root");
+    let root = authority("root");
     let late = now().checked_add(Duration::from_secs(2000 * 3600)).expect("an instant");
     assert!(matches!(publishable(&roots(&[&root]), false, late), Err(NotPublishable::Expired(_))));
     let csr = chancery_issuance::CsrRequest {
@@ -199,10 +199,6 @@ fn leaves_and_expired_roots_are_not_given_out() {
             common_name: "leaf.example.com".into(),
             ..chancery_issuance::RequestedNames::default()
         },
-        subject: chancery_issuance::Subject::default(),
-        add_basic_constraints: false,
-        signature_bits: 0,
-        use_pss: false,
         critical_names: true,
         ..chancery_issuance::CsrRequest::default()
     };
@@ -215,7 +211,7 @@ fn leaves_and_expired_roots_are_not_given_out() {
 #[tokio::test]
 async fn trouble_with_the_api_server_is_overcome() {
     let (server, client) = double().await;
-    let ca = Ca::root("root");
+    let ca = authority("root");
     for (verb, fault) in [
         ("create", Fault::Code(500)),
         ("create", Fault::LoseAnswer),
@@ -249,7 +245,7 @@ async fn trouble_with_the_api_server_is_overcome() {
 #[tokio::test]
 async fn a_namespace_that_goes_away_while_it_is_written_to_is_no_failure() {
     let (server, client) = double().await;
-    let ca = Ca::root("root");
+    let ca = authority("root");
     // Its end is not yet known here when the ConfigMap is written.
     server.deny("watch", "namespaces");
     let (sender, _running) = running(client, settings(""), roots(&[&ca]));
@@ -268,7 +264,7 @@ async fn a_namespace_that_goes_away_while_it_is_written_to_is_no_failure() {
             .count()
     };
     until("it was tried", || tried() >= 2).await;
-    let other = Ca::root("other");
+    let other = authority("other");
     sender.send_replace(roots(&[&other]));
     until("the others go on", || has(&server, "istio-system", &other.pem())).await;
     // Once for each event, at most; a failure would be tried again and again in this time.

@@ -8,6 +8,8 @@
 //! It keeps managed fields for server-side apply, collects garbage, asks admission webhooks, and serves the kinds of
 //! CustomResourceDefinitions that are created in it, with what their schemas demand. Of the built-in kinds it does not
 //! validate what objects say.
+//!
+//! [`RealApiServer`] is what it is a double of.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -26,6 +28,7 @@ mod discovery;
 mod kind;
 mod list;
 mod patch;
+mod real;
 mod schema;
 mod selector;
 mod serve;
@@ -38,3 +41,4 @@ mod write;
 pub use access::{Grant, IssuedToken};
 pub use control::{ApiServer, Fault, Request};
 pub use kind::Kind;
+pub use real::RealApiServer;

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use chancery_mesh::ca::config::{CertificateRequests, Istiod, KubernetesSettings, RootConfigMap};
 use chancery_mesh::kubernetes::ClientOptions;
 
-use super::{list, number};
+use super::number;
+use crate::cluster;
 use crate::command::Failure;
 use crate::flags::{Flag, Flags, Kind};
 
@@ -15,15 +16,11 @@ pub(super) const CONNECTION: &[Flag] = &[
         Kind::Bool,
         "Do without a Kubernetes API. Needs -jwks-file and -signer=direct; roots and istiod's certificate are then given out by others.",
     ),
-    Flag::new(
-        "kubeconfig",
-        Kind::Text,
-        "A kubeconfig. Without one and without -server, the API is reached as a pod does.",
-    ),
-    Flag::new("context", Kind::Text, "The kubeconfig's context, if not the current one."),
-    Flag::new("cluster", Kind::Text, "The kubeconfig's cluster, if not the context's."),
-    Flag::new("user", Kind::Text, "The kubeconfig's user, if not the context's."),
-    Flag::new("server", Kind::Text, "The API's URL.").alias(&["s"]),
+    cluster::KUBECONFIG,
+    cluster::CONTEXT,
+    cluster::CLUSTER,
+    cluster::USER,
+    cluster::SERVER,
     Flag::new("api-token-file", Kind::Text, "A file with a token for the API."),
     Flag::new("certificate-authority", Kind::Text, "PEM certificates of the API's authority."),
     Flag::new("client-certificate", Kind::Text, "A PEM certificate to show the API."),
@@ -34,7 +31,7 @@ pub(super) const CONNECTION: &[Flag] = &[
         Kind::Bool,
         "Trust any certificate of the API. Whoever is in between can then name callers as they like.",
     ),
-    Flag::new("as", Kind::Text, "The user to act for."),
+    cluster::AS,
     Flag::new(
         "disable-kubernetes-client-rate-limiter",
         Kind::Bool,
@@ -121,7 +118,7 @@ pub(super) fn settings(flags: &Flags) -> Result<Option<KubernetesSettings>, Fail
     let path = |name: &str| flags.non_empty(name).map(PathBuf::from);
     let at_once = usize::try_from(number(flags, "max-concurrent-reconciles")?).unwrap_or(usize::MAX);
     if at_once == 0 {
-        return Err(super::wrong("max-concurrent-reconciles", "0", "a number from 1"));
+        return Err(Failure::flag("max-concurrent-reconciles", "0", "a number from 1"));
     }
     let root_config_map = RootConfigMap {
         namespace_selector: text("configmap-namespace-selector").unwrap_or_default(),
@@ -129,18 +126,13 @@ pub(super) fn settings(flags: &Flags) -> Result<Option<KubernetesSettings>, Fail
     };
     Ok(Some(KubernetesSettings {
         connection: ClientOptions {
-            kubeconfig: path("kubeconfig"),
-            context: text("context"),
-            cluster: text("cluster"),
-            user: text("user"),
-            server: text("server"),
             token_file: path("api-token-file"),
             certificate_authority: path("certificate-authority"),
             client_certificate: path("client-certificate"),
             client_key: path("client-key"),
             tls_server_name: text("tls-server-name"),
             insecure_skip_tls_verify: flags.on("insecure-skip-tls-verify"),
-            impersonate: text("as"),
+            ..cluster::client_options(flags)
         },
         leader_election_namespace: text("leader-election-namespace").unwrap_or_default(),
         root_config_map: Some(root_config_map).filter(|_| !flags.on("without-root-config-map")),
@@ -158,9 +150,9 @@ fn istiod(flags: &Flags) -> Result<Istiod, Failure> {
         renew_before: duration("istiod-cert-renew-before"),
         key_algorithm: text("istiod-cert-key-algorithm"),
         key_size: number(flags, "istiod-cert-key-size")?,
-        additional_dns_names: list(flags, "istiod-cert-additional-dns-names", &[]),
+        additional_dns_names: flags.list("istiod-cert-additional-dns-names"),
         additional_annotations: flags.pairs("istiod-cert-additional-annotations"),
-        revisions: list(flags, "istiod-cert-istio-revisions", &[]),
+        revisions: flags.list("istiod-cert-istio-revisions"),
     })
 }
 

@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use chancery_api::FixedClock;
 use chancery_issuance::{
     AiaUrls, CaRequest, CsrRequest, Curve, KeySpec, MountLimits, PrivateKey, RequestedNames, SerialNumber,
-    Signer, Subject, create_csr, prepare_root,
+    Signer, create_csr, prepare_root,
 };
 use chancery_kubernetes::cert_manager::{CertificateRequest, Issuer};
 use chancery_kubernetes::{ClientOptions, connect};
@@ -49,10 +49,6 @@ fn pair() -> Pair {
             uri_sans: vec!["spiffe://cluster.local/ns/a/sa/b".into()],
             ..RequestedNames::default()
         },
-        subject: Subject::default(),
-        add_basic_constraints: false,
-        signature_bits: 0,
-        use_pss: false,
         critical_names: true,
         ..CsrRequest::default()
     };

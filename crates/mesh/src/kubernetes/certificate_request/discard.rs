@@ -4,13 +4,12 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::Api;
-use kube::api::{DeleteParams, ListParams, ObjectMeta};
+use kube::api::{DeleteParams, DynamicObject, ListParams, ObjectMeta};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use super::{GENERATE_NAME, IDENTITIES};
-use crate::kubernetes::cert_manager::CertificateRequest;
 use chancery_kubernetes::Pauses;
 use chancery_kubernetes::{ApiError, optional, request};
 
@@ -27,7 +26,7 @@ const ATTEMPTS: usize = 5;
 const CLEAN_UP_EVERY: Duration = Duration::from_secs(600);
 
 /// Deletes what comes through the queue, until the queue is closed and empty.
-pub(super) async fn delete_all(api: Api<CertificateRequest>, mut names: mpsc::Receiver<String>) {
+pub(super) async fn delete_all(api: Api<DynamicObject>, mut names: mpsc::Receiver<String>) {
     let mut under_way = JoinSet::new();
     while let Some(name) = names.recv().await {
         while under_way.len() >= AT_ONCE {
@@ -40,7 +39,7 @@ pub(super) async fn delete_all(api: Api<CertificateRequest>, mut names: mpsc::Re
     while under_way.join_next().await.is_some() {}
 }
 
-async fn delete(api: &Api<CertificateRequest>, name: &str) {
+async fn delete(api: &Api<DynamicObject>, name: &str) {
     let mut pauses = Pauses::new(Duration::from_millis(200), Duration::from_secs(5));
     for _ in 0..ATTEMPTS {
         match optional(api.delete(name, &DeleteParams::default())).await {
@@ -61,7 +60,7 @@ async fn delete(api: &Api<CertificateRequest>, name: &str) {
 /// Looks for leftovers, now and from time to time: those of a process that died, and those whose creation was never
 /// confirmed. `now` is the clock. It does not return.
 pub(super) async fn clean_up(
-    api: Api<CertificateRequest>,
+    api: Api<DynamicObject>,
     queue: mpsc::Sender<String>,
     age: Duration,
     now: impl Fn() -> Timestamp + Send,
@@ -83,11 +82,7 @@ pub(super) async fn clean_up(
     }
 }
 
-async fn leftovers(
-    api: &Api<CertificateRequest>,
-    age: Duration,
-    now: Timestamp,
-) -> Result<Vec<String>, ApiError> {
+async fn leftovers(api: &Api<DynamicObject>, age: Duration, now: Timestamp) -> Result<Vec<String>, ApiError> {
     let mut names = Vec::new();
     let mut page = ListParams::default().limit(500);
     loop {

@@ -13,8 +13,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chancery_api::Clock;
-use chancery_client::format_duration;
-use kube::api::{ObjectMeta, PostParams};
+use kube::api::{DynamicObject, ObjectMeta, PostParams};
 use kube::runtime::watcher;
 use kube::{Api, Client};
 use tokio::sync::{Semaphore, mpsc};
@@ -23,11 +22,12 @@ use tokio::time::{sleep, timeout};
 
 use self::outcome::Outcome;
 use self::waiting::Waiting;
-use super::cert_manager::{CertificateRequest, CertificateRequestSpec, IssuerReference};
 use super::issuer::IssuerWatch;
 use crate::ca::signer::{Purpose, SignedChain, Signer, SigningError, SigningRequest};
-use chancery_kubernetes::follow;
-use chancery_kubernetes::{AT_ONCE, ApiError, optional, request};
+use chancery_kubernetes::cert_manager::{
+    CertificateRequest, CertificateRequestSpec, IssuerReference, KeyUsage,
+};
+use chancery_kubernetes::{AT_ONCE, ApiError, follow, optional, request, untyped};
 
 /// The annotation that names whom a request is for.
 pub const IDENTITIES: &str = "istio.cert-manager.io/identities";
@@ -75,6 +75,8 @@ impl CertificateRequestSettings {
 #[derive(Debug)]
 pub struct CertificateRequestSigner {
     api: Api<CertificateRequest>,
+    /// To read them by: others' may be malformed.
+    untyped: Api<DynamicObject>,
     settings: CertificateRequestSettings,
     issuer: IssuerWatch,
     waiting: Arc<Waiting>,
@@ -93,26 +95,27 @@ impl CertificateRequestSigner {
         issuer: IssuerWatch,
         clock: Arc<dyn Clock>,
     ) -> Self {
+        let untyped = untyped::<CertificateRequest>(client.clone(), Some(&settings.namespace));
         let api: Api<CertificateRequest> = Api::namespaced(client, &settings.namespace);
         let waiting = Arc::new(Waiting::default());
         let (discarded, names) = mpsc::channel(discard::QUEUE);
         let (mut background, mut deletions) = (JoinSet::new(), JoinSet::new());
-        let (watched, told) = (api.clone(), Arc::clone(&waiting));
+        let (watched, told) = (untyped.clone(), Arc::clone(&waiting));
         background.spawn(async move {
             let config = watcher::Config::default().timeout(WATCH_SECONDS);
             follow(watched, config, "certificate requests", |event| told.apply(event)).await;
         });
-        deletions.spawn(discard::delete_all(api.clone(), names));
+        deletions.spawn(discard::delete_all(untyped.clone(), names));
         if settings.preserve {
             tracing::warn!("CertificateRequests are kept: they pile up. This is for debugging only.");
         } else {
-            let (api, queue, age) = (api.clone(), discarded.clone(), settings.leftover_age);
+            let (api, queue, age) = (untyped.clone(), discarded.clone(), settings.leftover_age);
             background.spawn(discard::clean_up(api, queue, age, move || clock.now()));
         }
         let deletions = tokio::sync::Mutex::new(deletions);
         let creating = Semaphore::new(AT_ONCE);
         let (discarded, background) = (Mutex::new(Some(discarded)), Mutex::new(background));
-        Self { api, settings, issuer, waiting, creating, discarded, deletions, background }
+        Self { api, untyped, settings, issuer, waiting, creating, discarded, deletions, background }
     }
 
     /// Ends it, but not before the deletions that are due are done, or this much time has passed.
@@ -137,8 +140,8 @@ impl CertificateRequestSigner {
                 }
                 () = sleep(silence) => {
                     silence *= 2;
-                    match optional(self.api.get(name)).await {
-                        Ok(Some(request)) => self.waiting.observe(&request),
+                    match optional(self.untyped.get(name)).await {
+                        Ok(Some(found)) => self.waiting.observe(found),
                         Ok(None) => self.waiting.deleted(name),
                         Err(error) => tracing::debug!(name, %error, "a CertificateRequest cannot be read"),
                     }
@@ -208,9 +211,9 @@ fn certificate_request(
     issuer: &IssuerReference,
     additional: &BTreeMap<String, String>,
 ) -> CertificateRequest {
-    let (identities, usages): (String, &[&str]) = match wanted.purpose {
-        Purpose::Workload => (wanted.identities.join(","), &["client auth", "server auth"]),
-        Purpose::Serving => (SERVING.to_owned(), &["server auth"]),
+    let (identities, usages) = match wanted.purpose {
+        Purpose::Workload => (wanted.identities.join(","), vec![KeyUsage::ClientAuth, KeyUsage::ServerAuth]),
+        Purpose::Serving => (SERVING.to_owned(), vec![KeyUsage::ServerAuth]),
     };
     let mut annotations = BTreeMap::from([(IDENTITIES.to_owned(), identities)]);
     annotations.extend(additional.clone());
@@ -221,11 +224,12 @@ fn certificate_request(
             ..ObjectMeta::default()
         },
         CertificateRequestSpec {
-            duration: Some(format_duration(wanted.duration)),
+            duration: Some(wanted.duration.into()),
             issuer_ref: issuer.clone(),
-            is_ca: false,
-            request: data_encoding::BASE64.encode(wanted.csr.as_bytes()),
-            usages: usages.iter().map(|&usage| usage.to_owned()).collect(),
+            is_ca: Some(false),
+            request: wanted.csr.as_str().into(),
+            usages,
+            ..CertificateRequestSpec::default()
         },
     )
 }
@@ -249,11 +253,7 @@ mod tests {
 
     #[test]
     fn a_request_says_exactly_what_istio_csr_says() {
-        let issuer = IssuerReference {
-            name: "istio-ca".into(),
-            kind: "Issuer".into(),
-            group: "cert-manager.io".into(),
-        };
+        let issuer = IssuerReference::new("istio-ca", "Issuer", "cert-manager.io");
         let mut wanted = SigningRequest {
             csr: "csr".into(),
             identities: vec!["spiffe://cluster.local/ns/sandbox/sa/httpbin".into()],
@@ -284,7 +284,7 @@ mod tests {
 
         wanted.purpose = Purpose::Serving;
         let sent = certificate_request(&wanted, &issuer, &BTreeMap::new());
-        assert_eq!(sent.spec.usages, ["server auth"]);
+        assert_eq!(sent.spec.usages, [KeyUsage::ServerAuth]);
         assert_eq!(sent.metadata.annotations.expect("annotations")[IDENTITIES], "istio-csr-serving");
         let over = BTreeMap::from([(IDENTITIES.to_owned(), "ours".to_owned())]);
         let sent = certificate_request(&wanted, &issuer, &over);

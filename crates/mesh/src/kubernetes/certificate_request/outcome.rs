@@ -1,7 +1,9 @@
 //! What became of a CertificateRequest.
 
-use super::super::cert_manager::{CertificateRequest, Condition};
 use crate::ca::signer::{SignedChain, SigningError};
+use chancery_kubernetes::cert_manager::{
+    Bytes, CertificateRequest, Condition, ConditionStatus, DENIED, INVALID_REQUEST, READY,
+};
 
 /// The end of a request.
 pub(super) type Outcome = Result<SignedChain, SigningError>;
@@ -14,9 +16,10 @@ pub(super) fn outcome(request: &CertificateRequest) -> Option<Outcome> {
     let status = request.status.as_ref()?;
     for condition in &status.conditions {
         let is_end = match condition.kind.as_str() {
-            "Denied" | "InvalidRequest" => condition.status == "True",
-            "Ready" => {
-                condition.status == "False" && matches!(condition.reason.as_str(), "Failed" | "Denied")
+            DENIED | INVALID_REQUEST => condition.status == ConditionStatus::True,
+            READY => {
+                condition.status == ConditionStatus::False
+                    && matches!(condition.reason.as_str(), "Failed" | "Denied")
             }
             _ => false,
         };
@@ -24,28 +27,25 @@ pub(super) fn outcome(request: &CertificateRequest) -> Option<Outcome> {
             return Some(Err(SigningError::Refused(sentence(condition))));
         }
     }
-    let certificate = status.certificate.as_deref().filter(|certificate| !certificate.is_empty())?;
+    let text = |bytes: &Bytes| bytes.as_str().map(str::to_owned);
+    let certificate = status.certificate.as_ref().filter(|certificate| !certificate.is_empty())?;
     let Some(chain) = text(certificate) else {
         let reason = "status.certificate of the CertificateRequest is not PEM in base64";
         return Some(Err(SigningError::Refused(reason.into())));
     };
-    let root = status.ca.as_deref().filter(|root| !root.is_empty()).and_then(text);
+    let root = status.ca.as_ref().filter(|root| !root.is_empty()).and_then(text);
     Some(Ok(SignedChain { chain, root }))
 }
 
 /// What a request waits for, as far as its issuer says so.
 pub(super) fn pending(request: &CertificateRequest) -> Option<String> {
     let conditions = request.status.as_ref()?.conditions.iter();
-    conditions.filter(|condition| condition.kind == "Ready").map(sentence).next_back()
+    conditions.filter(|condition| condition.kind == READY).map(sentence).next_back()
 }
 
 fn sentence(condition: &Condition) -> String {
-    let Condition { kind, status, reason, message } = condition;
+    let Condition { kind, status, reason, message, .. } = condition;
     format!("{kind}={status} ({reason}): {message}")
-}
-
-fn text(base64: &str) -> Option<String> {
-    String::from_utf8(data_encoding::BASE64.decode(base64.as_bytes()).ok()?).ok()
 }
 
 #[cfg(test)]
@@ -107,8 +107,8 @@ mod tests {
     }
 
     #[test]
-    fn a_certificate_that_is_not_base64_is_refused() {
-        let outcome = outcome(&request(json!({ "certificate": "%%%" })));
+    fn a_certificate_that_is_no_text_is_refused() {
+        let outcome = outcome(&request(json!({ "certificate": "//8=" })));
         assert!(matches!(outcome, Some(Err(SigningError::Refused(_)))));
     }
 }

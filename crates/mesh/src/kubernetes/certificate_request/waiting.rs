@@ -3,13 +3,15 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use chancery_kubernetes::cert_manager::CertificateRequest;
+use chancery_kubernetes::read;
+use kube::api::DynamicObject;
 use kube::runtime::watcher::Event;
 use tokio::sync::oneshot;
 
 use super::IDENTITIES;
 use super::outcome::{Outcome, outcome, pending};
 use crate::ca::signer::SigningError;
-use crate::kubernetes::cert_manager::CertificateRequest;
 
 /// How many outcomes are kept that nobody has asked for yet: a request can be signed before the answer to its creation
 /// has arrived here. What falls out of here is found by asking the API server.
@@ -63,28 +65,33 @@ impl Waiting {
     }
 
     /// Takes note of what the API server says of a request.
-    pub(super) fn observe(&self, request: &CertificateRequest) {
-        let Some(name) = &request.metadata.name else { return };
+    pub(super) fn observe(&self, found: DynamicObject) {
+        let Some(name) = found.metadata.name.clone() else { return };
+        let is_ours = found.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(IDENTITIES));
+        let is_kept = is_ours && found.metadata.deletion_timestamp.is_none();
+        let (outcome, pending) = match read::<CertificateRequest>(found) {
+            Ok(request) => (outcome(&request), pending(&request)),
+            Err(error) => (Some(Err(malformed(&error))), None),
+        };
         let mut state = self.state();
         let list = state.list;
-        let Some(outcome) = outcome(request) else {
-            if let Some(waiter) = state.waiting.get_mut(name) {
+        let Some(outcome) = outcome else {
+            if let Some(waiter) = state.waiting.get_mut(&name) {
                 waiter.seen = list;
-                waiter.pending = pending(request).or_else(|| waiter.pending.take());
+                waiter.pending = pending.or_else(|| waiter.pending.take());
             }
             return;
         };
-        if let Some(waiter) = state.waiting.remove(name) {
+        if let Some(waiter) = state.waiting.remove(&name) {
             // Whoever stopped waiting needs no outcome.
             let _ = waiter.sender.send(outcome);
             return;
         }
-        let is_ours = request.metadata.annotations.as_ref().is_some_and(|all| all.contains_key(IDENTITIES));
-        if is_ours && request.metadata.deletion_timestamp.is_none() {
+        if is_kept {
             if state.early.len() >= EARLY {
                 state.early.pop_front();
             }
-            state.early.push_back((name.clone(), outcome));
+            state.early.push_back((name, outcome));
         }
     }
 
@@ -98,10 +105,10 @@ impl Waiting {
     }
 
     /// What the watch tells.
-    pub(super) fn apply(&self, event: Event<CertificateRequest>) {
+    pub(super) fn apply(&self, event: Event<DynamicObject>) {
         match event {
             Event::Init => self.state().list += 1,
-            Event::InitApply(request) | Event::Apply(request) => self.observe(&request),
+            Event::InitApply(found) | Event::Apply(found) => self.observe(found),
             Event::Delete(request) => {
                 if let Some(name) = &request.metadata.name {
                     self.deleted(name);
@@ -131,6 +138,11 @@ impl Waiting {
     }
 }
 
+/// What is signed in a form that nobody can read is as good as refused.
+fn malformed(error: &serde_json::Error) -> SigningError {
+    SigningError::Refused(format!("the CertificateRequest is malformed: {error}"))
+}
+
 fn gone() -> SigningError {
     SigningError::Unavailable("the CertificateRequest was deleted before it was signed".into())
 }
@@ -141,8 +153,9 @@ mod tests {
 
     use super::*;
 
-    fn request(name: &str, certificate: Option<&str>) -> CertificateRequest {
+    fn request(name: &str, certificate: Option<&str>) -> DynamicObject {
         serde_json::from_value(json!({
+            "apiVersion": "cert-manager.io/v1", "kind": "CertificateRequest",
             "metadata": { "name": name, "annotations": { IDENTITIES: "spiffe://d/ns/a/sa/b" } },
             "spec": { "request": "", "issuerRef": { "name": "istio-ca" } },
             "status": { "certificate": certificate },
@@ -190,7 +203,19 @@ mod tests {
         assert_eq!(waiting.forget("a").as_deref(), Some("nobody has looked at it"));
         assert_eq!(waiting.forget("a"), None);
         let _told = waiting.wait("b");
-        waiting.observe(&request("b", Some("cGVt")));
+        waiting.observe(request("b", Some("cGVt")));
         assert_eq!(waiting.forget("b"), None);
+    }
+
+    #[test]
+    fn a_request_that_cannot_be_read_is_refused_and_hides_no_other() {
+        let waiting = Waiting::default();
+        let (mut malformed, mut other) = (waiting.wait("malformed"), waiting.wait("other"));
+        waiting.apply(Event::Init);
+        waiting.apply(Event::InitApply(request("malformed", Some("%%%"))));
+        waiting.apply(Event::InitApply(request("other", Some("Y2VydA=="))));
+        waiting.apply(Event::InitDone);
+        assert!(matches!(malformed.try_recv(), Ok(Err(SigningError::Refused(_)))));
+        assert_eq!(other.try_recv().expect("an outcome").expect("a chain").chain, "cert");
     }
 }

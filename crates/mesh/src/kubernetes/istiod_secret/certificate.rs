@@ -3,11 +3,10 @@
 use chancery_issuance::{Certificate, PublicKey};
 use jiff::Timestamp;
 
+use crate::ca::der::oid::SUBJECT_ALT_NAME;
+use crate::ca::der::{DNS_NAME, URI, sequence};
 use crate::ca::roots::Roots;
 use crate::kubernetes::istiod::IstiodNames;
-
-/// The content of the identifier of subjectAltName (RFC 5280, 4.2.1.6): 2.5.29.17.
-const SUBJECT_ALT_NAME: &[u8] = &[0x55, 0x1d, 0x11];
 
 /// More certificates than this are no chain of ours.
 const LONGEST_CHAIN: usize = 10;
@@ -76,34 +75,7 @@ fn pem_of(certificate: &Certificate) -> String {
 /// DNS names and URIs of a certificate; `None` if they cannot be read.
 fn alternative_names(certificate: &Certificate) -> Option<Vec<&str>> {
     let Some((value, _)) = certificate.extension(SUBJECT_ALT_NAME) else { return Some(Vec::new()) };
-    let (0x30, mut rest, []) = element(value)? else { return None };
-    let mut names = Vec::new();
-    while !rest.is_empty() {
-        let (tag, content, after) = element(rest)?;
-        // dNSName and uniformResourceIdentifier are IA5Strings.
-        if matches!(tag, 0x82 | 0x86) {
-            names.push(std::str::from_utf8(content).ok()?);
-        }
-        rest = after;
-    }
-    Some(names)
-}
-
-/// An element of DER: its tag, its content, and what follows.
-fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
-    let (&[tag, length], rest) = der.split_first_chunk()?;
-    let (length, rest) = match length {
-        0..=0x7f => (usize::from(length), rest),
-        0x81 => {
-            let (&length, rest) = rest.split_first()?;
-            (usize::from(length), rest)
-        }
-        0x82 => {
-            let (length, rest) = rest.split_first_chunk()?;
-            (usize::from(u16::from_be_bytes(*length)), rest)
-        }
-        _ => return None,
-    };
-    let (content, rest) = rest.split_at_checked(length)?;
-    Some((tag, content, rest))
+    // Both are IA5Strings.
+    let names = sequence(value)?.into_iter().filter(|(tag, _)| matches!(*tag, DNS_NAME | URI));
+    names.map(|(_, name)| std::str::from_utf8(name).ok()).collect()
 }

@@ -11,8 +11,7 @@ use std::time::Duration;
 
 use chancery_api::Clock;
 use chancery_issuance::{
-    CsrRequest, Curve, KeyForm, KeySpec, PrivateKey, RequestedNames, SerialNumber, Signer as _, Subject,
-    create_csr,
+    CsrRequest, Curve, KeyForm, KeySpec, PrivateKey, RequestedNames, SerialNumber, Signer as _, create_csr,
 };
 use jiff::Timestamp;
 use kube::api::{PartialObjectMeta, PostParams};
@@ -199,15 +198,7 @@ impl IstiodSecret {
             exclude_cn_from_sans: true,
             ..RequestedNames::default()
         };
-        let wanted = CsrRequest {
-            names,
-            subject: Subject::default(),
-            add_basic_constraints: false,
-            signature_bits: 0,
-            use_pss: false,
-            critical_names: true,
-            ..CsrRequest::default()
-        };
+        let wanted = CsrRequest { names, critical_names: true, ..CsrRequest::default() };
         let csr = create_csr(&wanted, &key).map_err(|error| Failure::Key(error.to_string()))?;
         let mut identities = self.names.dns_names.clone();
         identities.push(self.names.uri.clone());

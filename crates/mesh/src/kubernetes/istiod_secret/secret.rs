@@ -8,7 +8,7 @@ use kube::api::ObjectMeta;
 use serde::{Deserialize, Serialize};
 use zeroize::{ZeroizeOnDrop, Zeroizing};
 
-use crate::kubernetes::cert_manager::resource;
+use chancery_kubernetes::resource;
 
 /// A Secret whose values do not stay in memory when it is dropped.
 #[derive(Debug, Clone, Serialize, Deserialize)]

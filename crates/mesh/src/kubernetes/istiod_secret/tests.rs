@@ -1,11 +1,7 @@
 //! The decisions, on certificates of a CA made for the occasion.
 
-use std::sync::Arc;
-
-use chancery_issuance::{
-    AiaUrls, CaRequest, Certificate, IssuanceRequest, Issuer, IssuerOptions, KeyPolicy, MountLimits, Profile,
-    ProfileConfig, SerialNumber, Signer, TrustDomain, VerifiedCsr, prepare, prepare_root,
-};
+use chancery_issuance::{Certificate, TrustDomain};
+use chancery_testkit::ca::Ca;
 
 use super::*;
 
@@ -15,46 +11,15 @@ fn at(seconds: i64) -> Timestamp {
     Timestamp::from_second(1_780_000_000 + seconds).expect("an instant")
 }
 
-struct Ca {
-    issuer: Issuer,
+struct Authority {
+    ca: Ca,
     roots: Roots,
 }
 
-fn ca(name: &str) -> Ca {
-    let limits =
-        MountLimits { default_ttl: Duration::from_secs(HOUR), max_ttl: Duration::from_secs(100 * HOUR) };
-    let key: Arc<dyn Signer> = Arc::new(PrivateKey::generate(KeySpec::Ec(Curve::P256)).expect("a key"));
-    let request = CaRequest { ttl: Some(limits.max_ttl), ..CaRequest::new(name, limits) };
-    let serial = SerialNumber::generate(at(0), [1; 14]);
-    let root = prepare_root(&request, &key, &AiaUrls::default(), serial, at(0)).expect("a root");
-    let root = root.sign().expect("signed").certificate().expect("a certificate");
-    let roots = Roots { pem: root.pem().to_owned(), certificates: vec![root.clone()] };
-    let issuer = Issuer::new(root, key, IssuerOptions::default()).expect("an issuer");
-    Ca { issuer, roots }
-}
-
-impl Ca {
-    fn sign(&self, csr: &str, life: Duration, now: Timestamp) -> Certificate {
-        let limits = MountLimits { default_ttl: life, max_ttl: life };
-        let profile = Profile::new(ProfileConfig {
-            allow_any_name: true,
-            enforce_hostnames: false,
-            allowed_uri_sans: vec!["*".into()],
-            key_type: "any".into(),
-            require_cn: false,
-            use_csr_common_name: true,
-            use_csr_sans: true,
-            ..ProfileConfig::default()
-        })
-        .expect("a profile");
-        let csr = VerifiedCsr::from_pem(csr, &KeyPolicy::any()).expect("a CSR");
-        let mut request = IssuanceRequest::new(&RequestedNames::default(), Some(&csr), &profile, limits)
-            .expect("a request");
-        request.ttl = Some(life);
-        let serial = SerialNumber::generate(now, [2; 14]);
-        let prepared = prepare(&request, &csr.key(), &profile, &self.issuer, serial, now).expect("prepared");
-        prepared.sign().expect("signed").certificate().expect("a certificate")
-    }
+fn ca(name: &str) -> Authority {
+    let ca = Ca::root(name, || at(0));
+    let roots = Roots { pem: ca.pem(), certificates: vec![ca.certificate().clone()] };
+    Authority { ca, roots }
 }
 
 fn wanted(names: &[&str]) -> IstiodSecret {
@@ -69,25 +34,17 @@ fn wanted(names: &[&str]) -> IstiodSecret {
     }
 }
 
-fn signed(wanted: &IstiodSecret, ca: &Ca, life: Duration) -> TlsSecret {
+fn signed(wanted: &IstiodSecret, ca: &Authority, life: Duration) -> TlsSecret {
     let key = PrivateKey::generate(KeySpec::Ec(Curve::P256)).expect("a key");
     let names = RequestedNames {
         alt_names: wanted.names.dns_names.clone(),
         uri_sans: vec![wanted.names.uri.clone()],
         ..RequestedNames::default()
     };
-    let request = CsrRequest {
-        names,
-        subject: Subject::default(),
-        add_basic_constraints: false,
-        signature_bits: 0,
-        use_pss: false,
-        critical_names: true,
-        ..CsrRequest::default()
-    };
+    let request = CsrRequest { names, critical_names: true, ..CsrRequest::default() };
     let csr = create_csr(&request, &key).expect("a CSR");
     let mut secret = TlsSecret::new(SECRET);
-    let leaf = ca.sign(&csr.pem, life, at(0));
+    let leaf = ca.ca.sign(&csr.pem, life);
     secret.data.insert(CERTIFICATE.into(), Datum::new(leaf.pem()));
     secret.data.insert(KEY.into(), Datum::new(&key.to_pem(KeyForm::Traditional)));
     secret.data.insert(ROOTS.into(), Datum::new(&ca.roots.pem));

@@ -8,7 +8,7 @@ use kube::runtime::watcher::Event;
 
 use super::CONFIG_MAP;
 use crate::ca::roots::Roots;
-use crate::kubernetes::cert_manager::datum;
+use crate::kubernetes::datum;
 use chancery_kubernetes::LabelSelector;
 
 /// The key of the roots.

@@ -4,9 +4,10 @@
 //! there may still mount them.
 
 mod decide;
-mod queue;
+mod rest;
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use chancery_api::Clock;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
@@ -17,14 +18,16 @@ use tokio::sync::watch;
 
 use self::decide::{Action, Namespaces, decide};
 pub use self::decide::{NotPublishable, publishable};
-use self::queue::Queue;
+use self::rest::Rests;
 use crate::ca::roots::{Roots, RootsWatch};
-use chancery_kubernetes::LabelSelector;
-use chancery_kubernetes::follow;
-use chancery_kubernetes::{ApiError, optional, request};
+use chancery_kubernetes::queue::{Backoff, Queue, Verdict};
+use chancery_kubernetes::{ApiError, LabelSelector, follow, optional, request};
 
 /// The name of the ConfigMaps.
 pub const CONFIG_MAP: &str = "istio-ca-root-cert";
+
+/// The pauses of a namespace in which they could not be written.
+const BACKOFF: Backoff = Backoff { first: Duration::from_millis(100), max: Duration::from_secs(60) };
 
 /// How roots are distributed.
 #[derive(Debug, Clone)]
@@ -42,7 +45,8 @@ struct Shared {
     client: Client,
     settings: RootConfigMapSettings,
     namespaces: Mutex<Namespaces>,
-    queue: Queue,
+    queue: Queue<String>,
+    rests: Rests,
 }
 
 /// Keeps the ConfigMaps right. It does not return; drop it to end it.
@@ -53,7 +57,8 @@ pub async fn run_root_config_maps(
     clock: Arc<dyn Clock>,
 ) {
     let shared = Arc::new(Shared {
-        queue: Queue::new(settings.at_once.max(1)),
+        queue: Queue::new(BACKOFF),
+        rests: Rests::default(),
         client: client.clone(),
         settings,
         namespaces: Mutex::default(),
@@ -116,13 +121,20 @@ impl Shared {
         if published.wait_for(Option::is_some).await.is_err() {
             return;
         }
+        // Nobody says when to stop.
+        let (_running, never) = watch::channel(false);
         self.queue
-            .run(|namespace| {
+            .run(self.settings.at_once, never, |namespace| {
                 let (shared, published) = (Arc::clone(self), published.clone());
                 async move {
-                    let done = shared.reconcile(&namespace, &published).await;
-                    match &done {
-                        Ok(()) => return true,
+                    if let Some(left) = shared.rests.left(&namespace) {
+                        return Verdict::After(left);
+                    }
+                    match shared.reconcile(&namespace, &published).await {
+                        Ok(()) => {
+                            shared.rests.begin(&namespace);
+                            return Verdict::Done;
+                        }
                         Err(error) if error.is_conflict() => {
                             tracing::debug!(namespace, "somebody else wrote the ConfigMap at the same time");
                         }
@@ -130,7 +142,7 @@ impl Shared {
                             tracing::warn!(namespace, %error, "the roots could not be written; this is tried again");
                         }
                     }
-                    false
+                    Verdict::Failed
                 }
             })
             .await;
