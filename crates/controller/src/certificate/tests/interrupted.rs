@@ -127,3 +127,55 @@ async fn a_cache_that_lags_behind_makes_no_second_request_and_no_second_secret()
     let gone = world.server.get("secrets", NAMESPACE, "istiod-tls");
     assert!(gone.is_some());
 }
+
+#[tokio::test]
+async fn the_status_never_names_a_key_that_somebody_else_could_still_put_there() {
+    for requests in 1..60 {
+        let mut world = World::new().await;
+        world.silence_events();
+        world.mood = Mood::Sleeps;
+        world.apply("istiod", &json!({}));
+        world.sync();
+        let is_over = world.killed_after("istiod", requests).await;
+        if let Some(named) = world.status("istiod")["nextPrivateKeySecretName"].as_str() {
+            assert!(world.names("secrets").contains(&named.to_owned()), "killed after {requests}");
+        }
+        if is_over {
+            return;
+        }
+    }
+    panic!("it never came to its end");
+}
+
+#[tokio::test]
+async fn a_key_that_was_planted_is_neither_used_nor_kept() {
+    let mut world = World::new().await;
+    world.silence_events();
+    world.mood = Mood::Sleeps;
+    world.apply("istiod", &json!({}));
+    let uid = world.server.get("certificates", NAMESPACE, "istiod").expect("it")["metadata"]["uid"].clone();
+    // Somebody asks for an issuance, and has a key ready.
+    world.server.set_status(
+        "certificates",
+        NAMESPACE,
+        "istiod",
+        json!({ "conditions": [{ "type": "Issuing", "status": "True", "reason": "ManuallyTriggered", "message": "" }] }),
+    );
+    world.server.put(
+        "secrets",
+        NAMESPACE,
+        json!({
+            "metadata": {
+                "name": "istiod-mine", "labels": { "cert-manager.io/next-private-key": "true" },
+                "ownerReferences": [{ "apiVersion": "cert-manager.io/v1", "kind": "Certificate", "name": "istiod",
+                    "uid": uid, "controller": true }],
+            },
+            "data": { "tls.key": "" },
+        }),
+    );
+    world.settle("istiod").await;
+    assert_ne!(world.status("istiod")["nextPrivateKeySecretName"], "istiod-mine");
+    world.mood = Mood::Signs(Duration::from_secs(3600));
+    world.settle("istiod").await;
+    assert_eq!(world.names("secrets"), ["istiod-tls"]);
+}
