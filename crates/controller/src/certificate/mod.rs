@@ -68,7 +68,7 @@ fn look(context: &Context, key: &Key) -> Option<Next> {
     let claimants = context.cache.certificates_in(&place);
     let owner = policy::owner_of(claimants.iter().map(AsRef::as_ref), secret.as_deref());
     let mut keys = context.cache.secrets_of(&uid);
-    keys.retain(|secret| secret.is_next_private_key);
+    keys.retain(|secret| secret.is_next_private_key && secret.key != place);
     let view = View {
         certificate: &certificate,
         secret: secret.as_deref(),

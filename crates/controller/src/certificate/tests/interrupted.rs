@@ -6,6 +6,7 @@ use chancery_testkit::kubernetes::Fault;
 use serde_json::{Value, json};
 
 use super::world::{Mood, NAMESPACE, World};
+use crate::settings::Settings;
 
 /// What must not depend on the way.
 fn end(world: &World) -> Value {
@@ -178,4 +179,16 @@ async fn a_key_that_was_planted_is_neither_used_nor_kept() {
     world.mood = Mood::Signs(Duration::from_secs(3600));
     world.settle("istiod").await;
     assert_eq!(world.names("secrets"), ["istiod-tls"]);
+}
+
+#[tokio::test]
+async fn a_template_that_makes_the_secret_look_like_a_key_does_not_have_it_deleted_for_ever() {
+    let settings = Settings { owner_references: true, ..Settings::default() };
+    let mut world = World::with(settings).await;
+    world.silence_events();
+    let template = json!({ "labels": { "cert-manager.io/next-private-key": "true" } });
+    world.apply("istiod", &json!({ "secretTemplate": template }));
+    world.settle("istiod").await;
+    assert_eq!(world.names("secrets"), ["istiod-tls"]);
+    assert_eq!(world.status("istiod")["revision"], 1);
 }
