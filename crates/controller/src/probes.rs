@@ -20,13 +20,16 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use crate::context::Context;
 use crate::health::Health;
-use crate::metrics::page;
+use crate::metrics::{SharedRows, page};
 
 /// Most connections at a time; probes need two or three.
 const MAX_CONNECTIONS: usize = 64;
 
 /// How long a request's head may take.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a connection may last: whoever reads slowly holds memory.
+const LONGEST: Duration = Duration::from_secs(60);
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 
@@ -37,7 +40,7 @@ pub(crate) enum Page {
     /// `/livez`, `/readyz`, and `/healthz` for the former.
     Probes(Arc<Health>),
     /// `/metrics` in Prometheus' text format.
-    Metrics(Context),
+    Metrics(Box<Context>, SharedRows),
 }
 
 impl Page {
@@ -49,8 +52,8 @@ impl Page {
             // A process that answers here is alive: what ails the API server, a restart does not cure.
             (Self::Probes(_), "/livez" | "/healthz") => text(StatusCode::OK, "ok".to_owned()),
             (Self::Probes(health), "/readyz") => ready(&health.missing()),
-            (Self::Metrics(context), "/metrics") => {
-                let mut answer = Response::new(page(context).boxed_unsync());
+            (Self::Metrics(context, shared), "/metrics") => {
+                let mut answer = Response::new(page(context, shared).boxed_unsync());
                 let kind = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
                 answer.headers_mut().insert(CONTENT_TYPE, kind);
                 answer
@@ -120,7 +123,8 @@ impl Listener {
                 let mut builder = http1::Builder::new();
                 builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
                 builder.keep_alive(false).max_buf_size(16 * 1024);
-                if let Err(error) = builder.serve_connection(TokioIo::new(stream), answer).await {
+                let connection = builder.serve_connection(TokioIo::new(stream), answer);
+                if let Ok(Err(error)) = tokio::time::timeout(LONGEST, connection).await {
                     tracing::debug!(%error, "a probe's connection ended with an error");
                 }
             }));

@@ -16,6 +16,7 @@ use crate::cache::feed;
 use crate::context::{Context, Queues};
 use crate::health::Health;
 use crate::issuer::IssuerKey;
+use crate::metrics::SharedRows;
 use crate::probes::{Listener, Page};
 use crate::settings::Settings;
 use crate::{Error, Next, certificate, issuer, request, webhook};
@@ -114,7 +115,7 @@ impl Controller {
         // Whatever runs beside the work ends when this is dropped.
         let mut beside = JoinSet::new();
         beside.spawn(probes.serve(Page::Probes(Arc::clone(&health))));
-        beside.spawn(metrics.serve(Page::Metrics(context.clone())));
+        beside.spawn(metrics.serve(Page::Metrics(Box::new(context.clone()), SharedRows::default())));
         beside.spawn(upkeep(context.clone()));
         beside.spawn(feed(context.clone(), Arc::clone(&health)));
         let work = async {
