@@ -7,8 +7,8 @@
 //!   `issue.rs`: the steps of an issuance. `key.rs`, `request.rs`, `secret.rs`: what is made in them. `facts.rs`: what is
 //!   read out of objects.
 //!
-//! Each step can be repeated: names of what is made follow from the Certificate and its revision, so that what an earlier
-//! try made is found again; statuses are written against the version that was read.
+//! Each step can be repeated: the name of a request follows from the Certificate and its revision, the status names the key,
+//! so that what an earlier try made is found again; statuses are written against the version that was read.
 
 mod facts;
 mod issue;
