@@ -4,9 +4,9 @@ use std::borrow::Cow;
 use std::convert::Infallible;
 use std::fmt::{Display, Write as _};
 use std::pin::Pin;
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::task::{self, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use chancery_kubernetes::cert_manager::{
@@ -111,8 +111,30 @@ struct Row {
     renewal: i64,
 }
 
+/// What pages that are written at the same time have in common: of ten thousand certificates the rows have some MB.
+#[derive(Default)]
+pub(crate) struct SharedRows(Mutex<Option<(Instant, Weak<Vec<Row>>)>>);
+
+/// How old rows may be that are shared.
+const FRESH: Duration = Duration::from_secs(10);
+
+impl SharedRows {
+    fn get(&self, make: impl FnOnce() -> Vec<Row>) -> Arc<Vec<Row>> {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((made, rows)) = &*last
+            && made.elapsed() < FRESH
+            && let Some(rows) = rows.upgrade()
+        {
+            return rows;
+        }
+        let rows = Arc::new(make());
+        *last = Some((Instant::now(), Arc::downgrade(&rows)));
+        rows
+    }
+}
+
 /// The page of metrics. It is written piece by piece: of ten thousand Certificates it has 15 MB.
-pub(crate) fn page(context: &Context) -> Page {
+pub(crate) fn page(context: &Context, shared: &SharedRows) -> Page {
     let handle = context.metrics.install();
     handle.run_upkeep();
     let mut head = handle.render();
@@ -146,8 +168,8 @@ pub(crate) fn page(context: &Context) -> Page {
     head.push_str(&issuers);
     begin(&mut head, CLUSTER_ISSUER_READY, "Whether a ClusterIssuer is ready");
     head.push_str(&cluster_issuers);
-    let rows = context.cache.certificates.all().map(|(key, certificate)| Row::new(&key, &certificate));
-    Page { next: Some(head), rows: rows.collect(), family: 0, at: 0 }
+    let rows = || context.cache.certificates.all().map(|(key, certificate)| Row::new(&key, &certificate));
+    Page { next: Some(head), rows: shared.get(|| rows().collect()), family: 0, at: 0 }
 }
 
 impl Row {
@@ -189,7 +211,7 @@ const PIECE: usize = 256;
 /// The page as a body.
 pub(crate) struct Page {
     next: Option<String>,
-    rows: Vec<Row>,
+    rows: Arc<Vec<Row>>,
     family: usize,
     at: usize,
 }
@@ -267,5 +289,24 @@ fn escaped(value: &str) -> Cow<'_, str> {
         Cow::Owned(value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n"))
     } else {
         Cow::Borrowed(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_that_are_written_at_the_same_time_share_their_rows() {
+        let shared = SharedRows::default();
+        let one = shared.get(Vec::new);
+        assert!(Arc::ptr_eq(&one, &shared.get(Vec::new)));
+        let before = Arc::downgrade(&one);
+        drop(one);
+        let fresh = shared.get(Vec::new);
+        assert!(
+            before.upgrade().is_none() && Arc::strong_count(&fresh) == 1,
+            "nothing is kept between pages"
+        );
     }
 }

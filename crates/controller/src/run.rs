@@ -18,7 +18,7 @@ use crate::cache::feed;
 use crate::context::{Context, Queues};
 use crate::health::Health;
 use crate::issuer::IssuerKey;
-use crate::metrics::page;
+use crate::metrics::{SharedRows, page};
 use crate::settings::Settings;
 use crate::{Error, Next, certificate, issuer, request, webhook};
 
@@ -34,6 +34,10 @@ const GRACE: Duration = Duration::from_secs(15);
 
 /// CertificateRequests that are worked on at a time: almost all of it is waiting for an issuer.
 const REQUESTS: usize = 256;
+
+/// How long the webhook still takes connections after the controller was told to stop: API servers hear a moment later that
+/// its pod is going.
+const LINGER: Duration = Duration::from_secs(3);
 
 /// How long issuers may take to revoke their tokens, and then the last events to be written.
 const LAST: Duration = Duration::from_secs(5);
@@ -112,8 +116,8 @@ impl Controller {
         let mut beside = JoinSet::new();
         let asked = Arc::clone(&health);
         beside.spawn(probes.serve(Page::probes("/readyz", move |_| asked.ready())));
-        let measured = context.clone();
-        beside.spawn(metrics.serve(Page::metrics(move || page(&measured).boxed_unsync())));
+        let (measured, shared) = (context.clone(), SharedRows::default());
+        beside.spawn(metrics.serve(Page::metrics(move || page(&measured, &shared).boxed_unsync())));
         beside.spawn(upkeep(context.clone()));
         beside.spawn(feed(context.clone(), Arc::clone(&health)));
         let work = async {
@@ -134,10 +138,14 @@ impl Controller {
                 let (stop_webhook, stopped) = watch::channel(false);
                 let webhook = webhook::run(context.clone(), stopped);
                 tokio::pin!(webhook);
+                let linger = async {
+                    told(shutdown.clone()).await;
+                    sleep(LINGER).await;
+                };
                 tokio::select! {
                     ended = &mut webhook => ended,
                     // It judges for other replicas too, and so it is the last to go.
-                    () = work => {
+                    ((), ()) = async { tokio::join!(work, linger) } => {
                         stop_webhook.send_replace(true);
                         webhook.await
                     }
@@ -294,5 +302,40 @@ fn verdict(
             tracing::warn!(controller, ?key, %error, "it is tried again");
             Verdict::Failed
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chancery_api::SystemClock;
+    use chancery_testkit::kubernetes::ApiServer;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_webhook_takes_connections_a_little_longer_than_the_controller_works() {
+        let double = ApiServer::start().await;
+        let client = webhook::test_client(&double.url()).await;
+        let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let free = TcpListener::bind(local(0)).await.expect("a port").local_addr().expect("an address");
+        let settings = Settings {
+            leader_election: false,
+            metrics_address: local(0),
+            health_address: local(0),
+            webhook_address: Some(free),
+            ..Settings::default()
+        };
+        let (stop, stopped) = watch::channel(false);
+        let running = tokio::spawn(run(client, settings, Arc::new(SystemClock), stopped));
+        while TcpStream::connect(free).await.is_err() {
+            assert!(!running.is_finished(), "it ended");
+            sleep(Duration::from_millis(20)).await;
+        }
+        stop.send_replace(true);
+        sleep(Duration::from_millis(500)).await;
+        assert!(TcpStream::connect(free).await.is_ok(), "API servers do not know yet");
+        timeout(Duration::from_secs(20), running).await.expect("it ends").expect("it ran").expect("in order");
+        assert!(TcpStream::connect(free).await.is_err());
     }
 }

@@ -17,12 +17,16 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::timeout;
 
 /// Most connections at a time; probes need two or three.
 const MAX_CONNECTIONS: usize = 64;
 
 /// How long a request's head may take.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a connection may last: whoever reads slowly holds memory.
+const LONGEST: Duration = Duration::from_secs(60);
 
 const PLAIN: &str = "text/plain; charset=utf-8";
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -144,7 +148,8 @@ impl Listener {
                 let mut builder = http1::Builder::new();
                 builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
                 builder.keep_alive(false).max_buf_size(16 * 1024);
-                if let Err(error) = builder.serve_connection(TokioIo::new(stream), answer).await {
+                let connection = builder.serve_connection(TokioIo::new(stream), answer);
+                if let Ok(Err(error)) = timeout(LONGEST, connection).await {
                     tracing::debug!(%error, "a probe's connection ended with an error");
                 }
             }));

@@ -46,6 +46,7 @@ pub struct Parser {
 /// All of them.
 pub const ALL: &[Parser] = &[
     Parser { name: "acme_jws", parse: acme_jws, rounds: 6_000 },
+    Parser { name: "admission_review", parse: admission_review, rounds: 10_000 },
     Parser { name: "cel", parse: cel, rounds: 100 },
     Parser { name: "certificate", parse: certificate, rounds: 10_000 },
     Parser { name: "config", parse: config, rounds: 8_000 },
@@ -92,6 +93,21 @@ pub fn acme_jws(bytes: &[u8]) {
     let again = Jwk::parse(key.canonical().as_bytes()).expect("what was written must be readable");
     assert_eq!(again.thumbprint(), key.thumbprint());
     let _ = jws.verify(key);
+}
+
+/// What an API server asks of the admission webhook, and anybody in the cluster can. Whatever can be read is answered, and a
+/// refusal says why.
+pub fn admission_review(bytes: &[u8]) {
+    let Ok(answers) = chancery_controller::webhook::answers_to(bytes) else { return };
+    for answer in answers {
+        let has = |path: &str| {
+            let text = answer.pointer(path).and_then(serde_json::Value::as_str);
+            text.is_some_and(|text| !text.is_empty())
+        };
+        assert!(has("/response/uid"), "{answer}");
+        let is_allowed = answer.pointer("/response/allowed") == Some(&true.into());
+        assert!(is_allowed || has("/response/status/message"), "{answer}");
+    }
 }
 
 /// A CEL program, read and run on an empty request.

@@ -83,6 +83,7 @@ macro_rules! no_mutated_input_panics {
 
 no_mutated_input_panics!(
     acme_jws,
+    admission_review,
     cel,
     certificate,
     config,

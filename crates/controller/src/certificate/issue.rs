@@ -19,11 +19,8 @@ use super::live::{Live, component};
 use super::request::{self, Outcome};
 use super::secret::{self, Content};
 use super::{key, matching, policy, renewal};
-use crate::cache::{RequestFacts, SecretFacts, sha256};
+use crate::cache::{RequestFacts, sha256};
 use crate::{Error, Next};
-
-/// So many names are tried for the Secret of a key, if other Secrets have them.
-const NAMES: u8 = 4;
 
 /// When to look again at what somebody else must clear away first.
 const SOON: Duration = Duration::from_secs(2);
@@ -54,39 +51,31 @@ impl Live<'_> {
         }
     }
 
-    /// Finds the Secret with the key, or makes it; the status names it first.
+    /// Finds the Secret with the key that the status names, or makes one.
+    ///
+    /// Only that one counts: whoever may create Secrets could otherwise put a key of their own in its place.
     async fn next_key(&mut self) -> Result<NextKey, Error> {
-        let (name, uid, revision) = (self.name(), self.uid(), self.revision() + 1);
-        let mut names: Vec<String> = self.status().next_private_key_secret_name.into_iter().collect();
-        names.extend((0..NAMES).map(|attempt| key::secret_name(&name, &uid, revision, attempt)));
-        for secret_name in names {
-            let existing = optional(self.secrets_api.get(&secret_name)).await?;
-            let Some(existing) = existing else { return self.make_key(&secret_name).await };
-            let facts = SecretFacts::of(&existing);
-            let is_ours = facts
-                .as_ref()
-                .is_some_and(|facts| facts.is_next_private_key && facts.owner.as_deref() == Some(&uid));
-            if !is_ours {
-                continue;
-            }
-            let Some(found) = private_key_of(&existing) else {
-                let message = format!(
-                    "Failed to decode private key stored in Secret {secret_name:?} - generating new key"
-                );
-                self.tell(component::KEY_MANAGER, EventType::Warning, "DecodeFailed", message);
-                return self.replace_key(&existing, &secret_name).await;
-            };
-            let violations = policy::key_violations(&self.certificate.spec, found.spec());
-            if !violations.is_empty() {
-                let listed = matching::listed(&violations);
-                let message = format!("Regenerating private key due to change in fields: {listed}");
-                self.tell(component::KEY_MANAGER, EventType::Normal, "Deleted", message);
-                return self.replace_key(&existing, &secret_name).await;
-            }
-            self.name_key(&secret_name).await?;
-            return Ok(NextKey::Ready(found, secret_name));
+        let Some(secret_name) = self.status().next_private_key_secret_name else {
+            return self.make_key().await;
+        };
+        let existing = optional(self.secrets_api.get(&secret_name)).await?;
+        let Some(existing) = existing.filter(|found| is_key_of(&found.metadata, &self.uid())) else {
+            return self.make_key().await;
+        };
+        let Some(found) = private_key_of(&existing) else {
+            let message =
+                format!("Failed to decode private key stored in Secret {secret_name:?} - generating new key");
+            self.tell(component::KEY_MANAGER, EventType::Warning, "DecodeFailed", message);
+            return self.replace_key(&existing, &secret_name).await;
+        };
+        let violations = policy::key_violations(&self.certificate.spec, found.spec());
+        if !violations.is_empty() {
+            let listed = matching::listed(&violations);
+            let message = format!("Regenerating private key due to change in fields: {listed}");
+            self.tell(component::KEY_MANAGER, EventType::Normal, "Deleted", message);
+            return self.replace_key(&existing, &secret_name).await;
         }
-        Err(Error::Other("every name for the Secret of the next private key is taken".to_owned()))
+        Ok(NextKey::Ready(found, secret_name))
     }
 
     async fn name_key(&mut self, secret_name: &str) -> Result<(), Error> {
@@ -97,12 +86,12 @@ impl Live<'_> {
     async fn replace_key(&mut self, existing: &Secret, secret_name: &str) -> Result<NextKey, Error> {
         let uid = existing.metadata.uid.clone().unwrap_or_default();
         self.delete_secret(secret_name, &uid).await?;
-        self.make_key(secret_name).await
+        self.make_key().await
     }
 
-    async fn make_key(&mut self, secret_name: &str) -> Result<NextKey, Error> {
-        self.name_key(secret_name).await?;
-        let (spec, target) = (&self.certificate.spec, &self.certificate.spec.secret_name);
+    async fn make_key(&mut self) -> Result<NextKey, Error> {
+        let (spec, target) = (self.certificate.spec.clone(), self.certificate.spec.secret_name.clone());
+        let spec = &spec;
         let mut kept = None;
         if !key::rotates(spec)
             && let Some(existing) = &self.secret
@@ -133,14 +122,7 @@ impl Live<'_> {
                 }
             }
         }
-        let (reason, message) = match kept {
-            Some(_) => {
-                ("Reused", format!("Reusing private key stored in existing Secret resource {target:?}"))
-            }
-            None => {
-                ("Generated", format!("Stored new private key in temporary Secret resource {secret_name:?}"))
-            }
-        };
+        let is_kept = kept.is_some();
         let made = match kept {
             Some(found) => found,
             None => {
@@ -151,11 +133,24 @@ impl Live<'_> {
                     .map_err(|error| Error::Other(error.to_string()))?
             }
         };
-        let object = key::next_private_key(&self.certificate, secret_name, &made);
-        // One that exists by now is a conflict: it is read then.
-        ask(self.secrets_api.create(&manager(component::KEY_MANAGER), &object)).await?;
+        let object = key::next_private_key(&self.certificate, &made);
+        let stored = ask(self.secrets_api.create(&manager(component::KEY_MANAGER), &object)).await?.metadata;
+        let secret_name = stored.name.unwrap_or_default();
+        let named = self.name_key(&secret_name).await;
+        if let Err(Error::Api(error)) = &named
+            && error.is_conflict()
+        {
+            // The next try makes another one.
+            self.delete_secret(&secret_name, &stored.uid.unwrap_or_default()).await?;
+        }
+        named?;
+        let (reason, message) = if is_kept {
+            ("Reused", format!("Reusing private key stored in existing Secret resource {target:?}"))
+        } else {
+            ("Generated", format!("Stored new private key in temporary Secret resource {secret_name:?}"))
+        };
         self.tell(component::KEY_MANAGER, EventType::Normal, reason, message);
-        Ok(NextKey::Ready(made, secret_name.to_owned()))
+        Ok(NextKey::Ready(made, secret_name))
     }
 
     /// Finds the one request of this issuance, or makes it; what does not fit goes. `None`: something is in its place.

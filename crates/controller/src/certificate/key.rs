@@ -11,8 +11,6 @@ use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::ObjectMeta;
 
-use crate::cache::sha256;
-
 /// The algorithm, where none is written RSA.
 pub(crate) fn algorithm(spec: &CertificateSpec) -> KeyAlgorithm {
     spec.private_key.as_ref().and_then(|key| key.algorithm).unwrap_or(KeyAlgorithm::Rsa)
@@ -86,18 +84,6 @@ pub(crate) fn generate(spec: &CertificateSpec) -> Result<PrivateKey, KeyError> {
     PrivateKey::generate(wanted(spec).unwrap_or(KeySpec::Rsa(2048)))
 }
 
-/// Name of the Secret of an issuance's key, always the same for one issuance: what was made is found again. `attempt`
-/// gives others, for when a name is taken.
-pub(crate) fn secret_name(name: &str, uid: &str, revision: i64, attempt: u8) -> String {
-    const LETTERS: [char; 27] = [
-        'b', 'c', 'd', 'f', 'g', 'h', 'j', 'k', 'l', 'm', 'n', 'p', 'q', 'r', 's', 't', 'v', 'w', 'x', 'z',
-        '2', '4', '5', '6', '7', '8', '9',
-    ];
-    let digest = sha256(format!("{uid}/{revision}/{attempt}").as_bytes());
-    let suffix = digest.iter().take(5).filter_map(|byte| LETTERS.get(usize::from(*byte) % LETTERS.len()));
-    format!("{}-{}", super::request::cut(name, 247), suffix.collect::<String>())
-}
-
 /// The Certificate as the owner of what is made for it.
 pub(crate) fn owner(certificate: &Certificate) -> OwnerReference {
     OwnerReference {
@@ -110,13 +96,13 @@ pub(crate) fn owner(certificate: &Certificate) -> OwnerReference {
     }
 }
 
-/// The Secret in which a key waits for its certificate.
-pub(crate) fn next_private_key(certificate: &Certificate, name: &str, key: &PrivateKey) -> Secret {
+/// The Secret in which a key waits for its certificate. The API server gives it a name that nobody knows before.
+pub(crate) fn next_private_key(certificate: &Certificate, key: &PrivateKey) -> Secret {
     let pem = key.to_pem(KeyForm::Pkcs8);
     let label = |name: &str| (name.to_owned(), "true".to_owned());
     Secret {
         metadata: ObjectMeta {
-            name: Some(name.to_owned()),
+            generate_name: certificate.metadata.name.as_ref().map(|name| format!("{name}-")),
             namespace: certificate.metadata.namespace.clone(),
             labels: Some(BTreeMap::from([label(names::NEXT_PRIVATE_KEY), label(names::FAO)])),
             owner_references: Some(vec![owner(certificate)]),

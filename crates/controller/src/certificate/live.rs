@@ -320,8 +320,10 @@ impl<'a> Live<'a> {
 
     /// Deletes the keys of issuances that are over.
     pub(super) async fn delete_keys(&self) -> Result<(), Error> {
-        let uid = self.uid();
-        for found in self.context.cache.secrets_of(&uid).iter().filter(|found| found.is_next_private_key) {
+        let (uid, target) = (self.uid(), &self.certificate.spec.secret_name);
+        // A template may give the certificate's own Secret any label.
+        let is_left = |found: &SecretFacts| found.is_next_private_key && found.key.name != *target;
+        for found in self.context.cache.secrets_of(&uid).iter().filter(|found| is_left(found)) {
             self.delete_secret(&found.key.name, &found.uid).await?;
         }
         Ok(())

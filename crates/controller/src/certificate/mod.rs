@@ -7,8 +7,8 @@
 //!   `issue.rs`: the steps of an issuance. `key.rs`, `request.rs`, `secret.rs`: what is made in them. `facts.rs`: what is
 //!   read out of objects.
 //!
-//! Each step can be repeated: names of what is made follow from the Certificate and its revision, so that what an earlier
-//! try made is found again; statuses are written against the version that was read.
+//! Each step can be repeated: the name of a request follows from the Certificate and its revision, the status names the key,
+//! so that what an earlier try made is found again; statuses are written against the version that was read.
 
 mod facts;
 mod issue;
@@ -68,7 +68,7 @@ fn look(context: &Context, key: &Key) -> Option<Next> {
     let claimants = context.cache.certificates_in(&place);
     let owner = policy::owner_of(claimants.iter().map(AsRef::as_ref), secret.as_deref());
     let mut keys = context.cache.secrets_of(&uid);
-    keys.retain(|secret| secret.is_next_private_key);
+    keys.retain(|secret| secret.is_next_private_key && secret.key != place);
     let view = View {
         certificate: &certificate,
         secret: secret.as_deref(),

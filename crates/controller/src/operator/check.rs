@@ -41,6 +41,9 @@ pub enum NotReady {
         "the cert-manager webhook let a request without a CSR through: is its validating configuration installed?"
     )]
     NotValidated,
+    /// There is no namespace to create a request in.
+    #[error("there is no namespace {0:?} to try it in; name another one")]
+    Namespace(String),
     /// A request as it should be is refused.
     #[error("a valid request is refused ({0})")]
     Refused(ApiError),
@@ -62,14 +65,14 @@ pub async fn check(client: &Client, namespace: &str) -> Result<(), NotReady> {
         return Err(NotReady::Definitions(missing.join(", ")));
     }
     let csr = csr().map_err(|error| NotReady::Webhook(error.to_string()))?;
-    let created = dry_run(client, namespace, &csr).await.map_err(classify)?;
+    let created = dry_run(client, namespace, &csr).await.map_err(|error| classify(error, namespace))?;
     if created.spec.username.as_deref().is_none_or(str::is_empty) {
         return Err(NotReady::NotMutated);
     }
     match dry_run(client, namespace, "no CSR").await {
         Ok(_) => Err(NotReady::NotValidated),
         Err(error) if is_denial(&error) => Ok(()),
-        Err(error) => Err(classify(error)),
+        Err(error) => Err(classify(error, namespace)),
     }
 }
 
@@ -100,8 +103,11 @@ fn is_denial(error: &ApiError) -> bool {
 }
 
 /// What an API server's refusal to create a valid request means.
-fn classify(error: ApiError) -> NotReady {
+fn classify(error: ApiError, namespace: &str) -> NotReady {
     let text = error.to_string();
+    if error.is_not_found() && text.contains(&format!("namespaces {namespace:?} not found")) {
+        return NotReady::Namespace(namespace.to_owned());
+    }
     if !text.contains("failed calling webhook") && !text.contains("failed to call webhook") {
         return match error {
             ApiError::Refused(_) => NotReady::Refused(error),
@@ -123,7 +129,7 @@ mod tests {
         let refused = |message: &str| {
             let status =
                 kube::core::Status { message: message.into(), code: 500, ..kube::core::Status::default() };
-            classify(ApiError::Refused(Box::new(status)))
+            classify(ApiError::Refused(Box::new(status)), "sandbox")
         };
         let call = "Internal error occurred: failed calling webhook \"webhook.cert-manager.io\": failed to call webhook: Post \
                     \"https://cert-manager-webhook.cert-manager.svc:443/mutate?timeout=30s\":";
@@ -136,8 +142,16 @@ mod tests {
         assert!(matches!(signed, NotReady::Bundle(_)));
         assert!(matches!(refused("certificaterequests is forbidden"), NotReady::Refused(_)));
         assert!(matches!(
-            classify(ApiError::TimedOut(chancery_kubernetes::REQUEST_TIMEOUT)),
+            classify(ApiError::TimedOut(chancery_kubernetes::REQUEST_TIMEOUT), "sandbox"),
             NotReady::Api(_)
         ));
+        let status = kube::core::Status {
+            message: "namespaces \"sandbox\" not found".into(),
+            reason: "NotFound".into(),
+            code: 404,
+            ..kube::core::Status::default()
+        };
+        let missing = classify(ApiError::Refused(Box::new(status)), "sandbox");
+        assert!(matches!(&missing, NotReady::Namespace(name) if name == "sandbox"), "{missing}");
     }
 }

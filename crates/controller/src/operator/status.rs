@@ -281,9 +281,16 @@ fn write_conditions(f: &mut fmt::Formatter<'_>, indent: &str, conditions: &[Cond
         return writeln!(f, "{indent}  No Conditions set");
     }
     for Condition { kind, status, reason, message, .. } in conditions {
+        let (kind, reason, message) = (shown(kind), shown(reason), shown(message));
         writeln!(f, "{indent}  {kind}: {status}, Reason: {reason}, Message: {message}")?;
     }
     Ok(())
+}
+
+/// A text of somebody else's: it must not move the cursor, nor colour what follows.
+fn shown(text: &str) -> String {
+    let is_safe = |c: char| !c.is_control() || c == '\n';
+    text.chars().map(|c| if is_safe(c) { c } else { char::REPLACEMENT_CHARACTER }).collect()
 }
 
 fn write_events(f: &mut fmt::Formatter<'_>, indent: &str, events: &Told<Vec<Event>>) -> fmt::Result {
@@ -299,7 +306,8 @@ fn write_events(f: &mut fmt::Formatter<'_>, indent: &str, events: &Told<Vec<Even
         let source = event.source.as_ref().and_then(|source| source.component.clone());
         let source = source.or_else(|| event.reporting_component.clone()).unwrap_or_default();
         let message = text(&event.message).trim().replace('\n', " ");
-        rows.push([text(&event.type_), text(&event.reason), seen, source, message]);
+        let row = [text(&event.type_), text(&event.reason), seen, source, message];
+        rows.push(row.map(|cell| shown(&cell)));
     }
     writeln!(f, "{indent}Events:")?;
     let mut widths = [0; 5];
@@ -345,4 +353,21 @@ fn write_certificate(f: &mut fmt::Formatter<'_>, certificate: &X509) -> fmt::Res
     writeln!(f, "  Subject Key ID: {}", hex(certificate.subject_key_id()))?;
     writeln!(f, "  Authority Key ID: {}", hex(certificate.authority_key_id()))?;
     writeln!(f, "  Serial Number: {}", certificate.serial_number())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_wrote_does_not_command_the_terminal() {
+        struct Conditions([Condition; 1]);
+        impl fmt::Display for Conditions {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write_conditions(f, "", &self.0)
+            }
+        }
+        let told = Conditions([Condition::new("Ready", false, "R", "a\u{1b}[2Jb\nc\rd")]).to_string();
+        assert_eq!(told, "Conditions:\n  Ready: False, Reason: R, Message: a\u{fffd}[2Jb\nc\u{fffd}d\n");
+    }
 }

@@ -17,6 +17,11 @@ impl Path {
         Self(format!("{}.{name}", self.0))
     }
 
+    /// The items of this list, which differ by this field.
+    pub(crate) fn key(&self, name: &str) -> Self {
+        Self(format!("{}[{name}]", self.0))
+    }
+
     /// An item of this list.
     pub(crate) fn index(&self, index: usize) -> Self {
         Self(format!("{}[{index}]", self.0))

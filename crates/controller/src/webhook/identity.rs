@@ -3,28 +3,49 @@
 //! Approvers decide by it, so that nobody may write it but the webhook itself.
 
 use chancery_kubernetes::cert_manager::CertificateRequestSpec;
+use serde::{Deserialize, Deserializer, de::IgnoredAny};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::field::{Errors, Path};
 use super::review::{Operation, UserInfo};
 
-/// The patch that writes the requester into a request that is being created.
-pub(crate) fn patch(object: &Value, user: &UserInfo) -> Vec<Operation> {
+/// Which of these members are there.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Members {
+    #[serde(deserialize_with = "there")]
+    username: bool,
+    #[serde(deserialize_with = "there")]
+    uid: bool,
+    #[serde(deserialize_with = "there")]
+    groups: bool,
+    #[serde(deserialize_with = "there")]
+    extra: bool,
+}
+
+fn there<'de, D: Deserializer<'de>>(value: D) -> Result<bool, D::Error> {
+    IgnoredAny::deserialize(value).map(|_| true)
+}
+
+/// The patch that writes the requester into the spec of a request that is being created.
+pub(crate) fn patch(spec: Option<&RawValue>, user: &UserInfo) -> Vec<Operation> {
     // Without a spec there is nothing to write to, and the object is refused anyway.
-    let Some(spec) = object.get("spec").and_then(Value::as_object) else { return Vec::new() };
+    let spec = spec.map(RawValue::get).filter(|spec| spec.starts_with('{'));
+    let Some(Ok(found)) = spec.map(serde_json::from_str::<Members>) else { return Vec::new() };
     let UserInfo { username, uid, groups, extra } = user;
     let mut patch = Vec::new();
-    let mut set = |path: &'static str, name: &str, value: Value, is_empty: bool| {
+    let mut set = |path: &'static str, is_there: bool, value: Value, is_empty: bool| {
         if !is_empty {
             patch.push(Operation::Add { path, value });
-        } else if spec.contains_key(name) {
+        } else if is_there {
             patch.push(Operation::Remove { path });
         }
     };
-    set("/spec/username", "username", json!(username), username.is_empty());
-    set("/spec/uid", "uid", json!(uid), uid.is_empty());
-    set("/spec/groups", "groups", json!(groups), groups.is_empty());
-    set("/spec/extra", "extra", json!(extra), extra.is_empty());
+    set("/spec/username", found.username, json!(username), username.is_empty());
+    set("/spec/uid", found.uid, json!(uid), uid.is_empty());
+    set("/spec/groups", found.groups, json!(groups), groups.is_empty());
+    set("/spec/extra", found.extra, json!(extra), extra.is_empty());
     patch
 }
 
@@ -89,8 +110,9 @@ mod tests {
 
     #[test]
     fn the_requester_is_written_over_whatever_stands_there() {
-        let object = json!({ "spec": { "username": "root", "extra": { "x": ["y"] } } });
-        let patch = patch(&object, &UserInfo { extra: BTreeMap::new(), ..user() });
+        let raw = |spec: Value| serde_json::value::to_raw_value(&spec).expect("JSON");
+        let spec = raw(json!({ "username": "root", "extra": { "x": ["y"] } }));
+        let patch = patch(Some(&spec), &UserInfo { extra: BTreeMap::new(), ..user() });
         assert_eq!(
             serde_json::to_value(patch).expect("JSON"),
             json!([
@@ -100,8 +122,11 @@ mod tests {
                 { "op": "remove", "path": "/spec/extra" },
             ])
         );
-        assert!(super::patch(&json!({ "spec": [] }), &user()).is_empty());
-        assert!(super::patch(&json!({ "spec": {} }), &UserInfo::default()).is_empty());
+        assert!(super::patch(Some(&raw(json!([]))), &user()).is_empty());
+        assert!(super::patch(None, &user()).is_empty());
+        assert!(super::patch(Some(&raw(json!({}))), &UserInfo::default()).is_empty());
+        let null = super::patch(Some(&raw(json!({ "uid": null }))), &UserInfo::default());
+        assert_eq!(null, [Operation::Remove { path: "/spec/uid" }]);
     }
 
     #[test]

@@ -2,8 +2,9 @@
 
 use chancery_kubernetes::cert_manager::{Certificate, CertificateRequest, GROUP, Issuer};
 use kube::Client;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::review::{Answer, Request};
 use super::{approval, field, identity, validate};
@@ -57,6 +58,14 @@ impl Judge {
     }
 }
 
+/// The answer as far as it can be given without asking who may approve.
+pub(super) fn judge_alone(door: Door, review: &Request) -> Answer {
+    match decide(door, review) {
+        Decision::Made(answer) => answer,
+        Decision::OfApprover(_) => Answer::allowed(),
+    }
+}
+
 fn decide(door: Door, review: &Request) -> Decision {
     let is_write = matches!(review.operation.as_str(), "CREATE" | "UPDATE");
     if review.kind.group != GROUP || !is_write {
@@ -65,7 +74,11 @@ fn decide(door: Door, review: &Request) -> Decision {
     let is_request = review.kind.kind == "CertificateRequest";
     if door == Door::Mutate {
         let applies = is_request && review.operation == "CREATE" && review.sub_resource.is_empty();
-        let patch = if applies { identity::patch(&review.object, &review.user_info) } else { Vec::new() };
+        let patch = if applies {
+            identity::patch(spec_of(review.object.as_deref()), &review.user_info)
+        } else {
+            Vec::new()
+        };
         return Decision::Made(Answer { patch, ..Answer::allowed() });
     }
     let decided = match review.kind.kind.as_str() {
@@ -78,18 +91,32 @@ fn decide(door: Door, review: &Request) -> Decision {
 }
 
 /// An object of a review.
-fn read<T: DeserializeOwned>(object: &Value, what: &str) -> Result<T, String> {
-    T::deserialize(object).map_err(|error| format!("the {what} cannot be read: {error}"))
+fn read<T: DeserializeOwned>(object: Option<&RawValue>, what: &str) -> Result<T, String> {
+    let text = object.map_or("null", RawValue::get);
+    serde_json::from_str(text).map_err(|error| format!("the {what} cannot be read: {error}"))
+}
+
+/// The spec of an object, as it is written.
+fn spec_of(object: Option<&RawValue>) -> Option<&RawValue> {
+    #[derive(Deserialize)]
+    struct Object<'a> {
+        #[serde(borrow, default)]
+        spec: Option<&'a RawValue>,
+    }
+    serde_json::from_str::<Object<'_>>(object?.get()).ok()?.spec
 }
 
 /// The object, if its spec is to be looked at: it is new or changed. What was stored once, under other rules perhaps, can
 /// still get labels, lose finalizers, and have its status written.
 fn changed<T: DeserializeOwned>(review: &Request, what: &str) -> Result<Option<T>, String> {
-    let is_kept = review.operation == "UPDATE" && review.object.get("spec") == review.old_object.get("spec");
+    // API servers write the same in the same way. A spec that is only written otherwise is looked at once more.
+    let spec = spec_of(review.object.as_deref()).map(RawValue::get);
+    let is_kept =
+        review.operation == "UPDATE" && spec == spec_of(review.old_object.as_deref()).map(RawValue::get);
     if is_kept || !review.sub_resource.is_empty() {
         return Ok(None);
     }
-    read(&review.object, what).map(Some)
+    read(review.object.as_deref(), what).map(Some)
 }
 
 fn verdict(errors: &field::Errors, warnings: Vec<String>) -> Answer {
@@ -111,12 +138,12 @@ fn issuer(review: &Request) -> Result<Answer, String> {
 
 fn certificate_request(review: &Request) -> Result<Decision, String> {
     let what = "CertificateRequest";
-    let new: CertificateRequest = read(&review.object, what)?;
+    let new: CertificateRequest = read(review.object.as_deref(), what)?;
     if review.operation == "CREATE" {
         let errors = validate::create_request(&new, &review.user_info);
         return Ok(Decision::Made(verdict(&errors, Vec::new())));
     }
-    let old: CertificateRequest = read(&review.old_object, what)?;
+    let old: CertificateRequest = read(review.old_object.as_deref(), what)?;
     let errors = validate::update_request(&old, &new);
     if !errors.is_empty() {
         return Ok(Decision::Made(verdict(&errors, Vec::new())));

@@ -40,7 +40,7 @@ use crate::Error;
 use crate::context::Context;
 use crate::settings::Settings;
 use authority::{AuthorityError, agree};
-use judge::Judge;
+use judge::{Door, Judge, judge_alone};
 use listener::Current;
 
 /// How often everything is looked at without a cause: a watch may be forbidden, or a clock may have been set.
@@ -81,6 +81,16 @@ pub async fn serve(
         () = listener::serve(socket, Arc::clone(&keeper.current), judge, shutdown) => {}
         () = keeper.keep() => {}
     }
+}
+
+/// What is answered to a body at `/mutate` and at `/validate`, without asking an API server who may approve: for tests with
+/// input that strangers could send.
+///
+/// # Errors
+/// Why the body is no AdmissionReview.
+pub fn answers_to(body: &[u8]) -> Result<[serde_json::Value; 2], String> {
+    let review = review::Request::parse(body)?;
+    Ok([Door::Mutate, Door::Validate].map(|door| judge_alone(door, &review).into_review(&review.uid)))
 }
 
 /// The names under which API servers, and people, call the webhook.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 const API_VERSION: &str = "admission.k8s.io/v1";
@@ -30,12 +31,13 @@ pub(crate) struct Request {
     /// Who asks.
     #[serde(default)]
     pub(crate) user_info: UserInfo,
-    /// The object as it shall be.
+    /// The object as it shall be. It stays text until it is known what it is: as values of any kind it would take many times
+    /// its length.
     #[serde(default)]
-    pub(crate) object: Value,
+    pub(crate) object: Option<Box<RawValue>>,
     /// The object as it is.
     #[serde(default)]
-    pub(crate) old_object: Value,
+    pub(crate) old_object: Option<Box<RawValue>>,
 }
 
 /// Of what kind an object is.
@@ -205,7 +207,19 @@ mod tests {
         let body = r#"{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview",
             "request":{"uid":"u","object":null,"userInfo":{"username":"a","groups":null,"extra":null}}}"#;
         let request = Request::parse(body.as_bytes()).expect("a review");
-        assert_eq!((request.user_info.username.as_str(), request.object), ("a", Value::Null));
+        assert_eq!(request.user_info.username, "a");
+        assert!(request.object.is_none() && request.old_object.is_none());
+    }
+
+    #[test]
+    fn an_object_takes_no_more_memory_than_its_text() {
+        let numbers = format!("[{}0]", "0,".repeat(1000));
+        let body = format!(
+            r#"{{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{{"uid":"u","object":{numbers}}}}}"#
+        );
+        let request = Request::parse(body.as_bytes()).expect("a review");
+        let object: Option<Box<RawValue>> = request.object;
+        assert_eq!(object.expect("an object").get(), numbers);
     }
 
     #[test]

@@ -54,3 +54,26 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- define "chancery-controller.clusterResourceNamespace" -}}
 {{- default .Release.Namespace .Values.clusterResourceNamespace }}
 {{- end }}
+
+{{- /* What the controller does in the namespaces that it looks after. */}}
+{{- define "chancery-controller.rules" -}}
+- apiGroups: [cert-manager.io]
+  resources: [issuers, certificates, certificaterequests]
+  verbs: [get, list, watch]
+- apiGroups: [cert-manager.io]
+  resources: [certificaterequests]
+  verbs: [create, delete]
+- apiGroups: [cert-manager.io]
+  resources: [issuers/status, certificates/status, certificaterequests/status]
+  verbs: [update, patch]
+# What Certificates own names them with blockOwnerDeletion.
+- apiGroups: [cert-manager.io]
+  resources: [certificates/finalizers]
+  verbs: [update]
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [""]
+  resources: [events]
+  verbs: [create, patch]
+{{- end }}

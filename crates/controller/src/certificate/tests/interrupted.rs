@@ -6,6 +6,7 @@ use chancery_testkit::kubernetes::Fault;
 use serde_json::{Value, json};
 
 use super::world::{Mood, NAMESPACE, World};
+use crate::settings::Settings;
 
 /// What must not depend on the way.
 fn end(world: &World) -> Value {
@@ -126,4 +127,68 @@ async fn a_cache_that_lags_behind_makes_no_second_request_and_no_second_secret()
     assert_eq!(keys, 1);
     let gone = world.server.get("secrets", NAMESPACE, "istiod-tls");
     assert!(gone.is_some());
+}
+
+#[tokio::test]
+async fn the_status_never_names_a_key_that_somebody_else_could_still_put_there() {
+    for requests in 1..60 {
+        let mut world = World::new().await;
+        world.silence_events();
+        world.mood = Mood::Sleeps;
+        world.apply("istiod", &json!({}));
+        world.sync();
+        let is_over = world.killed_after("istiod", requests).await;
+        if let Some(named) = world.status("istiod")["nextPrivateKeySecretName"].as_str() {
+            assert!(world.names("secrets").contains(&named.to_owned()), "killed after {requests}");
+        }
+        if is_over {
+            return;
+        }
+    }
+    panic!("it never came to its end");
+}
+
+#[tokio::test]
+async fn a_key_that_was_planted_is_neither_used_nor_kept() {
+    let mut world = World::new().await;
+    world.silence_events();
+    world.mood = Mood::Sleeps;
+    world.apply("istiod", &json!({}));
+    let uid = world.server.get("certificates", NAMESPACE, "istiod").expect("it")["metadata"]["uid"].clone();
+    // Somebody asks for an issuance, and has a key ready.
+    world.server.set_status(
+        "certificates",
+        NAMESPACE,
+        "istiod",
+        json!({ "conditions": [{ "type": "Issuing", "status": "True", "reason": "ManuallyTriggered", "message": "" }] }),
+    );
+    world.server.put(
+        "secrets",
+        NAMESPACE,
+        json!({
+            "metadata": {
+                "name": "istiod-mine", "labels": { "cert-manager.io/next-private-key": "true" },
+                "ownerReferences": [{ "apiVersion": "cert-manager.io/v1", "kind": "Certificate", "name": "istiod",
+                    "uid": uid, "controller": true }],
+            },
+            "data": { "tls.key": "" },
+        }),
+    );
+    world.settle("istiod").await;
+    assert_ne!(world.status("istiod")["nextPrivateKeySecretName"], "istiod-mine");
+    world.mood = Mood::Signs(Duration::from_secs(3600));
+    world.settle("istiod").await;
+    assert_eq!(world.names("secrets"), ["istiod-tls"]);
+}
+
+#[tokio::test]
+async fn a_template_that_makes_the_secret_look_like_a_key_does_not_have_it_deleted_for_ever() {
+    let settings = Settings { owner_references: true, ..Settings::default() };
+    let mut world = World::with(settings).await;
+    world.silence_events();
+    let template = json!({ "labels": { "cert-manager.io/next-private-key": "true" } });
+    world.apply("istiod", &json!({ "secretTemplate": template }));
+    world.settle("istiod").await;
+    assert_eq!(world.names("secrets"), ["istiod-tls"]);
+    assert_eq!(world.status("istiod")["revision"], 1);
 }

@@ -44,9 +44,9 @@ pub(crate) fn certificate(spec: &CertificateSpec) -> Errors {
     }
     check_secret_template(spec, &path.child("secretTemplate"), &mut errors);
     let mut formats = BTreeSet::new();
-    for (index, format) in spec.additional_output_formats.iter().enumerate() {
+    for format in &spec.additional_output_formats {
         if !formats.insert(format.kind) {
-            let path = path.child("additionalOutputFormats").index(index).child("type");
+            let path = path.child("additionalOutputFormats").key("type");
             errors.duplicate(&path, format.kind.as_str());
         }
     }
@@ -78,21 +78,21 @@ fn check_names(spec: &CertificateSpec, path: &Path, errors: &mut Errors) {
     let literal = spec.literal_subject.as_deref().unwrap_or_default();
     let mut literal_common_name = None;
     if !literal.is_empty() {
-        let path = path.child("literalSubject");
-        if spec.subject.as_ref().is_some_and(|subject| *subject != Subject::default()) {
-            errors.invalid(
-                &path,
-                literal,
-                "When providing a `LiteralSubject` no `Subject` properties may be provided.",
-            );
-        }
         if !common_name.is_empty() {
             errors.invalid(
-                &path,
-                literal,
+                &path.child("commonName"),
+                common_name,
                 "When providing a `LiteralSubject` no `commonName` may be provided.",
             );
         }
+        if spec.subject.as_ref().is_some_and(|subject| *subject != Subject::default()) {
+            errors.invalid(
+                &path.child("subject"),
+                "<snip>",
+                "When providing a `LiteralSubject` no `Subject` properties may be provided.",
+            );
+        }
+        let path = path.child("literalSubject");
         match literal_attributes(literal) {
             Ok(attributes) => {
                 let mut names = attributes
@@ -143,7 +143,7 @@ fn check_names(spec: &CertificateSpec, path: &Path, errors: &mut Errors) {
         if name.oid.is_empty() {
             errors.required(&path.child("oid"), "must be specified");
         } else if !is_object_identifier(&name.oid) {
-            errors.invalid(&path.child("oid"), &name.oid, "oid syntax invalid");
+            errors.invalid(&path.child("oid"), &name.oid, "invalid oid syntax");
         }
         if name.utf8_value.is_empty() {
             errors.required(&path.child("utf8Value"), "must be set to a valid non-empty UTF8 string");
@@ -196,15 +196,17 @@ fn check_signature_algorithm(spec: &CertificateSpec, path: &Path, errors: &mut E
     use SignatureAlgorithm as Signature;
     let Some(signature) = spec.signature_algorithm else { return };
     let key = algorithm(spec);
-    let fits = match signature {
-        Signature::Sha256WithRsa | Signature::Sha384WithRsa | Signature::Sha512WithRsa => KeyAlgorithm::Rsa,
-        Signature::EcdsaWithSha256 | Signature::EcdsaWithSha384 | Signature::EcdsaWithSha512 => {
-            KeyAlgorithm::Ecdsa
+    let allowed: &[Signature] = match key {
+        KeyAlgorithm::Rsa => &[Signature::Sha256WithRsa, Signature::Sha384WithRsa, Signature::Sha512WithRsa],
+        KeyAlgorithm::Ecdsa => {
+            &[Signature::EcdsaWithSha256, Signature::EcdsaWithSha384, Signature::EcdsaWithSha512]
         }
-        Signature::PureEd25519 => KeyAlgorithm::Ed25519,
+        KeyAlgorithm::Ed25519 => &[Signature::PureEd25519],
     };
-    if fits != key {
-        let detail = format!("privateKey.algorithm must be {fits} for it, and is {key}");
+    if !allowed.contains(&signature) {
+        let allowed: Vec<&str> = allowed.iter().map(|one| one.as_str()).collect();
+        let allowed = allowed.join(" ");
+        let detail = format!("for key algorithm {key} the allowed signature algorithms are [{allowed}]");
         errors.invalid(&path.child("signatureAlgorithm"), signature.as_str(), detail);
     }
 }
@@ -257,7 +259,7 @@ fn check_durations(spec: &CertificateSpec, path: &Path, errors: &mut Errors) {
 fn check_renewal(renewal: &Renewal, path: &Path, errors: &mut Errors) {
     let windows = path.child("windows");
     if renewal.policy == Some(RenewalPolicy::Disabled) && !renewal.windows.is_empty() {
-        errors.forbidden(&windows, "windows may not be set when policy is Disabled");
+        errors.forbidden(&windows, "windows cannot be set when `renewal.policy` is set to Disabled");
     }
     for (index, window) in renewal.windows.iter().enumerate() {
         let path = windows.index(index);
@@ -324,42 +326,57 @@ fn is_label_value(value: &str) -> bool {
 }
 
 fn check_keystores(keystores: &Keystores, path: &Path, errors: &mut Errors) {
-    let mut check =
-        |path: Path, create: bool, reference: Option<&SecretKeySelector>, password: Option<&str>| {
-            if !create {
-                return;
-            }
-            let reference = reference.filter(|reference| !reference.name.is_empty());
-            match (reference, password.filter(|password| !password.is_empty())) {
-                (None, None) => errors.required(&path, "please supply one of: passwordSecretRef, password"),
-                (Some(_), Some(_)) => {
-                    errors.forbidden(&path, "please supply one of: passwordSecretRef, password")
-                }
+    let mut check = |field: &str,
+                     kind: &str,
+                     create: bool,
+                     reference: Option<&SecretKeySelector>,
+                     password: Option<&str>| {
+        if !create {
+            return;
+        }
+        let path = path.child(field);
+        let reference = reference.filter(|reference| !reference.name.is_empty());
+        match (reference, password) {
+                (None, None) => errors.forbidden(
+                    &path,
+                    &format!("must set exactly one of passwordSecretRef and password must for {kind} keystores"),
+                ),
+                (Some(_), Some(_)) => errors.forbidden(
+                    &path,
+                    &format!(
+                        "exactly one of passwordSecretRef and password must be provided for {kind} keystores; cannot \
+                         set both"
+                    ),
+                ),
                 (Some(reference), None) if reference.key_or("").is_empty() => {
                     errors.required(&path.child("passwordSecretRef").child("key"), "secret key is required");
                 }
                 _ => {}
             }
-        };
+        if password == Some("") {
+            let detail = format!("literal password cannot be empty if set on {kind} keystores");
+            errors.forbidden(&path.child("password"), &detail);
+        }
+    };
     if let Some(jks) = &keystores.jks {
-        check(path.child("jks"), jks.create, jks.password_secret_ref.as_ref(), jks.password.as_deref());
+        check("jks", "JKS", jks.create, jks.password_secret_ref.as_ref(), jks.password.as_deref());
     }
     if let Some(store) = &keystores.pkcs12 {
         let password = store.password.as_deref();
-        check(path.child("pkcs12"), store.create, store.password_secret_ref.as_ref(), password);
+        check("pkcs12", "PKCS#12", store.create, store.password_secret_ref.as_ref(), password);
     }
 }
 
 fn check_constraints(constraints: &NameConstraints, is_ca: Option<bool>, path: &Path, errors: &mut Errors) {
     let NameConstraints { critical: _, permitted, excluded } = constraints;
     if is_ca != Some(true) {
-        errors.forbidden(path, "isCA must be true when nameConstraints is set");
+        errors.invalid(path, "<snip>", "isCa should be true when nameConstraints is set");
     }
     let is_empty = |item: &Option<NameConstraintItem>| {
         item.as_ref().is_none_or(|item| *item == NameConstraintItem::default())
     };
     if is_empty(permitted) && is_empty(excluded) {
-        errors.required(path, "either permitted or excluded must be set");
+        errors.invalid(path, "<snip>", "either permitted or excluded must be set");
     }
     for (name, item) in [("permitted", permitted), ("excluded", excluded)] {
         let ranges = item.iter().flat_map(|item| &item.ip_ranges).enumerate();

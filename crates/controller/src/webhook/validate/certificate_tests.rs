@@ -22,8 +22,8 @@ fn each_fault_of_a_certificate_is_named_with_its_field() {
     let both = "[spec.renewBefore: Invalid value: 30m0s: renewBefore and renewBeforePercentage are mutually exclusive and \
                 cannot both be set, spec.renewBeforePercentage: Invalid value: 50: renewBefore and \
                 renewBeforePercentage are mutually exclusive and cannot both be set]";
-    let constraints = "[spec.nameConstraints: Forbidden: isCA must be true when nameConstraints is set, \
-                       spec.nameConstraints: Required value: either permitted or excluded must be set]";
+    let constraints = "[spec.nameConstraints: Invalid value: \"<snip>\": isCa should be true when nameConstraints is set, \
+                       spec.nameConstraints: Invalid value: \"<snip>\": either permitted or excluded must be set]";
     for (change, refusal) in [
         (json!({}), "[]"),
         (json!({ "secretName": "" }), "spec.secretName: Required value: must be specified"),
@@ -47,17 +47,17 @@ fn each_fault_of_a_certificate_is_named_with_its_field() {
         (json!({ "otherNames": [{ "oid": "1.3.6.1.4.1.311.20.2.3", "utf8Value": "u" }] }), "[]"),
         (
             json!({ "otherNames": [{ "oid": "1.x", "utf8Value": "" }] }),
-            "[spec.otherNames[0].oid: Invalid value: \"1.x\": oid syntax invalid, spec.otherNames[0].utf8Value: Required \
+            "[spec.otherNames[0].oid: Invalid value: \"1.x\": invalid oid syntax, spec.otherNames[0].utf8Value: Required \
              value: must be set to a valid non-empty UTF8 string]",
         ),
         (
             json!({ "literalSubject": "CN=a", "commonName": "b" }),
-            "spec.literalSubject: Invalid value: \"CN=a\": When providing a `LiteralSubject` no `commonName` may be \
+            "spec.commonName: Invalid value: \"b\": When providing a `LiteralSubject` no `commonName` may be \
              provided.",
         ),
         (
             json!({ "literalSubject": "CN=a", "subject": { "organizations": ["o"] } }),
-            "spec.literalSubject: Invalid value: \"CN=a\": When providing a `LiteralSubject` no `Subject` properties may \
+            "spec.subject: Invalid value: \"<snip>\": When providing a `LiteralSubject` no `Subject` properties may \
              be provided.",
         ),
         (
@@ -76,8 +76,8 @@ fn each_fault_of_a_certificate_is_named_with_its_field() {
         (json!({ "privateKey": { "algorithm": "Ed25519", "size": 7 } }), "[]"),
         (
             json!({ "signatureAlgorithm": "ECDSAWithSHA256" }),
-            "spec.signatureAlgorithm: Invalid value: \"ECDSAWithSHA256\": privateKey.algorithm must be ECDSA for it, and \
-             is RSA",
+            "spec.signatureAlgorithm: Invalid value: \"ECDSAWithSHA256\": for key algorithm RSA the allowed \
+             signature algorithms are [SHA256WithRSA SHA384WithRSA SHA512WithRSA]",
         ),
         (json!({ "privateKey": { "algorithm": "ECDSA" }, "signatureAlgorithm": "ECDSAWithSHA256" }), "[]"),
         (
@@ -105,7 +105,7 @@ fn each_fault_of_a_certificate_is_named_with_its_field() {
         ),
         (
             json!({ "renewal": { "policy": "Disabled", "windows": [{ "cron": "0 2 * * *", "windowDuration": "2h" }] } }),
-            "spec.renewal.windows: Forbidden: windows may not be set when policy is Disabled",
+            "spec.renewal.windows: Forbidden: windows cannot be set when `renewal.policy` is set to Disabled",
         ),
         (
             json!({ "renewal": { "windows": [{ "cron": "0 2", "windowDuration": "2d" }] } }),
@@ -132,16 +132,17 @@ fn each_fault_of_a_certificate_is_named_with_its_field() {
         ),
         (
             json!({ "additionalOutputFormats": [{ "type": "DER" }, { "type": "CombinedPEM" }, { "type": "DER" }] }),
-            "spec.additionalOutputFormats[2].type: Duplicate value: \"DER\"",
+            "spec.additionalOutputFormats[type]: Duplicate value: \"DER\"",
         ),
         (json!({ "keystores": { "jks": { "create": false } } }), "[]"),
         (
             json!({ "keystores": { "pkcs12": { "create": true } } }),
-            "spec.keystores.pkcs12: Required value: please supply one of: passwordSecretRef, password",
+            "spec.keystores.pkcs12: Forbidden: must set exactly one of passwordSecretRef and password must for PKCS#12 keystores",
         ),
         (
             json!({ "keystores": { "jks": { "create": true, "password": "p", "passwordSecretRef": { "name": "a", "key": "b" } } } }),
-            "spec.keystores.jks: Forbidden: please supply one of: passwordSecretRef, password",
+            "spec.keystores.jks: Forbidden: exactly one of passwordSecretRef and password must be provided for JKS keystores; \
+             cannot set both",
         ),
         (json!({ "nameConstraints": {} }), constraints),
         (

@@ -142,16 +142,19 @@ fn check_vault(vault: &VaultIssuer, path: &Path, errors: &mut Errors) {
         if ca_bundle.is_some() {
             let detail = "specified caBundle and caBundleSecretRef cannot be used together";
             errors.invalid(&path.child("caBundle"), "<snip>", detail);
+            let detail = "specified caBundleSecretRef and caBundle cannot be used together";
             errors.invalid(&path.child("caBundleSecretRef"), &reference.name, detail);
         }
     }
     match (client_cert_secret_ref, client_key_secret_ref) {
-        (Some(_), None) => errors.required(
+        (Some(_), None) => errors.invalid(
             &path.child("clientKeySecretRef"),
+            "<snip>",
             "clientKeySecretRef must be provided when defining the clientCertSecretRef",
         ),
-        (None, Some(_)) => errors.required(
+        (None, Some(_)) => errors.invalid(
             &path.child("clientCertSecretRef"),
+            "<snip>",
             "clientCertSecretRef must be provided when defining the clientKeySecretRef",
         ),
         (Some(certificate), Some(key)) => {
@@ -185,7 +188,9 @@ fn check_auth(auth: &VaultAuth, path: &Path, errors: &mut Errors) {
         if role_id.is_empty() {
             errors.required(&path.child("roleId"), "");
         }
-        secret_reference(secret_ref, &path.child("secretRef"), errors);
+        if secret_ref.name.is_empty() {
+            errors.required(&path.child("secretRef").child("name"), "");
+        }
     }
     if let Some(VaultClientCertificate { mount_path, secret_name: _, name: _ }) = client_certificate {
         check_mount(mount_path.as_deref(), &path.child("clientCertificate"), errors);
@@ -200,7 +205,10 @@ fn check_auth(auth: &VaultAuth, path: &Path, errors: &mut Errors) {
             errors.required(&path.child("role"), "");
         }
         if service_account_ref.is_some() && iam_role_arn.as_deref().is_none_or(str::is_empty) {
-            errors.required(&path.child("iamRoleArn"), "must be specified when serviceAccountRef is set");
+            errors.required(
+                &path.child("iamRoleArn"),
+                "iamRoleArn is required when using serviceAccountRef for IRSA",
+            );
         }
     }
 }
@@ -304,12 +312,12 @@ mod tests {
             ),
             (
                 json!({ "clientCertSecretRef": { "name": "a" } }),
-                "spec.vault.clientKeySecretRef: Required value: clientKeySecretRef must be provided when defining the \
+                "spec.vault.clientKeySecretRef: Invalid value: \"<snip>\": clientKeySecretRef must be provided when defining the \
                  clientCertSecretRef",
             ),
             (
                 json!({ "clientKeySecretRef": { "name": "a" } }),
-                "spec.vault.clientCertSecretRef: Required value: clientCertSecretRef must be provided when defining the \
+                "spec.vault.clientCertSecretRef: Invalid value: \"<snip>\": clientCertSecretRef must be provided when defining the \
                  clientKeySecretRef",
             ),
             (
@@ -326,7 +334,7 @@ mod tests {
                 auth(json!({ "appRole": { "path": "../a", "roleId": "", "secretRef": { "name": "" } } })),
                 "[spec.vault.auth.appRole.path: Invalid value: \"../a\": must not contain '..' path segments, \
                  spec.vault.auth.appRole.roleId: Required value, \
-                 spec.vault.auth.appRole.secretRef.name: Required value: secret name is required]",
+                 spec.vault.auth.appRole.secretRef.name: Required value]",
             ),
             (
                 auth(json!({ "clientCertificate": { "mountPath": "/v1/../auth" } })),
@@ -346,7 +354,7 @@ mod tests {
             ),
             (
                 auth(json!({ "aws": { "role": "r", "serviceAccountRef": { "name": "a" } } })),
-                "spec.vault.auth.aws.iamRoleArn: Required value: must be specified when serviceAccountRef is set",
+                "spec.vault.auth.aws.iamRoleArn: Required value: iamRoleArn is required when using serviceAccountRef for IRSA",
             ),
         ] {
             assert_eq!(issuer(&vault(change.clone())).to_string(), refusal, "{change}");
@@ -363,7 +371,7 @@ mod tests {
         assert_eq!(
             issuer(&both).to_string(),
             "[spec.vault.caBundle: Invalid value: \"<snip>\": specified caBundle and caBundleSecretRef cannot be used \
-             together, spec.vault.caBundleSecretRef: Invalid value: \"b\": specified caBundle and caBundleSecretRef cannot \
+             together, spec.vault.caBundleSecretRef: Invalid value: \"b\": specified caBundleSecretRef and caBundle cannot \
              be used together]"
         );
     }
