@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chancery_api::SystemClock;
 use chancery_controller::{Settings, run as control};
-use chancery_kubernetes::connect;
+use chancery_kubernetes::{LeaseTimings, connect};
 use chancery_server::config::LogFormat;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -71,6 +71,25 @@ const ELECTION: &[Flag] = &[
     ),
     Flag::new("leader-election-lease", Kind::Text, "The name of their Lease.")
         .default("cert-manager-controller"),
+    Flag::new(
+        "leader-election-lease-duration",
+        Kind::Duration,
+        "How long the others wait after the last sign of life of the one that works, before one of them takes over; in whole \
+         seconds.",
+    )
+    .default("60s"),
+    Flag::new(
+        "leader-election-renew-deadline",
+        Kind::Duration,
+        "How long that one works on without being able to give a sign of life. Must be shorter.",
+    )
+    .default("40s"),
+    Flag::new(
+        "leader-election-retry-period",
+        Kind::Duration,
+        "How often it gives one. Must be shorter still.",
+    )
+    .default("15s"),
 ];
 
 const SERVING: &[Flag] = &[
@@ -202,12 +221,27 @@ fn settings(flags: &Flags, pod: Option<&str>) -> Result<Settings, Failure> {
     if interval < Duration::from_secs(1) {
         return Err(Failure::Local("-issuer-check-interval must be at least 1s".to_owned()));
     }
+    let lease_timings = LeaseTimings {
+        lease: duration("leader-election-lease-duration"),
+        renew_deadline: duration("leader-election-renew-deadline"),
+        retry: duration("leader-election-retry-period"),
+    };
+    let LeaseTimings { lease, renew_deadline, retry } = lease_timings;
+    // The lease is written in whole seconds.
+    if retry.is_zero() || renew_deadline <= retry || Duration::from_secs(lease.as_secs()) <= renew_deadline {
+        return Err(Failure::Local(
+            "-leader-election-retry-period must be above 0, -leader-election-renew-deadline above that, and \
+             -leader-election-lease-duration above that"
+                .to_owned(),
+        ));
+    }
     Ok(Settings {
         namespaces,
         cluster_resource_namespace: namespace("cluster-resource-namespace", "kube-system"),
         leader_election: flags.on("leader-elect"),
         lease_name: text("leader-election-lease"),
         lease_namespace: namespace("leader-election-namespace", "kube-system"),
+        lease_timings,
         workers,
         approves: flags.on("auto-approve"),
         owner_references: flags.on("enable-certificate-owner-ref"),
@@ -304,6 +338,9 @@ mod tests {
                 "90s",
                 "-copied-annotation-prefixes=*,-x/",
                 "-health-address=127.0.0.1:0",
+                "-leader-election-lease-duration=20s",
+                "-leader-election-renew-deadline=12s",
+                "-leader-election-retry-period=500ms",
             ],
             None,
         )
@@ -311,6 +348,8 @@ mod tests {
         assert_eq!(found.namespaces, ["a".to_owned(), "b".to_owned()].into());
         assert!(!found.leader_election && !found.approves && found.webhook_address.is_none());
         assert_eq!(found.backoff_min, Duration::from_secs(90));
+        let LeaseTimings { lease, renew_deadline, retry } = found.lease_timings;
+        assert_eq!([lease, renew_deadline, retry], [20_000, 12_000, 500].map(Duration::from_millis));
         assert_eq!(found.copied_annotation_prefixes, ["*", "-x/"]);
         assert_eq!(found.health_address, SocketAddr::from(([127, 0, 0, 1], 0)));
     }
@@ -321,6 +360,13 @@ mod tests {
             &["-workers=0"][..],
             &["-minimum-backoff=2h", "-maximum-backoff=1h"],
             &["-issuer-check-interval=0s"],
+            &["-leader-election-retry-period=0s"],
+            &["-leader-election-renew-deadline=60s"],
+            &[
+                "-leader-election-lease-duration=2s500ms",
+                "-leader-election-renew-deadline=2s200ms",
+                "-leader-election-retry-period=1s",
+            ],
             &["-metrics-address=nowhere"],
             &["-health-address=:70000"],
         ] {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chancery_api::Clock;
+use chancery_kubernetes::Elector;
 use chancery_kubernetes::probes::{Listener, Page};
 use chancery_kubernetes::queue::Verdict;
-use chancery_kubernetes::{Elector, LeaseTimings};
 use http_body_util::BodyExt as _;
 use kube::Client;
 use tokio::sync::watch;
@@ -21,13 +21,6 @@ use crate::issuer::IssuerKey;
 use crate::metrics::{SharedRows, page};
 use crate::settings::Settings;
 use crate::{Error, Next, certificate, issuer, request, webhook};
-
-/// As others who hold this lease have them, so that either may follow the other.
-const TIMINGS: LeaseTimings = LeaseTimings {
-    lease: Duration::from_secs(60),
-    renew_deadline: Duration::from_secs(40),
-    retry: Duration::from_secs(15),
-};
 
 /// How long what is being worked on may take at the end. A pod is killed 30 s after it is told to stop.
 const GRACE: Duration = Duration::from_secs(15);
@@ -50,7 +43,6 @@ pub struct Controller {
     client: Client,
     settings: Settings,
     clock: Arc<dyn Clock>,
-    timings: LeaseTimings,
     probes: Listener,
     metrics: Listener,
 }
@@ -82,13 +74,7 @@ impl Controller {
     pub async fn bind(client: Client, settings: Settings, clock: Arc<dyn Clock>) -> Result<Self, Error> {
         let (probes, metrics) =
             (listen(settings.health_address).await?, listen(settings.metrics_address).await?);
-        Ok(Self { client, settings, clock, timings: TIMINGS, probes, metrics })
-    }
-
-    /// With other times of the election.
-    #[must_use]
-    pub fn with_timings(self, timings: LeaseTimings) -> Self {
-        Self { timings, ..self }
+        Ok(Self { client, settings, clock, probes, metrics })
     }
 
     /// Where probes are answered, and where metrics are.
@@ -106,7 +92,7 @@ impl Controller {
     /// # Errors
     /// The webhook's address cannot be listened at.
     pub async fn run(self, shutdown: watch::Receiver<bool>) -> Result<(), Error> {
-        let Self { client, settings, clock, timings, probes, metrics } = self;
+        let Self { client, settings, clock, probes, metrics } = self;
         let (context, write_events) = Context::new(client, settings, clock);
         context.metrics.install();
         context.issuers.attach(&context);
@@ -127,7 +113,7 @@ impl Controller {
                 () = told(stopped) => return,
             }
             tracing::info!("the cluster was read");
-            lead(&context, timings, shutdown.clone()).await;
+            lead(&context, shutdown.clone()).await;
         };
         let ended = match context.settings.webhook_address {
             None => {
@@ -186,7 +172,7 @@ async fn upkeep(context: Context) {
 }
 
 /// Works while this replica leads, and to the end of what is being worked on.
-async fn lead(context: &Context, timings: LeaseTimings, shutdown: watch::Receiver<bool>) {
+async fn lead(context: &Context, shutdown: watch::Receiver<bool>) {
     let settings = &context.settings;
     if !settings.leader_election {
         metrics::gauge!(crate::metrics::LEADS).set(1.0);
@@ -205,7 +191,7 @@ async fn lead(context: &Context, timings: LeaseTimings, shutdown: watch::Receive
         &settings.lease_namespace,
         &settings.lease_name,
         identity(),
-        timings,
+        settings.lease_timings,
         Arc::clone(&context.clock),
     );
     let leads = elector.leads();

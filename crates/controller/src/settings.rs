@@ -4,6 +4,15 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use chancery_kubernetes::LeaseTimings;
+
+/// As others who hold this lease have them, so that either may follow the other.
+const LEASE_TIMINGS: LeaseTimings = LeaseTimings {
+    lease: Duration::from_secs(60),
+    renew_deadline: Duration::from_secs(40),
+    retry: Duration::from_secs(15),
+};
+
 /// Everything that can be chosen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
@@ -17,6 +26,8 @@ pub struct Settings {
     pub lease_name: String,
     /// Namespace of the lease.
     pub lease_namespace: String,
+    /// How the lease is kept and lost.
+    pub lease_timings: LeaseTimings,
     /// How many keys of each kind are worked on at once.
     pub workers: usize,
     /// Whether CertificateRequests are approved here.
@@ -56,6 +67,7 @@ impl Default for Settings {
             leader_election: true,
             lease_name: "cert-manager-controller".into(),
             lease_namespace: "kube-system".into(),
+            lease_timings: LEASE_TIMINGS,
             workers: 5,
             approves: true,
             owner_references: false,

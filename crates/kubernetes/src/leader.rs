@@ -17,6 +17,10 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::client::{ApiError, optional, request};
 
+/// How often a candidate looks at a lease that is another's, at least: that is one read, and whoever gives a lease back leaves
+/// all work undone until somebody sees it.
+const LOOK: Duration = Duration::from_secs(2);
+
 /// How leadership is kept and lost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeaseTimings {
@@ -24,7 +28,7 @@ pub struct LeaseTimings {
     pub lease: Duration,
     /// How long the leader goes on without being able to give one: shorter than `lease`.
     pub renew_deadline: Duration,
-    /// How often it is tried.
+    /// How often it is tried. Whether another gave the lease back is looked at every two seconds in any case.
     pub retry: Duration,
 }
 
@@ -144,16 +148,20 @@ impl Elector {
         let mut holder = String::new();
         loop {
             let begun = Instant::now();
+            let mut pause = self.timings.retry;
             match self.attempt(seen).await {
                 Ok(Attempt::Held) => return begun,
-                Ok(Attempt::Other(other)) if other != holder => {
-                    tracing::info!(lease = self.name, leader = other, "another replica leads");
-                    holder = other;
+                Ok(Attempt::Other(other)) => {
+                    if other != holder {
+                        tracing::info!(lease = self.name, leader = other, "another replica leads");
+                        holder = other;
+                    }
+                    pause = pause.min(LOOK);
                 }
-                Ok(Attempt::Other(_) | Attempt::Conflict) => {}
+                Ok(Attempt::Conflict) => {}
                 Err(error) => tracing::warn!(lease = self.name, %error, "the lease cannot be asked for"),
             }
-            sleep(self.timings.retry).await;
+            sleep(pause).await;
         }
     }
 

@@ -11,7 +11,7 @@ use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, Pat
 use kube::{Api, Client};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::vault::Vault;
 
@@ -109,7 +109,7 @@ pub(crate) struct Bed {
     client: Client,
     folder: tempfile::TempDir,
     /// It ends with the bed.
-    _cluster: Cluster,
+    cluster: Cluster,
 }
 
 impl Bed {
@@ -120,7 +120,7 @@ impl Bed {
     pub(crate) async fn with(cluster: &Cluster, namespace: &str, vault: Arc<Vault>) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let client = cluster.client(&folder.path().join("kubeconfig")).await;
-        let bed = Self { vault, namespace: namespace.to_owned(), client, folder, _cluster: cluster.clone() };
+        let bed = Self { vault, namespace: namespace.to_owned(), client, folder, cluster: cluster.clone() };
         let object = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace } });
         let object = serde_json::from_value(object).expect("an object");
         api(&bed.client, "Namespace", None)
@@ -128,6 +128,16 @@ impl Bed {
             .await
             .expect("a namespace");
         bed
+    }
+
+    /// A bed in a double of its own.
+    pub(crate) async fn in_double(namespace: &str) -> Self {
+        Self::new(Cluster::double().await, namespace).await
+    }
+
+    pub(crate) fn double(&self) -> &ApiServer {
+        let Cluster::Double(double) = &self.cluster else { panic!("this needs the double") };
+        double
     }
 
     fn api(&self, kind: &str) -> Api<DynamicObject> {
@@ -260,10 +270,21 @@ impl Bed {
     }
 
     pub(crate) async fn create_issuer(&self) {
+        self.create_issuer_of("vault-issuer", "cluster-local").await;
+    }
+
+    /// The same with a role that takes keys of every kind: those of elliptic curves are quickly made.
+    pub(crate) async fn ready_quick_issuer(&self) {
+        self.create_secret_id(&self.vault.secret_id().await).await;
+        self.create_issuer_of("quick-issuer", "any-key").await;
+        self.until_condition("Issuer", "quick-issuer", ["Ready", "True", "VaultVerified"]).await;
+    }
+
+    async fn create_issuer_of(&self, name: &str, role: &str) {
         self.create(json!({
-            "apiVersion": "cert-manager.io/v1", "kind": "Issuer", "metadata": { "name": "vault-issuer" },
+            "apiVersion": "cert-manager.io/v1", "kind": "Issuer", "metadata": { "name": name },
             "spec": { "vault": {
-                "path": "istioca/sign/cluster-local", "server": self.vault.url,
+                "path": format!("istioca/sign/{role}"), "server": self.vault.url,
                 "auth": { "appRole": {
                     "path": "approle", "roleId": self.vault.role_id,
                     "secretRef": { "name": "cert-manager-vault-approle", "key": "secretId" },
@@ -271,6 +292,54 @@ impl Bed {
             }},
         }))
         .await;
+    }
+
+    /// An authority in a Secret that nobody looks after, and `ca-issuer`, which signs with it.
+    pub(crate) async fn ready_ca_issuer(&self) {
+        self.create(json!({
+            "apiVersion": "cert-manager.io/v1", "kind": "Issuer", "metadata": { "name": "self" },
+            "spec": { "selfSigned": {} },
+        }))
+        .await;
+        let mut authority = certificate("authority", "self");
+        authority["spec"]["isCA"] = true.into();
+        authority["spec"]["commonName"] = "authority".into();
+        self.create(authority).await;
+        self.until("Certificate", "authority", is_settled).await;
+        let data = self.find("Secret", "authority-tls").await.expect("the Secret")["data"].clone();
+        self.delete("Certificate", "authority").await;
+        self.delete("Secret", "authority-tls").await;
+        self.create(json!({
+            "apiVersion": "v1", "kind": "Secret", "type": "Opaque", "metadata": { "name": "ca" }, "data": data,
+        }))
+        .await;
+        self.create(json!({
+            "apiVersion": "cert-manager.io/v1", "kind": "Issuer", "metadata": { "name": "ca-issuer" },
+            "spec": { "ca": { "secretName": "ca" } },
+        }))
+        .await;
+        self.until_condition("Issuer", "ca-issuer", ["Ready", "True", "KeyPairVerified"]).await;
+    }
+
+    /// Waits until so many Certificates are all there are, and nothing is left to be done for any. For the double only.
+    pub(crate) async fn all_settled(&self, count: usize) {
+        let begun = Instant::now();
+        loop {
+            let found = self.double().tally("certificates", is_settled);
+            // A key goes only after that is told.
+            let (_, keys) = self.double().tally("secrets", |secret| {
+                secret["metadata"]["labels"]["cert-manager.io/next-private-key"] == "true"
+            });
+            if found == (count, count) && keys == 0 {
+                return;
+            }
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "in vain: {found:?} of {count} are settled, {keys} keys wait\n{}",
+                self.log()
+            );
+            sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// The Certificate that istiod serves with.
@@ -313,6 +382,44 @@ impl Controller {
         assert!(self.process.try_wait().expect("a child").is_none(), "the controller ended by itself");
         self.process.kill().await.expect("killed");
     }
+
+    /// Sends a signal by its name.
+    pub(crate) fn signal(&self, name: &str) {
+        let process = self.process.id().expect("it runs").to_string();
+        let mut kill = std::process::Command::new("kill");
+        assert!(kill.arg(format!("-{name}")).arg(process).status().expect("kill").success());
+    }
+
+    /// SIGTERM, and the wait for its end.
+    pub(crate) async fn stop(mut self) {
+        self.signal("TERM");
+        let ended = timeout(PATIENCE, self.process.wait()).await.expect("it ends in time");
+        assert!(ended.expect("a child").success(), "the controller did not end in order");
+    }
+}
+
+/// A Certificate with a key that is quickly made.
+pub(crate) fn certificate(name: &str, issuer: &str) -> Value {
+    json!({
+        "apiVersion": "cert-manager.io/v1", "kind": "Certificate", "metadata": { "name": name },
+        "spec": {
+            "dnsNames": [format!("{name}.mesh.svc")], "secretName": format!("{name}-tls"),
+            "duration": "1h", "renewBefore": "30m",
+            "privateKey": { "rotationPolicy": "Always", "algorithm": "ECDSA", "size": 256 },
+            "issuerRef": { "name": issuer, "kind": "Issuer", "group": "cert-manager.io" },
+        },
+    })
+}
+
+/// Whether a Certificate is issued, no try at it has failed, and nothing is left to be done.
+pub(crate) fn is_settled(certificate: &Value) -> bool {
+    let status = &certificate["status"];
+    condition(certificate, "Ready")["status"] == "True"
+        && condition(certificate, "Ready")["observedGeneration"] == certificate["metadata"]["generation"]
+        && condition(certificate, "Issuing").is_null()
+        && ["nextPrivateKeySecretName", "failedIssuanceAttempts", "lastFailureTime"]
+            .iter()
+            .all(|field| status[field].is_null())
 }
 
 /// A condition, or null.

@@ -9,6 +9,13 @@ use crate::certificates::left;
 
 const SLEEP: &str = "spiffe://cluster.local/ns/foo/sa/sleep";
 
+/// The same for the issuer that takes every key.
+pub(crate) fn quick_workload(name: &str, key: &PrivateKey) -> Value {
+    let mut request = workload(name, key);
+    request["spec"]["issuerRef"]["name"] = "quick-issuer".into();
+    request
+}
+
 /// A request as a mesh's certificate service makes them: no subject, one identity, no usages in the CSR.
 fn workload(name: &str, key: &PrivateKey) -> Value {
     let names = RequestedNames { uri_sans: vec![SLEEP.into()], ..RequestedNames::default() };
@@ -25,7 +32,7 @@ fn workload(name: &str, key: &PrivateKey) -> Value {
 }
 
 /// As Istio's agent makes them by default; the role of the walkthrough takes no others.
-fn new_key() -> PrivateKey {
+pub(crate) fn new_key() -> PrivateKey {
     PrivateKey::generate(KeySpec::new("rsa", 2048).expect("a kind of key")).expect("a key")
 }
 

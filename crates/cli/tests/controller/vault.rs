@@ -100,9 +100,15 @@ async fn walk(client: &Client) -> (Certificate, String) {
         "allowed_domains": "svc", "allow_subdomains": true, "max_ttl": "720h", "require_cn": false,
         "allowed_uri_sans": "spiffe://cluster.local/*",
     });
-    write(client, "istioca/roles/cluster-local", role).await;
+    write(client, "istioca/roles/cluster-local", role.clone()).await;
+    let mut any_key = role;
+    any_key["key_type"] = "any".into();
+    write(client, "istioca/roles/any-key", any_key).await;
     write(client, "sys/auth/approle", json!({ "type": "approle" })).await;
-    let policy = r#"path "istioca/sign/cluster-local" { capabilities = ["update"] }"#;
+    let policy = r#"
+        path "istioca/sign/cluster-local" { capabilities = ["update"] }
+        path "istioca/sign/any-key" { capabilities = ["update"] }
+    "#;
     write(client, "sys/policies/acl/cert-manager", json!({ "policy": policy })).await;
     let role = json!({ "token_policies": "cert-manager", "token_ttl": "1h", "token_max_ttl": "4h" });
     write(client, "auth/approle/role/cert-manager", role).await;

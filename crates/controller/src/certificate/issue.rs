@@ -243,7 +243,8 @@ impl Live<'_> {
         let Outcome::Failed { at: Some(at), .. } = request::outcome(facts) else { return true };
         let began =
             condition(self.certificate.conditions(), ISSUING).and_then(|one| one.last_transition_time);
-        let counted = self.status().last_failure_time;
+        // A failure that was counted by a clock ahead of ours says nothing about what comes after it.
+        let counted = self.status().last_failure_time.filter(|counted| counted.0 <= self.now);
         !(began.is_some_and(|began| at < began.0) || counted.is_some_and(|counted| at <= counted.0))
     }
 
@@ -301,14 +302,17 @@ impl Live<'_> {
     }
 
     /// Deletes the key of this issuance, also where the cache does not know it yet.
-    async fn delete_key(&self, name: Option<String>) -> Result<(), Error> {
+    async fn delete_key(&mut self, name: Option<String>) -> Result<(), Error> {
         let Some(name) = name else { return Ok(()) };
         let Some(found) = optional(self.secrets_api.get_metadata(&name)).await? else { return Ok(()) };
         // The status may be written by others too: it must not have somebody else's Secret deleted.
         if !is_key_of(&found.metadata, &self.uid()) {
             return Ok(());
         }
-        self.delete_secret(&name, &found.metadata.uid.unwrap_or_default()).await
+        let uid = found.metadata.uid.unwrap_or_default();
+        self.delete_secret(&name, &uid).await?;
+        self.deleted_key = Some(uid);
+        Ok(())
     }
 
     async fn fail(mut self, reason: String, message: String) -> Result<Next, Error> {

@@ -13,6 +13,7 @@ use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 
 use super::facts::{APPLIER, csr_of};
 use super::policy::{self, Current, Evidence, Finding, UNSUPPORTED};
+use super::request::Outcome;
 use super::{look, matching, request, secret};
 use crate::cache::{RequestFacts, SecretFacts, sha256};
 use crate::context::Context;
@@ -37,6 +38,8 @@ pub(super) struct Live<'a> {
     pub(super) secret_facts: Option<SecretFacts>,
     /// Requests that it controls, whatever their revision.
     pub(super) requests: Vec<CertificateRequest>,
+    /// UID of the Secret with the key of the issuance that is over, once it is deleted: the cache may still have it.
+    pub(super) deleted_key: Option<String>,
     is_owner: bool,
     pub(super) now: Timestamp,
     pub(super) secrets_api: Api<Secret>,
@@ -67,6 +70,7 @@ impl<'a> Live<'a> {
             secret,
             secret_facts,
             requests: Vec::new(),
+            deleted_key: None,
             is_owner,
             now: context.clock.now(),
             secrets_api,
@@ -171,6 +175,7 @@ impl<'a> Live<'a> {
             }
             // What the last try left would be taken for this one's.
             self.delete_keys().await?;
+            self.delete_failed_request().await?;
             let told = (component::TRIGGER, EventType::Normal, "Issuing".to_owned(), finding.message.clone());
             let generation = self.certificate.metadata.generation;
             let now = self.now;
@@ -188,6 +193,15 @@ impl<'a> Live<'a> {
         self.issue().await
     }
 
+    /// Deletes the request of the next revision, if it has failed.
+    async fn delete_failed_request(&self) -> Result<(), Error> {
+        let Some((_, facts)) = self.of_revision(self.revision() + 1) else { return Ok(()) };
+        if matches!(request::outcome(&facts), Outcome::Failed { .. }) {
+            self.delete_request(&facts.key.name, &facts.uid).await?;
+        }
+        Ok(())
+    }
+
     async fn read_requests_again(&mut self) -> Result<(), Error> {
         self.requests.clear();
         self.read_requests().await
@@ -203,7 +217,8 @@ impl<'a> Live<'a> {
                 .is_none_or(|csr| !matching::violations(&self.certificate.spec, &found.spec, &csr).is_empty())
         });
         let settings = &self.context.settings;
-        let at = look::retry_at(&self.certificate, self.secret_facts.as_ref(), is_outdated, settings)?;
+        let at =
+            look::retry_at(&self.certificate, self.secret_facts.as_ref(), is_outdated, settings, self.now)?;
         (self.now < at).then(|| Next::After(look::until(at, self.now)))
     }
 
@@ -321,9 +336,14 @@ impl<'a> Live<'a> {
     /// Deletes the keys of issuances that are over.
     pub(super) async fn delete_keys(&self) -> Result<(), Error> {
         let (uid, target) = (self.uid(), &self.certificate.spec.secret_name);
+        let cached = self.context.cache.secrets_of(&uid);
         // A template may give the certificate's own Secret any label.
-        let is_left = |found: &SecretFacts| found.is_next_private_key && found.key.name != *target;
-        for found in self.context.cache.secrets_of(&uid).iter().filter(|found| is_left(found)) {
+        let is_left = |found: &SecretFacts| {
+            found.is_next_private_key
+                && found.key.name != *target
+                && self.deleted_key.as_deref() != Some(&found.uid)
+        };
+        for found in cached.iter().filter(|found| is_left(found)) {
             self.delete_secret(&found.key.name, &found.uid).await?;
         }
         Ok(())

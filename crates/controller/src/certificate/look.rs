@@ -74,13 +74,16 @@ pub(super) fn retry_at(
     secret: Option<&SecretFacts>,
     is_next_outdated: bool,
     settings: &Settings,
+    now: Timestamp,
 ) -> Option<Timestamp> {
     let status = certificate.status.as_ref()?;
     let failed = condition(&status.conditions, ISSUING);
     let is_edited = failed.is_some_and(|failed| {
         failed.observed_generation.is_some() && failed.observed_generation != certificate.metadata.generation
     });
-    if is_next_outdated || is_edited {
+    // By a clock that was ahead: who knows how long ago that is.
+    let is_ahead = status.last_failure_time.is_some_and(|failed| failed.0 > now);
+    if is_next_outdated || is_edited || is_ahead {
         return None;
     }
     let end = secret.and_then(|secret| secret.certificate.as_ref()).map(|found| found.not_after);
@@ -174,7 +177,7 @@ impl View<'_> {
         let next = self.of_revision(status.revision.unwrap_or(0) + 1);
         let is_outdated =
             next.is_some_and(|next| !matching::kept_violations(&self.certificate.spec, next).is_empty());
-        let at = retry_at(self.certificate, self.secret, is_outdated, self.settings)?;
+        let at = retry_at(self.certificate, self.secret, is_outdated, self.settings, self.now)?;
         (self.now < at).then(|| Next::After(until(at, self.now)))
     }
 }

@@ -198,10 +198,12 @@ pub(crate) fn outcome(request: &RequestFacts) -> Outcome {
         .or_else(|| holds(INVALID_REQUEST))
         .or_else(|| ready.filter(|ready| ready.reason == "Failed" || ready.reason == "Denied"));
     if let Some(refused) = refused {
+        // Clocks of those who deny differ from ours; but nothing is denied before it is there.
+        let denied = refused.last_transition_time.map(|time| time.0).max(request.created);
         return Outcome::Failed {
             reason: refused.reason.clone(),
             message: refused.message.clone(),
-            at: request.failure_time.or(refused.last_transition_time.map(|time| time.0)),
+            at: request.failure_time.or(denied),
         };
     }
     let is_issued = ready.is_some_and(|ready| ready.reason == "Issued") && request.has_certificate;

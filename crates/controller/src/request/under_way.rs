@@ -9,9 +9,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use chancery_kubernetes::{AT_ONCE, Pauses};
 use chancery_kubernetes::cert_manager::CertificateRequestStatus;
 use chancery_kubernetes::events::EventType;
+use chancery_kubernetes::{AT_ONCE, Pauses};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 

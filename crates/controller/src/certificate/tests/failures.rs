@@ -120,6 +120,33 @@ async fn a_denial_fails_with_the_reason_of_whoever_denied() {
 }
 
 #[tokio::test]
+async fn a_denial_by_a_clock_that_is_behind_is_not_taken_for_one_of_an_earlier_try() {
+    let mut world = World::new().await;
+    world.mood = Mood::Sleeps;
+    world.apply("istiod", &json!({}));
+    world.settle("istiod").await;
+    let uid = |world: &World| {
+        let request = world.server.get("certificaterequests", NAMESPACE, "istiod-1").expect("the request");
+        request["metadata"]["uid"].clone()
+    };
+    let before = uid(&world);
+    let status = json!({ "conditions": [{
+        "type": "Denied", "status": "True", "reason": "Somebody", "message": "not today",
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }] });
+    assert!(world.server.set_status("certificaterequests", NAMESPACE, "istiod-1", status));
+    world.settle("istiod").await;
+    let message = json!(format!("{PREFIX}not today"));
+    assert_eq!(failed(&world), (json!("False"), json!("Somebody"), message, json!(1)));
+    assert_eq!(uid(&world), before, "who denied it looks for it in vain");
+    // At the next try it is denied no more.
+    world.mood = Mood::Signs(Duration::from_secs(3600));
+    world.clock.advance(Duration::from_secs(60));
+    world.settle("istiod").await;
+    assert_eq!(world.status("istiod")["revision"], 1);
+}
+
+#[tokio::test]
 async fn a_certificate_for_another_key_an_expired_one_and_none_at_all_are_not_stored() {
     let other = "Issuer returned a certificate with a public key that does not match the CSR. This usually indicates a \
                  misconfigured issuer.";

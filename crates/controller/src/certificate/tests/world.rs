@@ -84,6 +84,17 @@ impl World {
         }
     }
 
+    /// Sets the clock, perhaps back.
+    pub(super) fn set_clock(&mut self, now: Timestamp) {
+        self.clock = Arc::new(FixedClock::at(now));
+        self.context.clock = self.clock.clone();
+    }
+
+    /// The time as it stands in objects.
+    pub(super) fn clock_text(&self) -> String {
+        self.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+    }
+
     /// The Certificate of the founding walkthrough, with changes to its spec.
     pub(super) fn apply(&self, name: &str, changes: &Value) {
         let mut spec = json!({
@@ -197,7 +208,7 @@ impl World {
             let name = one["metadata"]["name"].as_str().expect("a name").to_owned();
             let request: CertificateRequest = read(one);
             let csr = request.spec.request.as_str().expect("text").to_owned();
-            let now = self.clock.now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+            let now = self.clock_text();
             let ready = |status: &str, reason: &str, message: &str| json!({ "type": "Ready", "status": status, "reason": reason, "message": message, "lastTransitionTime": now });
             let issued = |chain: &[u8]| {
                 let root = self.issuer.certificate().pem();
@@ -300,7 +311,8 @@ fn serial(now: Timestamp) -> SerialNumber {
 fn root() -> Issuer {
     let key: Arc<dyn Signer> =
         Arc::new(PrivateKey::generate(KeySpec::new("ec", 256).expect("a key")).expect("a key"));
-    let request = CaRequest { ttl: Some(Duration::from_secs(365 * 86400)), ..CaRequest::new("root", LIMITS) };
+    let request =
+        CaRequest { ttl: Some(Duration::from_secs(5 * 365 * 86400)), ..CaRequest::new("root", LIMITS) };
     let now = start_time();
     let prepared = prepare_root(&request, &key, &AiaUrls::default(), serial(now), now).expect("a root");
     let certificate = prepared.sign().expect("a root").certificate().expect("a root");
