@@ -75,6 +75,8 @@ impl Live<'_> {
             self.tell(component::KEY_MANAGER, EventType::Normal, "Deleted", message);
             return self.replace_key(&existing, &secret_name).await;
         }
+        // Whatever is waited for: the status says meanwhile what has become of the certificate in use.
+        self.write(|_| {}, Vec::new()).await?;
         Ok(NextKey::Ready(found, secret_name))
     }
 
