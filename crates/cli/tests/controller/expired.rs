@@ -100,9 +100,10 @@ pub(crate) async fn in_the_middle() {
     for (verb, resource, wanted) in writes {
         assert_eq!(double.count(verb, resource), wanted, "{verb} {resource}\n{}", bed.log());
     }
-    // The key goes; whether it has gone may be asked once more before its watch tells.
+    // The key goes; until its watch tells, whoever looks at the Certificate again deletes what is gone already. A watch that
+    // is begun anew tells late, but nobody looks all the time.
     let deletions = double.count("delete", "secrets");
-    assert!((issuances..=2 * issuances).contains(&deletions), "{deletions} deletions");
+    assert!((issuances..=5 * issuances).contains(&deletions), "{deletions} deletions");
     let known = ["events", "certificates"].map(|resource| double.writes(resource)).iter().sum::<usize>();
     let known = known + deletions + writes.iter().map(|(_, _, wanted)| wanted).sum::<usize>();
     assert_eq!(double.writes("*"), known, "something else was written");
