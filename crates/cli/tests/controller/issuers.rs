@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::bed::{Bed, condition};
+use crate::bed::{Bed, condition, until};
 
 pub(crate) async fn verified(bed: Bed) {
     let _controller = bed.controller(&[]);
@@ -21,8 +21,12 @@ pub(crate) async fn before_its_secret(bed: Bed) {
     let issuer = bed.until_condition("Issuer", "vault-issuer", ["Ready", "False", "VaultError"]).await;
     let message = condition(&issuer, "Ready")["message"].to_string();
     assert!(message.contains("cert-manager-vault-approle"), "{message}");
-    let events = bed.events("Issuer", "vault-issuer").await;
-    assert!(events.iter().any(|(reason, _)| reason == "ErrInitIssuer"), "{events:?}");
+    // Events are written beside the work.
+    until("the event is there", async || {
+        let events = bed.events("Issuer", "vault-issuer").await;
+        events.iter().any(|(reason, _)| reason == "ErrInitIssuer").then_some(())
+    })
+    .await;
     bed.create_secret_id(&bed.vault.secret_id().await).await;
     bed.until_condition("Issuer", "vault-issuer", ["Ready", "True", "VaultVerified"]).await;
 }
