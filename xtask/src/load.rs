@@ -1,18 +1,24 @@
 //! The load client: 32 connections kept alive, each sending the next request when its answer is there.
 //!
 //! It shares the machine with the server it measures, so it does as little as it can: one thread, the request
-//! prepared once, the answer's head searched for its status and its end, the body only sampled.
+//! prepared once, the answer's head searched for its status and its end, the body only sampled. Its thread is scheduled
+//! as a batch (`SCHED_BATCH`): it gets its share of the processors, but an answer that comes in does not throw the server
+//! off one of them, as a client on a machine of its own would not.
 
+use std::fs;
 use std::net::SocketAddr;
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::http::Api;
+use crate::tools::must;
 
 /// How many requests are under way at any time.
 pub(crate) const CONNECTIONS: usize = 32;
@@ -141,15 +147,27 @@ fn on_connections<F>(connections: usize, mut connection: impl FnMut() -> F) -> R
 where
     F: Future<Output = Result<Vec<Duration>>> + Send + 'static,
 {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let tasks: Vec<_> = (0..connections).map(|_| tokio::spawn(connection())).collect();
-        let mut latencies = Vec::new();
-        for task in tasks {
-            latencies.extend(task.await.context("a connection's task must not panic")??);
-        }
-        Ok(latencies)
-    })
+    let connections: Vec<F> = (0..connections).map(|_| connection()).collect();
+    let client = thread::spawn(move || {
+        schedule_as_batch()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            let tasks: Vec<_> = connections.into_iter().map(tokio::spawn).collect();
+            let mut latencies = Vec::new();
+            for task in tasks {
+                latencies.extend(task.await.context("a connection's task must not panic")??);
+            }
+            Ok(latencies)
+        })
+    });
+    client.join().map_err(|_| anyhow!("the load client panicked"))?
+}
+
+/// Schedules this thread, and no other of this process, with `SCHED_BATCH`.
+fn schedule_as_batch() -> Result<()> {
+    let me = fs::read_link("/proc/thread-self").context("finding out which thread this is")?;
+    let id = me.file_name().context("a thread without an id")?;
+    must(Command::new("chrt").args(["--batch", "--pid", "0"]).arg(id), "scheduling the load client").map(drop)
 }
 
 /// A connection that is kept alive.
