@@ -24,7 +24,7 @@ fn main() -> io::Result<()> {
         }
         let script = Path::new(&env::var("OUT_DIR").map_err(io::Error::other)?).join("order.ld");
         fs::write(&script, order(&fs::read_to_string(NAMES)?))?;
-        println!("cargo::rustc-link-arg-bins=-Wl,-T,{}", script.display());
+        println!("cargo::rustc-link-arg-bins=-T{}", script.display());
     }
     Ok(())
 }
