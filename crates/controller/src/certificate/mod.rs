@@ -23,6 +23,8 @@ mod secret;
 #[cfg(test)]
 mod tests;
 
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::Secret;
 
 use self::live::Live;
@@ -69,6 +71,15 @@ fn look(context: &Context, key: &Key) -> Option<Next> {
     let owner = policy::owner_of(claimants.iter().map(AsRef::as_ref), secret.as_deref());
     let mut keys = context.cache.secrets_of(&uid);
     keys.retain(|secret| secret.is_next_private_key && secret.key != place);
+    // Those that are deleted, and that the cache still has.
+    let mut gone: Option<Duration> = None;
+    keys.retain(|secret| match context.cache.gone.left(&secret.uid) {
+        None => true,
+        Some(left) => {
+            gone = Some(gone.map_or(left, |gone| gone.min(left)));
+            false
+        }
+    });
     let view = View {
         certificate: &certificate,
         secret: secret.as_deref(),
@@ -78,7 +89,12 @@ fn look(context: &Context, key: &Key) -> Option<Next> {
         settings: &context.settings,
         now: context.clock.now(),
     };
-    view.is_quiet()
+    match (view.is_quiet()?, gone) {
+        (Next::After(pause), Some(gone)) => Some(Next::After(pause.min(gone))),
+        // Nobody else would look whether they have gone.
+        (Next::Done, Some(gone)) => Some(Next::After(gone)),
+        (next, None) => Some(next),
+    }
 }
 
 /// For [`SecretFacts::applied`](crate::cache::SecretFacts::applied).
