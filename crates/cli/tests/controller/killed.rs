@@ -21,7 +21,7 @@ async fn at_every_write(is_done: bool) -> usize {
         bed.create_istiod().await;
         double.stop_at_write(number, is_done);
 
-        let controller = bed.controller(&[]);
+        let controller = bed.controller(&["-log-level=debug"]);
         let mut is_issued = false;
         until("the write comes, or the work ends", async || {
             is_issued = bed.find("Certificate", "istiod").await.is_some_and(|certificate| {
@@ -36,6 +36,8 @@ async fn at_every_write(is_done: bool) -> usize {
         let what = format!("write {number}, {stopped_at:?}, done: {is_done}");
         controller.kill().await;
         double.heal();
+        // Shown if the test fails.
+        eprintln!("killed at {what}");
         // What was signed, but for which the signed certificate did not arrive, has to be signed once more.
         let signed = vault.signed().await - before;
         let requests = bed.list("CertificateRequest").await;
@@ -46,7 +48,7 @@ async fn at_every_write(is_done: bool) -> usize {
             stopped_at.as_ref().is_some_and(|at| at.resource == "certificaterequests/status") && is_done;
         assert!(lost <= usize::from(!is_recorded), "{what}: {lost} signatures are lost");
 
-        let controller = bed.controller(&[]);
+        let controller = bed.controller(&["-log-level=debug"]);
         let certificate = bed.issued(1).await;
         left(&bed, "istiod-1").await;
         leaf(&bed, &bed.find("Secret", "istiod-tls").await.expect("the Secret"));
