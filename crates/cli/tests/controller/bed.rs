@@ -394,7 +394,8 @@ impl Drop for Bed {
         if std::thread::panicking()
             && let Cluster::Double(double) = &self.cluster
         {
-            eprintln!("{}\nthe controllers said:\n{}", report::of(double), self.log());
+            let (report, said) = (report::of(double), self.log());
+            eprintln!("{report}\nthe controllers said:\n{said}\nthe server said:\n{}", self.vault.log());
         }
     }
 }
