@@ -63,6 +63,14 @@ impl Cache {
         values(self.secrets.find_by(Term::Owner(owner)))
     }
 
+    /// Whether a Secret that was found here is gone.
+    pub(crate) fn is_gone(&self, secret: &SecretFacts) -> bool {
+        // A watch may have told that after it was found: then it is neither remembered as deleted any more nor here. It goes
+        // from here first, and so this is looked at last.
+        self.gone.left(&secret.uid).is_some()
+            || self.secrets.get(&secret.key).is_none_or(|found| found.uid != secret.uid)
+    }
+
     /// Certificates that name a Secret as theirs.
     pub fn certificates_in(&self, secret: &Key) -> Vec<Arc<Certificate>> {
         let term = Term::Secret { namespace: &secret.namespace, name: &secret.name };

@@ -337,7 +337,7 @@ impl<'a> Live<'a> {
         let cached = cache.secrets_of(&uid);
         // A template may give the certificate's own Secret any label.
         let is_left = |found: &SecretFacts| {
-            found.is_next_private_key && found.key.name != *target && cache.gone.left(&found.uid).is_none()
+            found.is_next_private_key && found.key.name != *target && !cache.is_gone(found)
         };
         for found in cached.iter().filter(|found| is_left(found)) {
             self.delete_secret(&found.key.name, &found.uid).await?;

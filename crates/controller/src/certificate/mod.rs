@@ -23,8 +23,6 @@ mod secret;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
-
 use k8s_openapi::api::core::v1::Secret;
 
 use self::live::Live;
@@ -72,14 +70,8 @@ fn look(context: &Context, key: &Key) -> Option<Next> {
     let mut keys = context.cache.secrets_of(&uid);
     keys.retain(|secret| secret.is_next_private_key && secret.key != place);
     // Those that are deleted, and that the cache still has.
-    let mut gone: Option<Duration> = None;
-    keys.retain(|secret| match context.cache.gone.left(&secret.uid) {
-        None => true,
-        Some(left) => {
-            gone = Some(gone.map_or(left, |gone| gone.min(left)));
-            false
-        }
-    });
+    let gone = keys.iter().filter_map(|secret| context.cache.gone.left(&secret.uid)).min();
+    keys.retain(|secret| !context.cache.is_gone(secret));
     let view = View {
         certificate: &certificate,
         secret: secret.as_deref(),
