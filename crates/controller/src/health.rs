@@ -32,19 +32,19 @@ impl Default for Health {
 }
 
 impl Health {
-    /// There is a watch, that says nothing yet.
+    /// There is a watch, that says nothing yet. All are named before the first begins.
     pub fn expect(&self, watch: &str) {
         self.watches().insert(watch.to_owned(), Watch::default());
     }
 
     /// A watch was read once, or goes on.
     pub fn set_filled(&self, watch: &str) {
-        let is_filled = {
-            let mut watches = self.watches();
-            watches.insert(watch.to_owned(), Watch { is_filled: true, broken: None });
-            watches.values().all(|watch| watch.is_filled)
-        };
-        self.is_filled.send_if_modified(|known| std::mem::replace(known, is_filled) != is_filled);
+        let mut watches = self.watches();
+        watches.insert(watch.to_owned(), Watch { is_filled: true, broken: None });
+        // Under the lock: whoever looked before the last one was filled must not say so after it.
+        if watches.values().all(|watch| watch.is_filled) {
+            self.is_filled.send_if_modified(|known| !std::mem::replace(known, true));
+        }
     }
 
     /// A watch broke.
@@ -112,7 +112,33 @@ impl Health {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
+
     use super::*;
+
+    #[test]
+    fn watches_that_are_filled_at_the_same_moment_are_all_seen() {
+        const ROUNDS: usize = 50_000;
+        let all: Vec<Health> = (0..ROUNDS).map(|_| Health::default()).collect();
+        for health in &all {
+            health.expect("a");
+            health.expect("b");
+        }
+        let together = Barrier::new(2);
+        std::thread::scope(|scope| {
+            for watch in ["a", "b"] {
+                let (all, together) = (&all, &together);
+                scope.spawn(move || {
+                    for health in all {
+                        together.wait();
+                        health.set_filled(watch);
+                    }
+                });
+            }
+        });
+        let missed = all.iter().filter(|health| !*health.is_filled.borrow()).count();
+        assert_eq!(missed, 0, "of {ROUNDS}");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn what_is_missing_is_said_in_words() {

@@ -208,6 +208,10 @@ async fn lead(context: &Context, shutdown: watch::Receiver<bool>) {
     let works = || async {
         metrics::gauge!(crate::metrics::LEADS).set(1.0);
         let _lost = Lost;
+        tokio::select! {
+            () = request::begin_to_lead(context) => {}
+            () = told(shutdown.clone()) => return,
+        }
         work(context, shutdown.clone()).await;
     };
     tokio::select! {

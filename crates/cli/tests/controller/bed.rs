@@ -13,9 +13,16 @@ use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::report;
 use crate::vault::Vault;
 
 pub(crate) const CHANCERY: &str = env!("CARGO_BIN_EXE_chancery");
+
+/// Who controllers are to the double of the API server; tests are others.
+pub(crate) const CONTROLLER: &str = "controller";
+
+/// Who tests are.
+pub(crate) const TEST: &str = "test";
 
 /// How long anything may take. Many processes start at the same time here.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -35,15 +42,19 @@ impl Cluster {
         cluster
     }
 
-    pub(crate) fn kubeconfig(&self) -> String {
+    /// For this user. A real one knows us as its administrator only.
+    pub(crate) fn kubeconfig(&self, user: &str) -> String {
         match self {
-            Self::Double(server) => server.kubeconfig("secret"),
+            Self::Double(server) => {
+                server.user(user, user, &[]);
+                server.kubeconfig(user)
+            }
             Self::Real(real) => real.kubeconfig(),
         }
     }
 
     async fn client(&self, kubeconfig: &Path) -> Client {
-        std::fs::write(kubeconfig, self.kubeconfig()).expect("written");
+        std::fs::write(kubeconfig, self.kubeconfig(TEST)).expect("written");
         let options = ClientOptions { kubeconfig: Some(kubeconfig.to_owned()), ..ClientOptions::default() };
         connect(&options).await.expect("a client")
     }
@@ -216,9 +227,14 @@ impl Bed {
 
     /// Starts a controller for this namespace.
     pub(crate) fn controller(&self, flags: &[&str]) -> Controller {
+        self.controller_of(CONTROLLER, flags)
+    }
+
+    /// The same, as another user of the API server.
+    pub(crate) fn controller_of(&self, user: &str, flags: &[&str]) -> Controller {
         let log = std::fs::File::options().create(true).append(true).open(self.log_path()).expect("a log");
         let process = self
-            .chancery(&["controller"])
+            .chancery(user, &["controller"])
             .args(["-leader-elect=false", "-webhook=false"])
             .args(["-metrics-address=127.0.0.1:0", "-health-address=127.0.0.1:0"])
             .args(flags)
@@ -232,12 +248,13 @@ impl Bed {
 
     /// A command about an object of this namespace, that ends by itself.
     pub(crate) async fn run(&self, command: &[&str], name: &str) -> Output {
-        self.chancery(command).arg(name).output().await.expect("it runs")
+        self.chancery("kubectl", command).arg(name).output().await.expect("it runs")
     }
 
-    fn chancery(&self, command: &[&str]) -> Command {
+    fn chancery(&self, user: &str, command: &[&str]) -> Command {
         let mut chancery = Command::new(CHANCERY);
-        let kubeconfig = self.folder.path().join("kubeconfig");
+        let kubeconfig = self.folder.path().join(format!("kubeconfig-{user}"));
+        std::fs::write(&kubeconfig, self.cluster.kubeconfig(user)).expect("written");
         chancery.env_clear().env("HOME", self.folder.path()).stdin(Stdio::null());
         chancery.args(command).arg(format!("-kubeconfig={}", kubeconfig.display()));
         chancery.arg(format!("-namespace={}", self.namespace));
@@ -368,6 +385,18 @@ impl Bed {
                 && certificate["status"]["nextPrivateKeySecretName"].is_null()
         })
         .await
+    }
+}
+
+impl Drop for Bed {
+    /// A test that fails says what it leaves behind: some failures come once in many runs.
+    fn drop(&mut self) {
+        if std::thread::panicking()
+            && let Cluster::Double(double) = &self.cluster
+        {
+            let (report, said) = (report::of(double), self.log());
+            eprintln!("{report}\nthe controllers said:\n{said}\nthe server said:\n{}", self.vault.log());
+        }
     }
 }
 

@@ -22,6 +22,7 @@ mod faults;
 mod issuers;
 mod killed;
 mod replicas;
+mod report;
 mod requests;
 mod restart;
 mod shared;
@@ -84,6 +85,11 @@ async fn when_the_leader_is_killed_another_signs_what_is_left_and_only_what_was_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn when_the_leader_is_told_to_stop_another_takes_over_at_once_and_signs_nothing_twice() {
     replicas::stopped().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_takes_over_signs_nothing_again_that_its_lagging_watch_shows_as_unsigned() {
+    replicas::behind().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

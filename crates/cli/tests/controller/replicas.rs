@@ -7,7 +7,7 @@ use chancery_testkit::kubernetes::Fault;
 use serde_json::Value;
 use tokio::time::{Instant, sleep};
 
-use crate::bed::{Bed, Controller, certificate, name, until};
+use crate::bed::{Bed, Controller, certificate, condition, name, until};
 use crate::requests::{new_key, quick_workload};
 
 /// CertificateRequests of others.
@@ -15,6 +15,8 @@ const REQUESTS: usize = 60;
 /// Certificates, each of which has a request of its own.
 const CERTIFICATES: usize = 20;
 const ALL: usize = REQUESTS + CERTIFICATES;
+
+const ELECTED: &[&str] = &["-leader-elect=true", "-leader-election-namespace=replicas"];
 
 fn holder(bed: &Bed) -> String {
     let lease = bed.double().get("leases", "replicas", "cert-manager-controller").unwrap_or_default();
@@ -31,7 +33,7 @@ fn recorded(bed: &Bed) -> BTreeMap<String, Value> {
 
 /// Two controllers, the first of which leads and is in the middle of much work.
 async fn in_the_middle(bed: &Bed, timings: &[&str]) -> [Controller; 2] {
-    let flags = [&["-leader-elect=true", "-leader-election-namespace=replicas"], timings].concat();
+    let flags = [ELECTED, timings].concat();
     let leader = bed.controller(&flags);
     until("one leads", async || (!holder(bed).is_empty()).then_some(())).await;
     let other = bed.controller(&flags);
@@ -100,6 +102,47 @@ pub(crate) async fn killed() {
     other.signal("CONT");
     all_done(&bed, &before, in_flight).await;
     assert_ne!(holder(&bed), first);
+}
+
+/// Requests that are left unsigned until the leader is about to go.
+const LEFT: usize = 8;
+
+/// The watch of the one that takes over shows as unsigned what the leader before it has signed.
+pub(crate) async fn behind() {
+    let bed = Bed::in_double("replicas").await;
+    let double = bed.double();
+    let leader = bed.controller_of("first", ELECTED);
+    until("one leads", async || (!holder(&bed).is_empty()).then_some(())).await;
+    let _other = bed.controller_of("second", ELECTED);
+    until("the other waits", async || bed.log().contains("another replica leads").then_some(())).await;
+    let key = new_key();
+    for number in 0..LEFT {
+        bed.create(quick_workload(&format!("workload-{number}"), &key)).await;
+    }
+    let pending = |request: &Value| condition(request, "Ready")["reason"] == "Pending";
+    until("they wait for their issuer", async || {
+        (double.tally("certificaterequests", pending) == (LEFT, LEFT)).then_some(())
+    })
+    .await;
+    double.hold_watches("second", "certificaterequests");
+    bed.ready_quick_issuer().await;
+    until("the leader has signed them", async || (recorded(&bed).len() == LEFT).then_some(())).await;
+    let before = recorded(&bed);
+    leader.stop().await;
+
+    // It knows them as they were before.
+    let read = || double.count_of("second", "get", "certificaterequests");
+    until("the other has looked at them", async || (read() == LEFT).then_some(())).await;
+    double.release_watches();
+    bed.create(quick_workload("workload-new", &key)).await;
+    bed.until_condition("CertificateRequest", "workload-new", ["Ready", "True", "Issued"]).await;
+    assert_eq!(bed.vault.signed().await, LEFT + 1, "{}", bed.log());
+    for (name, certificate) in before {
+        assert_eq!(recorded(&bed)[&name], certificate, "{name} was answered twice");
+    }
+    // Each was read once, and what came to be under the new leader was not.
+    assert_eq!(read(), LEFT);
+    assert_eq!(double.count_of("second", "update", "certificaterequests/status"), 1);
 }
 
 pub(crate) async fn stopped() {

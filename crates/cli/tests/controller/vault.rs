@@ -22,7 +22,7 @@ pub(crate) struct Vault {
     /// How many certificates there were before anything was signed.
     before: usize,
     _process: Child,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Vault {
@@ -60,13 +60,18 @@ impl Vault {
         until("the server", async || client.send(&Request::read("sys/mounts")).await.ok()).await;
         let (root, role_id) = walk(&client).await;
         let before = certificates(&client).await;
-        Self { url, root, role_id, client, unseal_key, before, _process: process, _folder: folder }
+        Self { url, root, role_id, client, unseal_key, before, _process: process, folder }
     }
 
     /// A new secret id for the issuer's role.
     pub(crate) async fn secret_id(&self) -> String {
         let made = write(&self.client, "auth/approle/role/cert-manager/secret-id", json!({})).await;
         text(&made, "secret_id")
+    }
+
+    /// What it has said.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
     pub(crate) async fn seal(&self) {

@@ -2,6 +2,7 @@
 
 use std::fmt::Debug;
 use std::hash::Hash;
+use std::pin::Pin;
 use std::sync::Arc;
 
 use chancery_kubernetes::cert_manager::{Certificate, CertificateRequest, ClusterIssuer, Issuer, names};
@@ -34,7 +35,8 @@ const PER_PAGE: u32 = 100;
 pub(crate) async fn feed(context: Context, health: Arc<Health>) {
     listen(&context);
     let feed = Feed { works: Works::new(&context), context, health };
-    let mut watches = JoinSet::new();
+    // None begins before the others are expected: the first to be read would be taken for all.
+    let mut watches = Vec::new();
     let namespaces = &feed.context.settings.namespaces;
     if namespaces.is_empty() {
         feed.cluster(&mut watches);
@@ -45,6 +47,7 @@ pub(crate) async fn feed(context: Context, health: Arc<Health>) {
         let source = Source::try_from(place.saturating_mul(3)).unwrap_or(Source::MAX);
         feed.namespace(source, Some(namespace), &mut watches);
     }
+    let mut watches: JoinSet<()> = watches.into_iter().collect();
     while let Some(ended) = watches.join_next().await {
         // They end by a panic only.
         if let Err(error) = ended {
@@ -53,6 +56,9 @@ pub(crate) async fn feed(context: Context, health: Arc<Health>) {
     }
 }
 
+/// A watch that is to begin.
+type Following = Pin<Box<dyn Future<Output = ()> + Send>>;
+
 struct Feed {
     context: Context,
     works: Works,
@@ -60,7 +66,7 @@ struct Feed {
 }
 
 impl Feed {
-    fn cluster(&self, watches: &mut JoinSet<()>) {
+    fn cluster(&self, watches: &mut Vec<Following>) {
         let facts = |cluster: ClusterIssuer| {
             let name = cluster.metadata.name.clone()?;
             let ClusterIssuer { api_version, kind, metadata, spec, status } = cluster;
@@ -77,7 +83,7 @@ impl Feed {
         self.watch(watches, watch, api, |cache| &cache.issuers, name, facts);
     }
 
-    fn namespace(&self, source: Source, namespace: Option<&String>, watches: &mut JoinSet<()>) {
+    fn namespace(&self, source: Source, namespace: Option<&String>, watches: &mut Vec<Following>) {
         let (client, name) = (&self.context.client, namespace.map(String::as_str));
         let what = |kind: &str| match namespace {
             Some(namespace) => format!("{kind} of {namespace}"),
@@ -132,7 +138,7 @@ impl Feed {
     /// Follows one kind. `name` is the key of what is gone or cannot be read, `facts` what is kept of what is there.
     fn watch<K, N, V>(
         &self,
-        watches: &mut JoinSet<()>,
+        watches: &mut Vec<Following>,
         Watch { what, source, config }: Watch,
         api: Api<DynamicObject>,
         store: impl Fn(&Cache) -> &Store<N, V> + Send + Sync + 'static,
@@ -145,7 +151,7 @@ impl Feed {
     {
         self.health.expect(&what);
         let (cache, health) = (Arc::clone(&self.context.cache), Arc::clone(&self.health));
-        watches.spawn(async move {
+        watches.push(Box::pin(async move {
             let mut reading = store(&cache).begin(source);
             let known = |found: DynamicObject| {
                 let place = (found.metadata.namespace.clone(), found.metadata.name.clone());
@@ -194,20 +200,20 @@ impl Feed {
                 }
             };
             follow_closely(api, config, &what, on).await;
-        });
+        }));
     }
 
     /// Follows Secrets of which nothing is kept: some may be referred to.
     fn watch_foreign_secrets(
         &self,
-        watches: &mut JoinSet<()>,
+        watches: &mut Vec<Following>,
         what: String,
         api: Api<PartialObjectMeta<Secret>>,
         config: Config,
     ) {
         self.health.expect(&what);
         let (works, health) = (self.works.clone(), Arc::clone(&self.health));
-        watches.spawn(async move {
+        watches.push(Box::pin(async move {
             let mut is_filled = false;
             let on = |told: Told<PartialObjectMeta<Secret>>| match told {
                 Told::Broken => health.set_broken(&what),
@@ -227,7 +233,7 @@ impl Feed {
                 }
             };
             follow_closely(api, config, &what, on).await;
-        });
+        }));
     }
 }
 

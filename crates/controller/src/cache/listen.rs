@@ -98,6 +98,11 @@ impl Works {
 
     fn secret(&self, change: &Change<'_, Key, SecretFacts>) {
         let Some(cache) = self.cache.upgrade() else { return };
+        if let Some(before) = change.before
+            && change.now.is_none_or(|now| now.uid != before.uid)
+        {
+            cache.gone.forget(&before.uid);
+        }
         for facts in [change.before, change.now].into_iter().flatten() {
             self.owner(&cache, facts.owner.as_deref());
         }

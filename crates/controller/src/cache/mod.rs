@@ -5,11 +5,13 @@
 //!
 //! - `store.rs`: how facts are kept and found, `packed.rs`: how small. `terms.rs`: what each kind is found by. `facts.rs`: what is kept.
 //! - `gather.rs`: facts made from objects.
+//! - `gone.rs`: what this process deleted and watches may still show.
 //! - `feed.rs`: the watches. `listen.rs`: which change leads to which work.
 
 mod facts;
 mod feed;
 mod gather;
+mod gone;
 mod listen;
 mod packed;
 mod store;
@@ -22,6 +24,7 @@ use chancery_kubernetes::cert_manager::{Certificate, Issuer};
 pub use self::facts::{CertificateFacts, Digest, RequestFacts, SecretFacts, UnsignedFacts};
 pub(crate) use self::feed::feed;
 pub(crate) use self::gather::{names_digest, sha256};
+pub(crate) use self::gone::Gone;
 pub use self::store::{Change, Facts, Reading, Source, Store, Term};
 use crate::Key;
 use crate::issuer::IssuerKey;
@@ -38,6 +41,8 @@ pub struct Cache {
     pub requests: Store<Key, RequestFacts>,
     /// Secrets of Certificates, and of issuances under way.
     pub secrets: Store<Key, SecretFacts>,
+    /// Secrets that this process has deleted, and that watches may still show.
+    pub(crate) gone: Gone,
     /// What this process did to CertificateRequests, and watches may not have told yet.
     pub requests_under_way: UnderWay,
 }
@@ -56,6 +61,14 @@ impl Cache {
     /// Secrets that a Certificate controls, by its UID.
     pub fn secrets_of(&self, owner: &str) -> Vec<Arc<SecretFacts>> {
         values(self.secrets.find_by(Term::Owner(owner)))
+    }
+
+    /// Whether a Secret that was found here is gone.
+    pub(crate) fn is_gone(&self, secret: &SecretFacts) -> bool {
+        // A watch may have told that after it was found: then it is neither remembered as deleted any more nor here. It goes
+        // from here first, and so this is looked at last.
+        self.gone.left(&secret.uid).is_some()
+            || self.secrets.get(&secret.key).is_none_or(|found| found.uid != secret.uid)
     }
 
     /// Certificates that name a Secret as theirs.

@@ -304,7 +304,7 @@ impl Live<'_> {
     }
 
     /// Deletes the key of this issuance, also where the cache does not know it yet.
-    async fn delete_key(&mut self, name: Option<String>) -> Result<(), Error> {
+    async fn delete_key(&self, name: Option<String>) -> Result<(), Error> {
         let Some(name) = name else { return Ok(()) };
         let Some(found) = optional(self.secrets_api.get_metadata(&name)).await? else { return Ok(()) };
         // The status may be written by others too: it must not have somebody else's Secret deleted.
@@ -312,9 +312,7 @@ impl Live<'_> {
             return Ok(());
         }
         let uid = found.metadata.uid.unwrap_or_default();
-        self.delete_secret(&name, &uid).await?;
-        self.deleted_key = Some(uid);
-        Ok(())
+        self.delete_secret(&name, &uid).await
     }
 
     async fn fail(mut self, reason: String, message: String) -> Result<Next, Error> {

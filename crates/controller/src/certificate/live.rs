@@ -38,8 +38,6 @@ pub(super) struct Live<'a> {
     pub(super) secret_facts: Option<SecretFacts>,
     /// Requests that it controls, whatever their revision.
     pub(super) requests: Vec<CertificateRequest>,
-    /// UID of the Secret with the key of the issuance that is over, once it is deleted: the cache may still have it.
-    pub(super) deleted_key: Option<String>,
     is_owner: bool,
     pub(super) now: Timestamp,
     pub(super) secrets_api: Api<Secret>,
@@ -70,7 +68,6 @@ impl<'a> Live<'a> {
             secret,
             secret_facts,
             requests: Vec::new(),
-            deleted_key: None,
             is_owner,
             now: context.clock.now(),
             secrets_api,
@@ -333,15 +330,14 @@ impl<'a> Live<'a> {
         self.context.recorder.record(&self.certificate, component, kind, reason, message);
     }
 
-    /// Deletes the keys of issuances that are over.
+    /// Deletes the keys of issuances that are over, each once: the cache may still have what is gone.
     pub(super) async fn delete_keys(&self) -> Result<(), Error> {
         let (uid, target) = (self.uid(), &self.certificate.spec.secret_name);
-        let cached = self.context.cache.secrets_of(&uid);
+        let cache = &self.context.cache;
+        let cached = cache.secrets_of(&uid);
         // A template may give the certificate's own Secret any label.
         let is_left = |found: &SecretFacts| {
-            found.is_next_private_key
-                && found.key.name != *target
-                && self.deleted_key.as_deref() != Some(&found.uid)
+            found.is_next_private_key && found.key.name != *target && !cache.is_gone(found)
         };
         for found in cached.iter().filter(|found| is_left(found)) {
             self.delete_secret(&found.key.name, &found.uid).await?;
@@ -350,11 +346,15 @@ impl<'a> Live<'a> {
     }
 
     pub(super) async fn delete_secret(&self, name: &str, uid: &str) -> Result<(), Error> {
-        delete(&self.secrets_api, name, uid).await
+        let going = self.context.cache.gone.begin(uid);
+        if delete(&self.secrets_api, name, uid).await? {
+            going.keep();
+        }
+        Ok(())
     }
 
     pub(super) async fn delete_request(&self, name: &str, uid: &str) -> Result<(), Error> {
-        delete(&self.requests_api, name, uid).await
+        delete(&self.requests_api, name, uid).await.map(drop)
     }
 
     /// Deletes the oldest requests that are too many.
@@ -373,16 +373,18 @@ impl<'a> Live<'a> {
     }
 }
 
-/// Deletes this one object; one that is gone, or another of the same name, is not looked at.
-async fn delete<K>(api: &Api<K>, name: &str, uid: &str) -> Result<(), Error>
+/// Deletes this one object; one that is gone, or another of the same name, is not looked at. Says whether it is gone for
+/// certain: a conflict may be about more than the UID.
+async fn delete<K>(api: &Api<K>, name: &str, uid: &str) -> Result<bool, Error>
 where
     K: Clone + serde::de::DeserializeOwned + std::fmt::Debug,
 {
     let preconditions = Preconditions { uid: Some(uid.to_owned()), resource_version: None };
     let parameters = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
     match ask(api.delete(name, &parameters)).await {
-        Ok(_) => Ok(()),
-        Err(error) if error.is_not_found() || error.is_conflict() => Ok(()),
+        Ok(_) => Ok(true),
+        Err(error) if error.is_not_found() => Ok(true),
+        Err(error) if error.is_conflict() => Ok(false),
         Err(error) => Err(error.into()),
     }
 }

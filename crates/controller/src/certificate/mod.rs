@@ -69,6 +69,9 @@ fn look(context: &Context, key: &Key) -> Option<Next> {
     let owner = policy::owner_of(claimants.iter().map(AsRef::as_ref), secret.as_deref());
     let mut keys = context.cache.secrets_of(&uid);
     keys.retain(|secret| secret.is_next_private_key && secret.key != place);
+    // Those that are deleted, and that the cache still has.
+    let gone = keys.iter().filter_map(|secret| context.cache.gone.left(&secret.uid)).min();
+    keys.retain(|secret| !context.cache.is_gone(secret));
     let view = View {
         certificate: &certificate,
         secret: secret.as_deref(),
@@ -78,7 +81,12 @@ fn look(context: &Context, key: &Key) -> Option<Next> {
         settings: &context.settings,
         now: context.clock.now(),
     };
-    view.is_quiet()
+    match (view.is_quiet()?, gone) {
+        (Next::After(pause), Some(gone)) => Some(Next::After(pause.min(gone))),
+        // Nobody else would look whether they have gone.
+        (Next::Done, Some(gone)) => Some(Next::After(gone)),
+        (next, None) => Some(next),
+    }
 }
 
 /// For [`SecretFacts::applied`](crate::cache::SecretFacts::applied).

@@ -3,6 +3,10 @@
 //! `policy.rs` says what is to be done; here it is done: at most one signature and one write of the status, which approves,
 //! answers, and ends the request. `under_way.rs` remembers what was done and cannot be seen yet, so that neither a lagging
 //! watch nor a write that failed has anything signed twice.
+//!
+//! Leadership may be lost while an issuer signs. Then the work is dropped, and its answer with it; and should a write be under
+//! way already, it carries the version and the UID of what was read: where the next leader has written, it is refused, what
+//! is there is read, and the answer is dropped (`docs/adr/0022`).
 
 mod object;
 mod policy;
@@ -17,11 +21,11 @@ use chancery_kubernetes::cert_manager::{
     APPROVED, Bytes, CertificateRequest, CertificateRequestStatus, Condition, READY, Time, set_condition,
 };
 use chancery_kubernetes::events::EventType;
-use chancery_kubernetes::{ApiError, optional, request};
-use kube::api::PostParams;
+use chancery_kubernetes::{ApiError, Pauses, optional, request};
+use kube::api::{ListParams, PostParams};
 use kube::core::Request;
 use kube::{Api, Resource};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use self::object::{Object, Written};
 use self::policy::{Decision, Ignored, Mandate, Missing, decide};
@@ -41,12 +45,45 @@ const AT_LAST: Duration = Duration::from_secs(300);
 /// What an API server asks to be left alone, at most.
 const LONGEST: Duration = Duration::from_secs(60);
 
+/// Pauses while the API server cannot be asked.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(10));
+
 /// How often others may be quicker before it is left for later.
 const CONFLICTS: u32 = 5;
 
 /// Brings one a step further. It can be repeated at any time.
 pub(crate) async fn reconcile(context: &Context, key: Key) -> Result<Next, Error> {
     Reconciler { context, signer: &*context.issuers }.reconcile(&key).await
+}
+
+/// Called whenever this replica begins to lead, before anything is worked on.
+///
+/// The watch of this replica may lag behind the last writes of the leader before it, and show requests as unsigned that are
+/// signed. So the API server is asked once for the version at which it stands: of requests that are known at no later version
+/// each is read once before it is signed, and none that is made or changed afterwards. That is one list of one object, and a
+/// read for each request that was left unsigned; a list of all would be of ten thousands that are signed.
+pub(crate) async fn begin_to_lead(context: &Context) {
+    let client = context.client.clone();
+    let api: Api<CertificateRequest> = match context.settings.namespaces.first() {
+        // Versions are those of all objects of a kind, in whatever namespace.
+        Some(namespace) => Api::namespaced(client, namespace),
+        None => Api::all(client),
+    };
+    // No version is asked for: that is the newest, and no replica's that lags.
+    let newest = ListParams::default().limit(1);
+    let mut pauses = Pauses::new(PAUSES.0, PAUSES.1);
+    loop {
+        match request(api.list_metadata(&newest)).await {
+            Ok(list) => {
+                let version = list.metadata.resource_version.unwrap_or_default();
+                return context.cache.requests_under_way.begin_to_lead(&version);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "CertificateRequests cannot be listed; nothing is done before they can");
+                sleep(pauses.pause()).await;
+            }
+        }
+    }
 }
 
 struct Reconciler<'a> {
@@ -182,6 +219,9 @@ impl Reconciler<'_> {
     ) -> Result<Step, ApiError> {
         let (key, uid) = (&object.key, object.uid.as_str());
         let Some(unsigned) = &object.unsigned else { return Ok(Step::Read) };
+        if self.under_way().may_be_signed(key, uid, &object.version) {
+            return Ok(Step::Read);
+        }
         let issuer_version = self
             .context
             .cache

@@ -2,7 +2,9 @@
 //!
 //! Here is why no request is signed twice. An answer of an issuer is kept, by the request's UID, until it is written or the
 //! request is gone. And the newest version of a request that this process has written or read is remembered as long as the
-//! request is there: an older one, from a watch that lags or begins anew at a replica that does, is not acted upon.
+//! request is there: an older one, from a watch that lags or begins anew at a replica that does, is not acted upon. When this
+//! replica begins to lead, it does not know what the leader before it has written last: until a watch tells of a request what
+//! is newer than that moment, it is read once before it is signed.
 
 use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
@@ -36,6 +38,8 @@ const UNSURE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct UnderWay {
     entries: Mutex<HashMap<Key, Box<Entry>>>,
+    /// The version of the cluster when this replica began to lead; `None`: there are no others.
+    began: Mutex<Option<Box<str>>>,
     /// Issuers whose requests were not to be approved here when it was tried last.
     unapproved: Mutex<HashSet<IssuerKey>>,
     /// Writes to the API server.
@@ -44,7 +48,8 @@ pub struct UnderWay {
 
 impl Default for UnderWay {
     fn default() -> Self {
-        Self { entries: Mutex::default(), unapproved: Mutex::default(), writes: Semaphore::new(AT_ONCE) }
+        let (entries, began, unapproved) = Default::default();
+        Self { entries, began, unapproved, writes: Semaphore::new(AT_ONCE) }
     }
 }
 
@@ -136,6 +141,30 @@ impl UnderWay {
                 View::Cached
             }
         }
+    }
+
+    /// This replica begins to lead, and the leader before it has written nothing behind this version. What was known of
+    /// requests may be older; answers of issuers that could not be written are kept, for the version that will be read.
+    pub(super) fn begin_to_lead(&self, version: &str) {
+        *self.began.lock().unwrap_or_else(PoisonError::into_inner) = Some(version.into());
+        for entry in self.entries().values_mut() {
+            entry.newest = None;
+            entry.lags_since = None;
+        }
+    }
+
+    /// Whether the leader before this one may have signed an object of which this version is known here.
+    pub(super) fn may_be_signed(&self, key: &Key, uid: &str, version: &str) -> bool {
+        let began = self.began.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_newer = began.as_ref().is_none_or(|began| compare(version, began) == Some(Ordering::Greater));
+        drop(began);
+        if is_newer {
+            return false;
+        }
+        // It is what was read or written here since.
+        let entries = self.entries();
+        let entry = entries.get(key).filter(|entry| *entry.uid == *uid);
+        entry.and_then(|entry| entry.newest.as_deref()) != Some(version)
     }
 
     /// The API server itself showed an object. What is known of one that was there before under its name is forgotten. If a

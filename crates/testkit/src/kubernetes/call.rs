@@ -388,6 +388,7 @@ impl Call {
                 bookmarks: self.parameter("allowWatchBookmarks") == "true",
                 timeout: Duration::from_secs(self.parameter("timeoutSeconds").parse().unwrap_or(1800)),
                 metadata_only: self.wants_metadata(),
+                user: self.user["username"].as_str().unwrap_or_default().to_owned(),
             },
             shared,
         );

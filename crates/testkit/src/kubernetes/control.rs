@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::access::{Access, Grant, IssuedToken, fits, user_info};
 use super::admission::Idle;
@@ -61,6 +62,10 @@ pub struct Request {
     pub namespace: Option<String>,
     /// The name, if one is named.
     pub name: Option<String>,
+    /// Who sent it.
+    pub user: String,
+    /// When it arrived.
+    pub at: Instant,
 }
 
 #[derive(Debug)]
@@ -70,6 +75,8 @@ pub(super) struct Shared {
     pub(super) revision: watch::Sender<u64>,
     /// How often all watches were ended, and whether the last time neatly.
     pub(super) ended: watch::Sender<(u64, bool)>,
+    /// Whose watches are kept behind, of which resource, and the version behind which they are told nothing.
+    pub(super) held: watch::Sender<Vec<(String, String, u64)>>,
     /// Connections: how many are open, and how many were at most.
     pub(super) connections: watch::Sender<(usize, usize)>,
     /// Connections to webhooks.
@@ -123,6 +130,7 @@ impl ApiServer {
             }),
             revision: watch::Sender::new(0),
             ended: watch::Sender::new((0, false)),
+            held: watch::Sender::default(),
             connections: watch::Sender::new((0, 0)),
             idle: Idle::default(),
         });
@@ -285,6 +293,15 @@ impl ApiServer {
         fitting.map(|(_, count)| count).sum()
     }
 
+    /// How many requests of this verb (`*`: any) for this resource (`*`: any) arrived from this user.
+    pub fn count_of(&self, user: &str, verb: &str, resource: &str) -> usize {
+        let state = self.state();
+        let fitting = state.requests.iter().filter(|request| {
+            request.user == user && fits(verb, &request.verb) && fits(resource, &request.resource)
+        });
+        fitting.count()
+    }
+
     /// How many requests arrived that write this resource (`*`: any).
     pub fn writes(&self, resource: &str) -> usize {
         let verbs = ["create", "update", "patch", "delete", "deletecollection"];
@@ -385,6 +402,11 @@ impl ApiServer {
     /// How many watches are open.
     pub fn watches(&self) -> usize {
         self.shared.ended.receiver_count()
+    }
+
+    /// How many connections are open.
+    pub fn connections(&self) -> usize {
+        self.shared.connections.borrow().0
     }
 
     /// How many connections were open at once, at most.

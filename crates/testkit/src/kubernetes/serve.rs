@@ -14,6 +14,7 @@ use hyper_util::rt::TokioIo;
 use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::call::Call;
 use super::control::{Fault, Request, Shared};
@@ -79,6 +80,8 @@ async fn answer(request: http::Request<Incoming>, shared: Arc<Shared>) -> Result
             resource,
             namespace: call.target.namespace.clone(),
             name: call.target.name.clone(),
+            user: call.user["username"].as_str().unwrap_or_default().to_owned(),
+            at: Instant::now(),
         };
         let stopped = state.stop.as_mut().and_then(|stop| stop.meet(&request));
         state.record(request);

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
-use super::control::Shared;
+use super::control::{ApiServer, Shared};
 use super::kind::Kind;
 use super::selector::Selectors;
 use super::status::Failure;
@@ -27,6 +27,20 @@ const LAG: Duration = Duration::from_millis(1);
 /// Events go out together up to this size.
 const CHUNK: usize = 64 * 1024;
 
+impl ApiServer {
+    /// From now on this user's watches of a resource lag behind: what happens is told to them only after
+    /// [`release_watches`](Self::release_watches).
+    pub fn hold_watches(&self, user: &str, resource: &str) {
+        let revision = self.shared.state().store.revision;
+        self.shared.held.send_modify(|held| held.push((user.to_owned(), resource.to_owned(), revision)));
+    }
+
+    /// Takes back all of [`hold_watches`](Self::hold_watches).
+    pub fn release_watches(&self) {
+        self.shared.held.send_modify(Vec::clear);
+    }
+}
+
 /// What a watch was asked for.
 #[derive(Debug)]
 pub(super) struct Watch {
@@ -38,6 +52,8 @@ pub(super) struct Watch {
     pub(super) timeout: Duration,
     /// The form objects are sent in.
     pub(super) metadata_only: bool,
+    /// Whose it is.
+    pub(super) user: String,
 }
 
 /// Where a watch begins.
@@ -82,6 +98,7 @@ async fn run(
 ) {
     let qualified = watch.kind.qualified();
     let mut news = shared.state().store.table(&qualified).news.subscribe();
+    let mut held = shared.held.subscribe();
     let deadline = Instant::now() + watch.timeout;
     let mut next_bookmark = Instant::now() + BOOKMARK;
     let (mut at, mut begin) = match watch.first(&shared) {
@@ -119,6 +136,8 @@ async fn run(
                 }
                 return;
             }
+            // Kept behind no longer, perhaps.
+            _ = held.changed() => {}
             () = sender.closed() => return,
             () = tokio::time::sleep_until(deadline) => return,
             () = tokio::time::sleep_until(next_bookmark), if watch.bookmarks => {
@@ -158,10 +177,12 @@ impl Watch {
     }
 
     fn since(&self, at: &mut u64, qualified: &str, shared: &Shared) -> Vec<Bytes> {
+        let held = self.held_at(shared);
         let changes: Vec<Arc<Change>> = {
             let mut state = shared.state();
-            let revision = state.store.revision;
-            let changes = state.store.table(qualified).since(*at).cloned().collect();
+            let revision = state.store.revision.min(held);
+            let changes = state.store.table(qualified).since(*at);
+            let changes = changes.take_while(|change| change.revision <= held).cloned().collect();
             *at = revision.max(*at);
             changes
         };
@@ -170,6 +191,14 @@ impl Watch {
             self.judge(change, &mut chunks);
         }
         chunks.done()
+    }
+
+    /// The version behind which nothing is told now.
+    fn held_at(&self, shared: &Shared) -> u64 {
+        let held = shared.held.borrow();
+        let mine =
+            held.iter().filter(|(user, resource, _)| *user == self.user && *resource == self.kind.plural);
+        mine.map(|(_, _, revision)| *revision).min().unwrap_or(u64::MAX)
     }
 
     /// What a change is to somebody who sees only what is selected.

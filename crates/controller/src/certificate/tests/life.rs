@@ -6,7 +6,7 @@ use chancery_issuance::{Certificate as X509, PrivateKey, Signer as _};
 use data_encoding::BASE64;
 use serde_json::{Value, json};
 
-use super::world::{Mood, NAMESPACE, World};
+use super::world::{Mood, NAMESPACE, World, of};
 use crate::Next;
 
 fn bytes(secret: &Value, key: &str) -> String {
@@ -114,6 +114,26 @@ async fn an_issuance_that_waits_for_its_issuer_costs_no_request_at_all() {
     world.events(3).await;
     let before = world.server.requests().len();
     assert_eq!(world.reconcile("istiod").await.expect("done"), Next::Done);
+    assert_eq!(world.server.requests().len(), before);
+}
+
+#[tokio::test]
+async fn a_key_that_a_lagging_watch_still_shows_is_neither_deleted_again_nor_a_reason_to_read() {
+    let mut world = World::new().await;
+    world.mood = Mood::Sleeps;
+    world.apply("istiod", &json!({}));
+    world.settle("istiod").await;
+    let key = of(world.status("istiod")["nextPrivateKeySecretName"].as_str().expect("a key"));
+    let shown = world.context.cache.secrets.get(&key).expect("known");
+    world.mood = Mood::Signs(Duration::from_secs(3600));
+    world.sign();
+    world.settle("istiod").await;
+    assert_eq!(world.server.count("delete", "secrets"), 1);
+    world.events(4).await;
+    world.context.cache.secrets.apply(key, crate::cache::SecretFacts::clone(&shown));
+    let before = world.server.requests().len();
+    let Ok(Next::After(pause)) = world.reconcile("istiod").await else { panic!("nobody would look again") };
+    assert!(pause <= Duration::from_secs(300), "{pause:?}");
     assert_eq!(world.server.requests().len(), before);
 }
 

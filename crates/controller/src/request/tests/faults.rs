@@ -4,6 +4,7 @@ use std::task::Poll;
 
 use chancery_testkit::kubernetes::Fault;
 
+use super::super::begin_to_lead;
 use super::*;
 
 fn certificate(bed: &Bed, name: &str) -> String {
@@ -158,6 +159,67 @@ async fn two_controllers_hand_out_one_certificate() {
     assert!(one.signer.counts().1 <= 2);
     for bed in [one, two] {
         assert_eq!(bed.context.cache.requests_under_way.answers(), 0);
+    }
+}
+
+#[tokio::test]
+async fn what_an_issuer_answers_after_the_next_leader_has_written_is_dropped() {
+    let one = Bed::new().await;
+    one.create("a");
+    let two = one.restarted().await;
+    let mut first = pin!(one.reconcile("a"));
+    poll_fn(|cx| Poll::Ready(first.as_mut().poll(cx).is_pending())).await;
+    assert_eq!(one.signer.counts(), (1, 0), "it is not signing");
+    two.reconcile("a").await.expect("reconciled");
+    let written = one.get("a");
+    // It does not know yet that it leads no longer.
+    assert_eq!(first.await.expect("reconciled"), Next::Done);
+    assert_eq!(one.signer.counts(), (2, 2));
+    assert_eq!((one.get("a"), certificate(&one, "a")), (written, "signature 1".to_owned()));
+    assert_eq!(one.context.cache.requests_under_way.answers(), 0);
+}
+
+#[tokio::test]
+async fn whoever_leads_again_signs_nothing_that_another_has_signed_meanwhile() {
+    let one = Bed::new().await;
+    for name in ["a", "b"] {
+        one.create(name);
+    }
+    // Its work is dropped while an issuer signs, or before.
+    assert!(!killed_after(1, one.reconcile("a")).await);
+    let two = one.restarted().await;
+    for name in ["a", "b"] {
+        two.reconcile(name).await.expect("reconciled");
+    }
+    assert_eq!(one.signer.counts(), (3, 2));
+    begin_to_lead(&one.context).await;
+    for _ in 0..2 {
+        for name in ["a", "b"] {
+            one.reconcile(name).await.expect("reconciled");
+        }
+    }
+    assert_eq!((one.signer.counts(), one.server.count("get", REQUESTS)), ((3, 2), 2));
+}
+
+#[tokio::test]
+async fn a_new_leader_reads_once_what_it_finds_unsigned_and_nothing_that_is_made_later() {
+    for namespaces in [&[][..], &[NAMESPACE, "kube-system"]] {
+        let namespaces = namespaces.iter().map(|&name| name.to_owned()).collect();
+        let bed = Bed::with(Settings { namespaces, ..Settings::default() }).await;
+        for name in ["ended", "unsigned"] {
+            bed.create(name);
+        }
+        bed.settle("ended").await;
+        bed.server.inject("list", REQUESTS, Fault::Code(503), 1);
+        begin_to_lead(&bed.context).await;
+        for name in ["ended", "unsigned"] {
+            bed.settle(name).await;
+        }
+        let read = || bed.server.count("get", REQUESTS);
+        assert_eq!((read(), bed.signer.counts()), (1, (2, 2)));
+        bed.create("later");
+        bed.settle("later").await;
+        assert_eq!((read(), bed.signer.counts()), (1, (3, 3)));
     }
 }
 
