@@ -6,7 +6,7 @@
 //!
 //! Leadership may be lost while an issuer signs. Then the work is dropped, and its answer with it; and should a write be under
 //! way already, it carries the version and the UID of what was read: where the next leader has written, it is refused, what
-//! is there is read, and the answer is dropped (`docs/adr/0022`).
+//! is there is read, and the answer is dropped (`docs/adr/0023`).
 
 mod object;
 mod policy;
