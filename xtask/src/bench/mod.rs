@@ -41,11 +41,7 @@ const FIGURES: &[Figure] = &[
         work: |s| s.sign("ec", "cluster-local"),
     },
     Figure { name: "sign, P-256 issuer, no_store", target: None, work: |s| s.sign("ec", "not-stored") },
-    Figure {
-        name: RSA_STORED,
-        target: Some(6.0),
-        work: |s| s.sign("rsa", "cluster-local"),
-    },
+    Figure { name: RSA_STORED, target: Some(6.0), work: |s| s.sign("rsa", "cluster-local") },
     Figure { name: "sign, RSA-2048 issuer, no_store", target: None, work: |s| s.sign("rsa", "not-stored") },
     Figure { name: "issue, P-256 key and issuer", target: None, work: |s| s.issue("issue-ec") },
     Figure { name: "issue, RSA-2048 key, P-256 issuer", target: None, work: |s| s.issue("issue-rsa") },
@@ -361,8 +357,7 @@ impl RawRates {
         let cores = std::thread::available_parallelism()?.get();
         let rates = |processes: usize| -> Result<[f64; 2]> {
             let step = Step::begin(format!("openssl speed, {processes} at a time"));
-            let rates =
-                openssl_speed(processes, [("rsa2048", "rsa 2048"), ("ecdsap256", "256 bits ecdsa")])?;
+            let rates = openssl_speed(processes, [("rsa2048", "rsa 2048"), ("ecdsap256", "256 bits ecdsa")])?;
             step.end("ok", "");
             Ok(rates)
         };
