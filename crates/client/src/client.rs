@@ -19,9 +19,6 @@ use zeroize::Zeroizing;
 use crate::session::jitter;
 use crate::{Answer, ClientIdentity, Config, ConfigError, Error, Loss, Method, Prepared, Request};
 
-/// Connections that are kept while nobody uses them, where one cannot be shared (HTTP/1.1): each has some 16 KiB.
-const IDLE: usize = 32;
-
 /// How often an HTTP/2 connection with requests on it is asked whether its other end is there, and how long the
 /// answer may take.
 const PING: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
@@ -270,7 +267,7 @@ impl Connections {
     fn new(config: &Config) -> Result<Self, ConfigError> {
         let mut builder = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
-            .pool_max_idle_per_host(IDLE)
+            .pool_max_idle_per_host(config.idle_connections)
             // All requests share one HTTP/2 connection: if its other end vanishes without a word, they would all
             // wait for it, and those after them too.
             .http2_keep_alive_interval(PING.0)

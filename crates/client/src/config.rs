@@ -53,6 +53,9 @@ pub struct Config {
     pub proxy: Option<String>,
     /// Further headers for every request.
     pub headers: BTreeMap<String, String>,
+    /// Connections that are kept while nobody uses them, where one cannot be shared (HTTP/1.1): each has some 16 KiB.
+    /// Who has more requests under way than that makes and ends connections all the time. Default 32.
+    pub idle_connections: usize,
     /// The longest answer that is read, in bytes. Default 128 MiB: a CRL of a million entries and some.
     pub max_answer: usize,
 }
@@ -140,6 +143,7 @@ impl Config {
             rate_limit: None,
             proxy: None,
             headers: BTreeMap::new(),
+            idle_connections: 32,
             max_answer: 128 << 20,
         }
     }
