@@ -2,7 +2,7 @@
 //!
 //! The names of the first five metrics are istio-csr's, so that its dashboards go on to work.
 
-use metrics::{counter, gauge, histogram};
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
@@ -62,15 +62,43 @@ macro_rules! grpc {
     };
 }
 
+/// What every call touches, looked up in the recorder once.
+pub(super) struct Meters {
+    started: Counter,
+    received: Counter,
+    sent: Counter,
+    in_flight: Gauge,
+    issued: Counter,
+    seconds: Histogram,
+    /// By whether there was a certificate.
+    signing: [Histogram; 2],
+}
+
+impl Meters {
+    /// Of the recorder that is installed now.
+    pub(super) fn new() -> Self {
+        Self {
+            started: grpc!(counter, STARTED),
+            received: grpc!(counter, RECEIVED),
+            sent: grpc!(counter, SENT),
+            in_flight: gauge!(IN_FLIGHT),
+            issued: grpc!(counter, HANDLED, "grpc_code" => name(Code::Ok)),
+            seconds: grpc!(histogram, SECONDS),
+            signing: [histogram!(SIGNING, "success" => "0"), histogram!(SIGNING, "success" => "1")],
+        }
+    }
+}
+
 /// The signer is asked, perhaps several times; cut off, it counts as a failure.
-pub(super) struct Signing {
+pub(super) struct Signing<'a> {
+    meters: &'a Meters,
     begin: Instant,
     success: bool,
 }
 
-impl Signing {
-    pub(super) fn begin() -> Self {
-        Self { begin: Instant::now(), success: false }
+impl<'a> Signing<'a> {
+    pub(super) fn begin(meters: &'a Meters) -> Self {
+        Self { meters, begin: Instant::now(), success: false }
     }
 
     pub(super) fn succeeded(&mut self) {
@@ -78,10 +106,11 @@ impl Signing {
     }
 }
 
-impl Drop for Signing {
+impl Drop for Signing<'_> {
     fn drop(&mut self) {
-        let success = if self.success { "1" } else { "0" };
-        histogram!(SIGNING, "success" => success).record(self.begin.elapsed().as_secs_f64());
+        let [failures, successes] = &self.meters.signing;
+        let signing = if self.success { successes } else { failures };
+        signing.record(self.begin.elapsed().as_secs_f64());
     }
 }
 
@@ -101,18 +130,19 @@ fn name(code: Code) -> &'static str {
 }
 
 /// A call, from its beginning to its end.
-pub(super) struct Call {
+pub(super) struct Call<'a> {
+    meters: &'a Meters,
     begin: Instant,
     pub(super) progress: Progress,
     ended: bool,
 }
 
-impl Call {
-    pub(super) fn begin() -> Self {
-        grpc!(counter, STARTED).increment(1);
-        grpc!(counter, RECEIVED).increment(1);
-        gauge!(IN_FLIGHT).increment(1.0);
-        Self { begin: Instant::now(), progress: Progress::default(), ended: false }
+impl<'a> Call<'a> {
+    pub(super) fn begin(meters: &'a Meters) -> Self {
+        meters.started.increment(1);
+        meters.received.increment(1);
+        meters.in_flight.increment(1.0);
+        Self { meters, begin: Instant::now(), progress: Progress::default(), ended: false }
     }
 
     /// It ended with a certificate.
@@ -128,7 +158,7 @@ impl Call {
             milliseconds = self.milliseconds(),
             "certificate issued"
         );
-        grpc!(counter, SENT).increment(1);
+        self.meters.sent.increment(1);
         self.end(Code::Ok);
     }
 
@@ -164,14 +194,17 @@ impl Call {
 
     fn end(&mut self, code: Code) {
         self.ended = true;
-        grpc!(counter, HANDLED, "grpc_code" => name(code)).increment(1);
-        grpc!(histogram, SECONDS).record(self.begin.elapsed().as_secs_f64());
+        match code {
+            Code::Ok => self.meters.issued.increment(1),
+            _ => grpc!(counter, HANDLED, "grpc_code" => name(code)).increment(1),
+        }
+        self.meters.seconds.record(self.begin.elapsed().as_secs_f64());
     }
 }
 
-impl Drop for Call {
+impl Drop for Call<'_> {
     fn drop(&mut self) {
-        gauge!(IN_FLIGHT).decrement(1.0);
+        self.meters.in_flight.decrement(1.0);
         if !self.ended {
             let Progress { cluster, by, caller, identity, step, .. } = &self.progress;
             tracing::info!(step, identity, cluster, by, caller, "the caller went away");

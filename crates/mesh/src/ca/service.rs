@@ -16,7 +16,7 @@ use super::authenticate::{
 };
 use super::duration::lifetime;
 use super::impersonate::{ImpersonationError, NodeAuthorizer, PODS_UNAVAILABLE, requested};
-use super::metering::Call;
+use super::metering::{Call, Meters, Signing};
 use super::request::{CheckedCsr, KeyRules};
 use super::roots::RootsWatch;
 use super::signer::{Purpose, SignedChain, Signer, SigningError, SigningRequest};
@@ -80,6 +80,7 @@ pub struct Service {
     signer: Arc<dyn Signer>,
     roots: RootsWatch,
     answers: Answers,
+    meters: Meters,
     clock: Arc<dyn Clock>,
     /// One permit for each call that may be here, working or waiting.
     places: Semaphore,
@@ -130,7 +131,8 @@ impl Refusal {
 
 impl Service {
     /// A service that knows callers by these authenticators, lets those that the node authorizer trusts ask for others,
-    /// and has certificates signed by this signer and verified against these roots.
+    /// and has certificates signed by this signer and verified against these roots. It counts in the recorder that is
+    /// installed now.
     pub fn new(
         options: ServiceOptions,
         authenticators: Authenticators,
@@ -147,6 +149,7 @@ impl Service {
             signer,
             roots,
             answers: Answers::default(),
+            meters: Meters::new(),
             clock,
             places: Semaphore::new(places),
             slots: Semaphore::new(slots),
@@ -185,7 +188,7 @@ impl Service {
             purpose: Purpose::Workload,
         };
         progress.step = "sign";
-        let mut timer = super::metering::Signing::begin();
+        let mut timer = Signing::begin(&self.meters);
         let signed = self.sign(&signing, deadline, progress).await?;
         timer.succeeded();
         drop(timer);
@@ -272,7 +275,7 @@ impl IstioCertificateService for Service {
         &self,
         request: Request<IstioCertificateRequest>,
     ) -> Result<Response<IstioCertificateResponse>, Status> {
-        let mut call = Call::begin();
+        let mut call = Call::begin(&self.meters);
         let headers: &http::HeaderMap = request.metadata().as_ref();
         call.progress.cluster = ClusterIds::named(headers).map(|id| {
             let end = id.floor_char_boundary(MAX_CLUSTER_ID);
