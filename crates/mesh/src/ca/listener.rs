@@ -1,10 +1,12 @@
 //! The port: from `accept` to a call, with all that is known of its sender.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use chancery_client::jitter;
@@ -21,6 +23,7 @@ use tonic::Status;
 use tower_service::Service;
 
 use super::authenticate::PeerCertificates;
+use super::gather::gathering;
 use super::metering;
 use super::roots::{Roots, RootsWatch};
 use super::service::MAX_REQUEST_BYTES;
@@ -234,11 +237,21 @@ impl<S: IstioCertificateService> Connection<S> {
             .max_header_list_size(settings.max_header_bytes)
             .keep_alive_interval(PING.0)
             .keep_alive_timeout(PING.1);
+        let (stream, turn) = gathering(stream);
         let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), answer));
         let age = settings.max_connection_age.mul_f64(1.0 + 0.1 * jitter());
         let mut patience = PATIENCE;
+        // A turn of the connection, and what it has to say.
+        let run = |connection: Pin<&mut http2::Connection<_, _, _>>, context: &mut Context<'_>| {
+            let ended = connection.poll(context).map_err(io::Error::other);
+            if ended.is_ready() {
+                return ended;
+            }
+            ready!(turn.end(context))?;
+            Poll::Pending
+        };
         let reason = tokio::select! {
-            ended = connection.as_mut() => return log_end(ended, peer),
+            ended = poll_fn(|context| run(connection.as_mut(), context)) => return log_end(ended, peer),
             _ = stop.wait_for(|stop| *stop) => {
                 patience = Duration::ZERO;
                 "the service stops"
@@ -255,7 +268,7 @@ impl<S: IstioCertificateService> Connection<S> {
             tokio::time::sleep(settings.drain).await;
         };
         tokio::select! {
-            ended = connection => log_end(ended, peer),
+            ended = poll_fn(|context| run(connection.as_mut(), context)) => log_end(ended, peer),
             () = enough => tracing::debug!(%peer, "the connection was cut off"),
         }
     }
@@ -269,7 +282,7 @@ async fn silence(asked: &AtomicBool, limit: Duration) {
     }
 }
 
-fn log_end(ended: hyper::Result<()>, peer: SocketAddr) {
+fn log_end(ended: io::Result<()>, peer: SocketAddr) {
     if let Err(error) = ended {
         tracing::debug!(%error, %peer, "connection ended with an error");
     }

@@ -12,7 +12,7 @@
 //! answer.rs         what came back is what was asked    no -> Internal
 //! ```
 //!
-//! `metering.rs` has a line in the log and the metrics for each. Around it: [`roots`] (what the mesh trusts), `serving.rs` (the service's own certificate), `health.rs`, `run.rs`.
+//! `metering.rs` has a line in the log and the metrics for each. Around it: `listener.rs` and `gather.rs` (the port), [`roots`] (what the mesh trusts), `serving.rs` (the service's own certificate), `health.rs`, `run.rs`.
 
 pub mod answer;
 pub mod assemble;
@@ -20,6 +20,7 @@ pub mod authenticate;
 pub mod config;
 pub(crate) mod der;
 pub mod duration;
+mod gather;
 pub mod health;
 pub mod impersonate;
 pub mod listener;
