@@ -47,7 +47,7 @@ pub(super) fn run(arguments: &[String]) -> Result<Tally> {
     };
     if !arguments.iter().any(|argument| argument == "--no-build") {
         build_binary("release")?;
-        build_example("chancery-controller", "cluster", "profiling")?;
+        build_example("chancery-controller", "cluster", "load")?;
     }
     let program = binary("release");
     let folder = tempfile::Builder::new().prefix("bench-controller-").tempdir()?;
@@ -62,7 +62,7 @@ pub(super) fn run(arguments: &[String]) -> Result<Tally> {
     must(Command::new("bash").args(["-c", csr]).current_dir(place), "making a CSR")?;
     step.end("ok", "");
     let step = Step::begin("a cluster, a controller, and a vault Issuer");
-    let cluster = binary("profiling").with_file_name("examples").join("cluster");
+    let cluster = binary("load").with_file_name("examples").join("cluster");
     let mut cluster = Cluster::start(&cluster, place)?;
     let mut controller = Controller::start(&program, place)?;
     let read = |name: &str| fs::read_to_string(place.join(name)).with_context(|| format!("reading {name}"));
