@@ -48,6 +48,8 @@ impl<S: AsyncWrite + Unpin> Gathered<S> {
             self.waiting.advance(sent);
             self.unflushed = true;
         }
+        // Thousands of agents keep a connection on which nothing happens for an hour.
+        self.waiting = BytesMut::new();
         if self.unflushed {
             ready!(Pin::new(&mut self.stream).poll_flush(context))?;
             self.unflushed = false;
@@ -88,6 +90,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gathering<S> {
         if gathered.waiting.len() >= MOST {
             ready!(gathered.drain(context))?;
         }
+        gathered.waiting.reserve(slices.iter().map(|slice| slice.len()).sum::<usize>().min(MOST));
         let mut taken = 0;
         for slice in slices {
             let room = MOST.saturating_sub(gathered.waiting.len());
