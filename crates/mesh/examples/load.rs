@@ -218,7 +218,8 @@ fn told(mut times: Vec<Duration>, failed: usize, took: Duration) -> String {
     .to_string()
 }
 
-#[tokio::main]
+// One thread: the service and its server need the processors more.
+#[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Failure> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [address, roots, tokens, mode, many, seconds] = arguments.as_slice() else {

@@ -142,6 +142,20 @@ fn shares_of_openssl(ours: &Subject, subjects: &[Subject], quick: bool) -> Resul
 
 /// What `openssl speed` signs in a second with so many processes: for each the name of the algorithm, and how its line begins.
 fn openssl_speed<const N: usize>(processes: usize, algorithms: [(&str, &str); N]) -> Result<[f64; N]> {
+    openssl_column(processes, algorithms, 1)
+}
+
+/// How many P-256 signatures `openssl speed` verifies in a second with so many processes.
+fn openssl_verifies(processes: usize) -> Result<f64> {
+    openssl_column(processes, [("ecdsap256", "256 bits ecdsa")], 0).map(|[rate]| rate)
+}
+
+/// A column of its table, counted from the last.
+fn openssl_column<const N: usize>(
+    processes: usize,
+    algorithms: [(&str, &str); N],
+    column: usize,
+) -> Result<[f64; N]> {
     let mut command = Command::new("openssl");
     command.args(["speed", "-seconds", "2", "-multi", &processes.to_string()]);
     command.args(algorithms.map(|(name, _)| name));
@@ -149,7 +163,7 @@ fn openssl_speed<const N: usize>(processes: usize, algorithms: [(&str, &str); N]
     let mut rates = [0.0; N];
     for (rate, (name, start)) in rates.iter_mut().zip(algorithms) {
         let line = output.lines().map(str::trim).find(|line| line.starts_with(start));
-        let field = line.and_then(|line| line.split_whitespace().rev().nth(1));
+        let field = line.and_then(|line| line.split_whitespace().rev().nth(column));
         *rate = field.and_then(|field| field.parse().ok()).with_context(|| format!("no line for {name}"))?;
     }
     Ok(rates)
