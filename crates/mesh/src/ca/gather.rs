@@ -1,7 +1,7 @@
 //! What one turn of a connection's task has to say goes out together.
 //!
-//! HTTP/2 flushes a call's headers and message before it writes the trailers: an answer would be two records of TLS and two calls of
-//! the kernel, and its caller would be woken twice. Here a flush waits until the task has had its turn.
+//! HTTP/2 flushes a call's headers and message before it writes the trailers: an answer would be two records of TLS and
+//! two calls of the kernel, and its caller would be woken twice. Here a flush waits until the task has had its turn.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;

@@ -19,7 +19,7 @@ use super::impersonate::{ImpersonationError, NodeAuthorizer, PODS_UNAVAILABLE, r
 use super::metering::{Call, Meters, Signing};
 use super::request::{CheckedCsr, KeyRules};
 use super::roots::RootsWatch;
-use super::signer::{Purpose, SignedChain, Signer, SigningError, SigningRequest};
+use super::signer::{AT_ONCE, Purpose, SignedChain, Signer, SigningError, SigningRequest};
 use crate::proto::istio::istio_certificate_service_server::{
     IstioCertificateService, IstioCertificateServiceServer,
 };
@@ -64,7 +64,7 @@ impl Default for ServiceOptions {
         Self {
             max_duration: Duration::from_secs(3600),
             deadline: Duration::from_secs(30),
-            concurrency: 256,
+            concurrency: AT_ONCE,
             waiting: 4096,
             backoff: Duration::from_millis(50),
             keys: KeyRules::default(),

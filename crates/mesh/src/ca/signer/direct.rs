@@ -10,14 +10,10 @@ use chancery_client::{Client, Config, ConfigError, Error, Login, Loss, Request, 
 use chancery_issuance::Certificate;
 use serde::{Deserialize, Serialize};
 
-use super::{Purpose, SignedChain, Signer, SigningError, SigningRequest};
+use super::{AT_ONCE, Purpose, SignedChain, Signer, SigningError, SigningRequest};
 
 /// The shortest time between two readings of the server's certificates.
 const RELOAD_PAUSE: Duration = Duration::from_secs(2);
-
-/// Connections that are kept while nobody uses them: as many as there may be requests under way
-/// ([`ServiceOptions::concurrency`](crate::ca::ServiceOptions)), or a busy service would open one for every sixth call.
-const IDLE: usize = 256;
 
 /// Whom to ask, as whom, and where.
 #[derive(Debug, Clone)]
@@ -76,7 +72,9 @@ impl DirectSigner {
     pub fn new(settings: DirectSettings) -> Result<Self, ConfigError> {
         let DirectSettings { client, login, sign_path, serving_sign_path } = settings;
         // Who calls has its own deadline and repeats what is worth it.
-        let client = Client::new(Config { max_retries: 0, token: None, idle_connections: IDLE, ..client })?;
+        // With fewer kept, a busy service opens a connection for every sixth call.
+        let client =
+            Client::new(Config { max_retries: 0, token: None, idle_connections: AT_ONCE, ..client })?;
         let sign_path = sign_path.trim_matches('/').to_owned();
         let serving = serving_sign_path.map(|path| path.trim_matches('/').to_owned());
         Ok(Self {

@@ -10,6 +10,9 @@ use async_trait::async_trait;
 pub use direct::{DirectSettings, DirectSigner};
 pub use observed::{ObservedSigner, SignerState};
 
+/// Certificates that the service has a signer work on at once, unless it is set up otherwise.
+pub const AT_ONCE: usize = 256;
+
 /// What shall be signed.
 #[derive(Debug, Clone)]
 pub struct SigningRequest {
