@@ -93,13 +93,6 @@ impl Address {
                 None => false,
             }
     }
-
-    /// The same address under another host name, for TLS names that differ from the host.
-    pub(crate) fn with_host(&self, host: &str) -> Option<Self> {
-        let mut base = self.base.clone();
-        base.set_host(Some(host)).ok()?;
-        Some(Self { text: self.text.clone(), base, socket: self.socket.clone() })
-    }
 }
 
 impl fmt::Display for Address {

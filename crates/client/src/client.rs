@@ -1,27 +1,28 @@
-//! The one place that opens a socket.
+//! Sends requests, again where that helps, and says in the words of Vault's clients what came of them.
 
-use std::collections::BTreeMap;
 use std::error::Error as StdError;
 use std::fmt;
 use std::io::ErrorKind;
-use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use chancery_api::Secret;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{AUTHORIZATION, HeaderName, HeaderValue, USER_AGENT};
+use http::{HeaderMap, Uri};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use serde::Deserialize;
 use tokio::time::Instant;
-use zeroize::Zeroizing;
+use url::Url;
 
 use crate::session::jitter;
-use crate::{Answer, ClientIdentity, Config, ConfigError, Error, Loss, Method, Prepared, Request};
+use crate::transport::Transport;
+use crate::{Answer, Config, ConfigError, Error, Loss, Method, Prepared, Request};
 
-/// How often an HTTP/2 connection with requests on it is asked whether its other end is there, and how long the
-/// answer may take.
-const PING: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(5));
+/// Who asks.
+const AGENT: HeaderValue = HeaderValue::from_static(concat!("chancery/", env!("CARGO_PKG_VERSION")));
+/// How often a request is sent again at once because the server closed the shared connection without having seen it.
+const UNSEEN: usize = 2;
 
 /// A client of one server. Cheap to clone; clones share connections and the token.
 #[derive(Clone)]
@@ -31,17 +32,10 @@ pub struct Client {
 
 struct Shared {
     config: Config,
-    connections: RwLock<Connections>,
+    /// Made of the files that the settings name.
+    transport: RwLock<Transport>,
     token: RwLock<Option<Secret>>,
     pace: tokio::sync::Mutex<Option<Instant>>,
-}
-
-/// What was made of the files that the settings name, and of the name server's answer.
-#[derive(Clone)]
-struct Connections {
-    http: reqwest::Client,
-    /// The URL host to connect under, when TLS must see another name than the address has.
-    renamed: Option<crate::Address>,
 }
 
 impl fmt::Debug for Client {
@@ -69,12 +63,10 @@ impl Client {
     /// # Errors
     /// A certificate or key cannot be read, or a setting cannot be used.
     pub fn new(config: Config) -> Result<Self, ConfigError> {
-        // Another part of the process may have installed one already; either serves.
-        drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
-        let connections = RwLock::new(Connections::new(&config)?);
+        let transport = RwLock::new(Transport::new(&config)?);
         let token = RwLock::new(config.token.clone());
         let pace = tokio::sync::Mutex::new(None);
-        Ok(Self { shared: Arc::new(Shared { config, connections, token, pace }) })
+        Ok(Self { shared: Arc::new(Shared { config, transport, token, pace }) })
     }
 
     /// Reads the certificates again that the settings name, and makes new connections from now on, in all clones:
@@ -84,10 +76,10 @@ impl Client {
     /// As [`Self::new`].
     pub async fn reload(&self) -> Result<(), ConfigError> {
         let shared = Arc::clone(&self.shared);
-        // Files and name servers may take their time.
-        let made = tokio::task::spawn_blocking(move || Connections::new(&shared.config)).await;
+        // Files may take their time.
+        let made = tokio::task::spawn_blocking(move || Transport::new(&shared.config)).await;
         let made = made.map_err(|error| ConfigError::Http(error.to_string()))??;
-        *self.shared.connections.write().unwrap_or_else(PoisonError::into_inner) = made;
+        *self.shared.transport.write().unwrap_or_else(PoisonError::into_inner) = made;
         Ok(())
     }
 
@@ -184,67 +176,38 @@ impl Client {
         self.once(prepared, Some(target)).await
     }
 
-    async fn once(&self, prepared: &Prepared, elsewhere: Option<url::Url>) -> Result<Response, Error> {
-        let Connections { http, renamed } = self.connections();
-        let mut url = elsewhere.clone().unwrap_or_else(|| prepared.url.clone());
-        let mut headers = HeaderMap::new();
-        if elsewhere.is_none()
-            && let Some(renamed) = &renamed
-        {
-            let port = self.shared.config.address.port();
-            let host = format!("{}:{port}", self.shared.config.address.host());
-            let host = HeaderValue::try_from(host).map_err(|error| Error::Decode(error.to_string()))?;
-            headers.insert(http::header::HOST, host);
-            let renamed = url.set_host(Some(renamed.host()));
-            renamed.map_err(|error| Error::Decode(error.to_string()))?;
-        }
-        for (name, value) in &prepared.headers.list {
-            let bad = |reason: String| Error::Decode(format!("header {name:?}: {reason}"));
-            let name = HeaderName::try_from(name.as_str()).map_err(|error| bad(error.to_string()))?;
-            headers.append(name, HeaderValue::try_from(value).map_err(|error| bad(error.to_string()))?);
-        }
-        if let Some(token) = &prepared.headers.token {
-            let unprintable = "configured Vault token contains non-printable characters and cannot be used";
-            let value = HeaderValue::try_from(token.expose());
-            let mut value = value.map_err(|_| Error::Decode(unprintable.to_owned()))?;
-            value.set_sensitive(true);
-            headers.insert("X-Vault-Token", value);
-        }
-        let method = match prepared.method {
-            Method::Get => http::Method::GET,
-            Method::Post => http::Method::POST,
-            Method::Put => http::Method::PUT,
-            Method::Patch => http::Method::PATCH,
-            Method::Delete => http::Method::DELETE,
-        };
-        let mut outgoing = http.request(method, url).headers(headers);
-        if let Some(body) = &prepared.body {
-            outgoing = outgoing.body(body.clone());
-        }
-        let mut incoming = outgoing.send().await.map_err(|error| classify(prepared, &error))?;
-        let mut body = Vec::new();
-        while let Some(chunk) = incoming.chunk().await.map_err(|error| classify(prepared, &error))? {
-            let most = self.shared.config.max_answer;
-            if body.len() + chunk.len() > most {
-                // Asking again would bring the same.
-                let (method, url) = (prepared.method.as_str(), &prepared.url);
-                return Err(Error::Decode(format!(
-                    "the answer of {method} {url} is longer than {most} bytes"
-                )));
+    async fn once(&self, prepared: &Prepared, elsewhere: Option<Url>) -> Result<Response, Error> {
+        let transport = self.transport();
+        let url = elsewhere.as_ref().unwrap_or(&prepared.url);
+        let mut again = 0;
+        let answered = loop {
+            match transport.send(outgoing(prepared, url)?).await {
+                Err(error) if again < UNSEEN && is_unseen(&error) => again += 1,
+                answered => break answered,
             }
-            body.extend_from_slice(&chunk);
-        }
+        };
+        let incoming = answered.map_err(|error| classify(prepared, &error, error.is_connect()))?;
+        let (head, body) = incoming.into_parts();
+        let most = self.shared.config.max_answer;
+        let body = Limited::new(body, most).collect().await.map_err(|error| {
+            if !error.is::<LengthLimitError>() {
+                return classify(prepared, error.as_ref(), false);
+            }
+            // Asking again would bring the same.
+            let (method, url) = (prepared.method.as_str(), &prepared.url);
+            Error::Decode(format!("the answer of {method} {url} is longer than {most} bytes"))
+        })?;
         Ok(Response {
-            status: incoming.status().as_u16(),
-            headers: incoming.headers().clone(),
-            body: body.into(),
+            status: head.status.as_u16(),
+            headers: head.headers,
+            body: body.to_bytes(),
             method: prepared.method.as_str(),
             url: prepared.url.to_string(),
         })
     }
 
-    fn connections(&self) -> Connections {
-        self.shared.connections.read().unwrap_or_else(PoisonError::into_inner).clone()
+    fn transport(&self) -> Transport {
+        self.shared.transport.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits until the rate limit permits another request.
@@ -263,50 +226,55 @@ impl Client {
     }
 }
 
-impl Connections {
-    fn new(config: &Config) -> Result<Self, ConfigError> {
-        let mut builder = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .pool_max_idle_per_host(config.idle_connections)
-            // All requests share one HTTP/2 connection: if its other end vanishes without a word, they would all
-            // wait for it, and those after them too.
-            .http2_keep_alive_interval(PING.0)
-            .http2_keep_alive_timeout(PING.1)
-            .user_agent(concat!("chancery/", env!("CARGO_PKG_VERSION")))
-            .tls_backend_rustls();
-        let roots = trusted(config)?;
-        if !roots.is_empty() {
-            builder = builder.tls_certs_only(roots);
-        }
-        if config.danger_skip_verify {
-            builder = builder.tls_danger_accept_invalid_certs(true);
-        }
-        if let Some(identity) = identity(config)? {
-            builder = builder.identity(identity);
-        }
-        if let Some(proxy) = &config.proxy {
-            let proxy = reqwest::Proxy::all(proxy).map_err(|error| ConfigError::Http(chain(&error)))?;
-            builder = builder.proxy(proxy);
-        } else if config.address.is_local() {
-            // HTTP_PROXY and its like are about other machines, as Go's clients have it.
-            builder = builder.no_proxy();
-        }
-        if let Some(socket) = config.address.socket() {
-            builder = builder.unix_socket(socket);
-        }
-        let mut renamed = None;
-        if let Some(name) = config.tls_server_name.as_deref().filter(|_| config.address.is_tls()) {
-            let unknown = |reason: String| ConfigError::Value { name: "TLS server name".into(), reason };
-            let address = config.address.with_host(name).ok_or_else(|| unknown(format!("{name:?}")))?;
-            let host = config.address.host().trim_matches(['[', ']']);
-            let resolved = (host, config.address.port()).to_socket_addrs();
-            let resolved: Vec<SocketAddr> = resolved.map_err(|error| unknown(error.to_string()))?.collect();
-            builder = builder.resolve_to_addrs(name, &resolved);
-            renamed = Some(address);
-        }
-        let http = builder.build().map_err(|error| unusable(config, &error))?;
-        Ok(Self { http, renamed })
+/// The request as it is sent to `url`.
+fn outgoing(prepared: &Prepared, url: &Url) -> Result<http::Request<Full<Bytes>>, Error> {
+    let mut headers = HeaderMap::with_capacity(prepared.headers.list.len() + 4);
+    headers.insert(USER_AGENT, AGENT);
+    for (name, value) in &prepared.headers.list {
+        let bad = |reason: String| Error::Decode(format!("header {name:?}: {reason}"));
+        let name = HeaderName::try_from(name.as_str()).map_err(|error| bad(error.to_string()))?;
+        headers.append(name, HeaderValue::try_from(value).map_err(|error| bad(error.to_string()))?);
     }
+    if let Some(token) = &prepared.headers.token {
+        let unprintable = "configured Vault token contains non-printable characters and cannot be used";
+        let value = HeaderValue::try_from(token.expose());
+        let mut value = value.map_err(|_| Error::Decode(unprintable.to_owned()))?;
+        value.set_sensitive(true);
+        headers.insert("X-Vault-Token", value);
+    }
+    let method = match prepared.method {
+        Method::Get => http::Method::GET,
+        Method::Post => http::Method::POST,
+        Method::Put => http::Method::PUT,
+        Method::Patch => http::Method::PATCH,
+        Method::Delete => http::Method::DELETE,
+    };
+    let mut request = http::Request::new(Full::new(prepared.body.clone().unwrap_or_default()));
+    *request.method_mut() = method;
+    *request.uri_mut() = target(url, &mut headers)?;
+    *request.headers_mut() = headers;
+    Ok(request)
+}
+
+/// What to ask for. A name and password in the address are no part of that, but a header.
+fn target(url: &Url, headers: &mut HeaderMap) -> Result<Uri, Error> {
+    let bad = |reason: String| Error::Decode(format!("address {url}: {reason}"));
+    let mut anonymous = None;
+    if !url.username().is_empty() || url.password().is_some() {
+        let decoded = |text: &str| percent_encoding::percent_decode_str(text).collect::<Vec<u8>>();
+        let credentials = [decoded(url.username()), decoded(url.password().unwrap_or_default())].join(&b':');
+        let credentials = format!("Basic {}", data_encoding::BASE64.encode(&credentials));
+        let mut value = HeaderValue::try_from(credentials).map_err(|error| bad(error.to_string()))?;
+        value.set_sensitive(true);
+        headers.insert(AUTHORIZATION, value);
+        let mut without = url.clone();
+        // Both fail only for addresses without a host.
+        let _ = without.set_username("");
+        let _ = without.set_password(None);
+        anonymous = Some(without);
+    }
+    let url = anonymous.as_ref().unwrap_or(url);
+    Uri::try_from(url.as_str()).map_err(|error| bad(error.to_string()))
 }
 
 impl Response {
@@ -409,11 +377,21 @@ fn lost(prepared: &Prepared, reason: String, kind: Loss) -> Error {
     Error::Transport { method, url, reason, kind }
 }
 
+/// Whether the server said of an HTTP/2 request that it has not looked at it: it goes away, or has too many.
+fn is_unseen(error: &(dyn StdError + 'static)) -> bool {
+    if let Some(error) = error.downcast_ref::<h2::Error>() {
+        let leaves = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
+        let refuses = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+        return error.is_remote() && (leaves || refuses);
+    }
+    error.source().is_some_and(is_unseen)
+}
+
 /// Names a loss in the words that users of Vault's clients know.
-fn classify(prepared: &Prepared, error: &reqwest::Error) -> Error {
+fn classify(prepared: &Prepared, error: &(dyn StdError + 'static), unconnected: bool) -> Error {
     let host = prepared.url.host_str().unwrap_or_default();
     let port = prepared.url.port_or_known_default().unwrap_or_default();
-    let mut kind = if error.is_connect() { Loss::Connect } else { Loss::Other };
+    let mut kind = if unconnected { Loss::Connect } else { Loss::Other };
     let mut source = error.source();
     let mut reason = error.to_string();
     while let Some(cause) = source {
@@ -475,94 +453,4 @@ fn explain_tls(error: &rustls::Error) -> (String, Loss) {
         }
         other => (format!("tls: {other}"), Loss::Tls),
     }
-}
-
-fn chain(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
-}
-
-/// Settings that each can be read, but do not go together.
-fn unusable(config: &Config, error: &reqwest::Error) -> ConfigError {
-    let mut cause: Option<&(dyn StdError + 'static)> = Some(error);
-    while let Some(one) = cause {
-        if let (Some(rustls::Error::InconsistentKeys(_)), Some(key)) = (tls_error(one), &config.client_key) {
-            return unreadable(key, "tls: private key does not match public key");
-        }
-        cause = one.source();
-    }
-    ConfigError::Http(chain(error))
-}
-
-fn unreadable(path: &Path, reason: impl fmt::Display) -> ConfigError {
-    ConfigError::File { path: path.to_owned(), reason: reason.to_string() }
-}
-
-/// The certificates named by the settings; none means the system's own.
-fn trusted(config: &Config) -> Result<Vec<reqwest::Certificate>, ConfigError> {
-    if let Some(pem) = &config.ca_cert_pem {
-        let place = Path::new("VAULT_CACERT_BYTES");
-        return some(certificates(place, pem.as_bytes())?, place);
-    }
-    // As the peer has it, a file and a folder together are all that is trusted.
-    let mut all = Vec::new();
-    if let Some(path) = &config.ca_cert {
-        let pem = std::fs::read(path).map_err(|error| unreadable(path, error))?;
-        all.extend(some(certificates(path, &pem)?, path)?);
-    }
-    if let Some(folder) = &config.ca_path {
-        let mut found = Vec::new();
-        collect(folder, &mut found)?;
-        all.extend(some(found, folder)?);
-    }
-    Ok(all)
-}
-
-fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<reqwest::Certificate>, ConfigError> {
-    reqwest::Certificate::from_pem_bundle(pem).map_err(|error| unreadable(path, chain(&error)))
-}
-
-/// The certificates, if there are any: who names a file wants it to count.
-fn some(found: Vec<reqwest::Certificate>, place: &Path) -> Result<Vec<reqwest::Certificate>, ConfigError> {
-    if found.is_empty() { Err(unreadable(place, "holds no certificate in PEM")) } else { Ok(found) }
-}
-
-/// The certificates of all files below a folder; other files may lie among them.
-fn collect(folder: &Path, found: &mut Vec<reqwest::Certificate>) -> Result<(), ConfigError> {
-    let entries = std::fs::read_dir(folder).map_err(|error| unreadable(folder, error))?;
-    let entries: Result<BTreeMap<_, _>, _> =
-        entries.map(|entry| entry.and_then(|entry| Ok((entry.path(), entry.file_type()?)))).collect();
-    for (path, kind) in entries.map_err(|error| unreadable(folder, error))? {
-        // Links to files are usual in such folders; links to folders could lead in a circle.
-        if kind.is_dir() {
-            collect(&path, found)?;
-        } else if path.is_file() {
-            let pem = std::fs::read(&path).map_err(|error| unreadable(&path, error))?;
-            found.extend(certificates(&path, &pem)?);
-        }
-    }
-    Ok(())
-}
-
-fn identity(config: &Config) -> Result<Option<reqwest::Identity>, ConfigError> {
-    if let Some(ClientIdentity { certificate, key }) = &config.client_identity {
-        let pem = Zeroizing::new(format!("{certificate}\n{}", key.expose()));
-        let identity = reqwest::Identity::from_pem(pem.as_bytes());
-        return identity.map(Some).map_err(|error| ConfigError::Http(chain(&error)));
-    }
-    let (certificate, key) = match (&config.client_cert, &config.client_key) {
-        (None, None) => return Ok(None),
-        (Some(certificate), Some(key)) => (certificate, key),
-        _ => return Err(ConfigError::HalfIdentity),
-    };
-    let read = |path: &Path| std::fs::read(path).map_err(|error| unreadable(path, error));
-    let mut pem = Zeroizing::new(read(certificate)?);
-    pem.push(b'\n');
-    pem.extend_from_slice(&Zeroizing::new(read(key)?));
-    reqwest::Identity::from_pem(&pem).map(Some).map_err(|error| unreadable(certificate, chain(&error)))
 }

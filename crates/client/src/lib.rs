@@ -21,6 +21,8 @@ mod error;
 mod login;
 mod request;
 mod session;
+mod transport;
+mod trust;
 mod value;
 
 pub use address::{Address, AddressError};

@@ -5,23 +5,9 @@
 mod server;
 
 use std::fs;
-use std::process::Command;
 
 use chancery_client::{Client, Config, Loss, Request};
-use server::{Reply, Server, loss, testdata};
-
-/// One request with these settings of the environment, besides the address.
-async fn ask(
-    server: &Server,
-    settings: &[(&str, &str)],
-) -> Result<chancery_client::Response, chancery_client::Error> {
-    let variable = |name: &str| {
-        let given = settings.iter().find(|(given, _)| *given == name).map(|(_, value)| (*value).to_owned());
-        given.or_else(|| (name == "VAULT_ADDR").then(|| server.address.clone()))
-    };
-    let config = Config { max_retries: 0, ..Config::from_env(&variable)? };
-    Client::new(config)?.send(&Request::read("x")).await
-}
+use server::{Reply, Server, ask, loss, testdata};
 
 fn path(name: &str) -> String {
     testdata(name).to_str().unwrap().to_owned()
@@ -134,6 +120,18 @@ async fn a_client_certificate_is_shown_with_its_key_and_not_without() {
 }
 
 #[tokio::test]
+async fn a_name_and_password_in_the_address_are_sent_as_such_and_not_as_a_part_of_it() {
+    let server = Server::start(|_, _| Reply::ok());
+    let address = server.address.replace("http://", "http://us%3aer:p%40ss@");
+    ask(&server, &[("VAULT_ADDR", &address)]).await.unwrap();
+    let seen = &server.seen()[0];
+    let host = server.address.trim_start_matches("http://");
+    assert_eq!((seen.target.as_str(), seen.header("host")), ("/v1/x", Some(host)));
+    // us:er:p@ss
+    assert_eq!(seen.header("authorization"), Some("Basic dXM6ZXI6cEBzcw=="));
+}
+
+#[tokio::test]
 async fn a_server_without_tls_is_named_as_such() {
     let server = Server::start(|_, _| Reply::ok());
     let address = server.address.replace("http://", "https://");
@@ -164,55 +162,6 @@ async fn the_namespace_goes_into_a_header_with_one_slash_at_its_end() {
         ask(&server, &[("VAULT_NAMESPACE", given)]).await.unwrap();
         assert_eq!(server.seen().last().unwrap().header("x-vault-namespace"), sent, "{given}");
     }
-}
-
-#[tokio::test]
-async fn a_proxy_is_asked_for_the_whole_address_with_the_token() {
-    let proxy = Server::start(|_, _| Reply::ok());
-    let nobody = "http://127.0.0.1:1";
-    for settings in [
-        &[("VAULT_HTTP_PROXY", proxy.address.as_str())][..],
-        &[("VAULT_PROXY_ADDR", &proxy.address), ("VAULT_HTTP_PROXY", nobody)],
-    ] {
-        // An address on this machine too, where the proxy was named for Vault alone.
-        for address in ["http://chancery.invalid:8200", "http://127.0.0.1:2"] {
-            let token = ("VAULT_TOKEN", "t");
-            ask(&proxy, &[settings, &[("VAULT_ADDR", address), token]].concat()).await.unwrap();
-            let seen = proxy.seen().pop().unwrap();
-            assert_eq!(seen.target, format!("{address}/v1/x"));
-            assert_eq!(seen.header("x-vault-token"), Some("t"));
-        }
-    }
-}
-
-/// The environment of a process cannot be changed safely from within, so the test runs its child with one.
-#[tokio::test]
-async fn the_systems_proxy_is_for_other_machines_only() {
-    let proxy = Server::start(|_, _| Reply::ok());
-    let server = Server::start(|_, _| Reply::ok());
-    for (address, excepted, through) in [
-        ("http://chancery.invalid", "", true),
-        (server.address.as_str(), "", false),
-        (&server.address.replace("127.0.0.1", "localhost"), "", false),
-        ("http://chancery.invalid", "chancery.invalid", false),
-    ] {
-        let before = proxy.seen().len();
-        let mut child = Command::new(std::env::current_exe().unwrap());
-        child.args(["--exact", "child_asks_in_its_own_environment", "--ignored"]);
-        child.env_clear().env("VAULT_ADDR", address).env("HTTP_PROXY", &proxy.address);
-        let reached = child.env("NO_PROXY", excepted).output().unwrap().status.success();
-        assert_eq!(proxy.seen().len() > before, through, "{address}");
-        assert_eq!(reached, through || address != "http://chancery.invalid", "{address}");
-    }
-    assert_eq!(server.seen().len(), 2);
-}
-
-#[tokio::test]
-#[ignore = "run by the_systems_proxy_is_for_other_machines_only in a process of its own"]
-async fn child_asks_in_its_own_environment() {
-    let config = Config::from_env(&|name: &str| std::env::var(name).ok()).unwrap();
-    let client = Client::new(Config { max_retries: 0, ..config }).unwrap();
-    client.send(&Request::read("x")).await.unwrap();
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use chancery_client::{Client, Config, Error, Loss};
+use chancery_client::{Client, Config, Error, Loss, Request, Response};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
@@ -235,4 +235,14 @@ pub fn loss<T: std::fmt::Debug>(result: Result<T, Error>) -> (Loss, String) {
         Err(error @ Error::Transport { kind, .. }) => (kind, error.to_string()),
         other => panic!("not lost: {other:?}"),
     }
+}
+
+/// One request with these settings of the environment, besides the address.
+pub async fn ask(server: &Server, settings: &[(&str, &str)]) -> Result<Response, Error> {
+    let variable = |name: &str| {
+        let given = settings.iter().find(|(given, _)| *given == name).map(|(_, value)| (*value).to_owned());
+        given.or_else(|| (name == "VAULT_ADDR").then(|| server.address.clone()))
+    };
+    let config = Config { max_retries: 0, ..Config::from_env(&variable)? };
+    Client::new(config)?.send(&Request::read("x")).await
 }
