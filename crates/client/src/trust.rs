@@ -20,9 +20,11 @@ pub(crate) fn client_config(config: &Config) -> Result<ClientConfig, ConfigError
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider));
     let builder = builder.with_safe_default_protocol_versions().map_err(unusable)?;
+    // Read in any case: who names a file wants to hear that it cannot be read.
+    let named = trusted(config)?;
     let builder = if config.danger_skip_verify {
         builder.dangerous().with_custom_certificate_verifier(Arc::new(BelieveAny { provider }))
-    } else if let Some(named) = trusted(config)? {
+    } else if let Some(named) = named {
         builder.with_root_certificates(named)
     } else {
         match builder.clone().with_platform_verifier() {

@@ -56,8 +56,11 @@ async fn what_cannot_be_an_authority_is_refused_before_anything_is_sent() {
         ("VAULT_CACERT_BYTES", "x".to_owned(), "VAULT_CACERT_BYTES: holds no certificate in PEM"),
         ("VAULT_CAPATH", path("absent"), "absent: No such file or directory (os error 2)"),
     ] {
-        let error = ask(&server, &[(name, &value)]).await.unwrap_err().to_string();
-        assert!(error.starts_with("failed to create client: ") && error.ends_with(expected), "{error}");
+        for unverified in ["false", "true"] {
+            let settings = [(name, value.as_str()), ("VAULT_SKIP_VERIFY", unverified)];
+            let error = ask(&server, &settings).await.unwrap_err().to_string();
+            assert!(error.starts_with("failed to create client: ") && error.ends_with(expected), "{error}");
+        }
     }
     assert!(server.seen().is_empty());
 }
