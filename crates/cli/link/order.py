@@ -100,7 +100,7 @@ def main():
             if index in run and (found := re.search(r"\.rlib\(\w+?-(.*)\)", member)):
                 objects.add("object " + found[1])
             continue
-        if "mimalloc" in member:
+        if "jemalloc" in member:
             continue
         path, node = parts(name), tree
         for part in [None, *path]:
@@ -115,7 +115,7 @@ def main():
     file = pathlib.Path(__file__).with_name("agent.names")
     head = file.read_text().split("\n\n")[0]
     note = "# Names of which the agent runs a few among many: after all others, the rarest last."
-    often += ["library libmimalloc_sys", *sorted(objects)]
+    often += ["library libtikv_jemalloc_sys", *sorted(objects)]
     file.write_text("\n".join([head, "", *often, "", note, *seldom, ""]))
 
 
