@@ -194,7 +194,7 @@ impl Client {
                 return classify(prepared, error.as_ref(), false);
             }
             // Asking again would bring the same.
-            let (method, url) = (prepared.method.as_str(), &prepared.url);
+            let (method, url) = (prepared.method.as_str(), shown(&prepared.url));
             Error::Decode(format!("the answer of {method} {url} is longer than {most} bytes"))
         })?;
         Ok(Response {
@@ -202,7 +202,7 @@ impl Client {
             headers: head.headers,
             body: body.to_bytes(),
             method: prepared.method.as_str(),
-            url: prepared.url.to_string(),
+            url: shown(&prepared.url),
         })
     }
 
@@ -256,9 +256,19 @@ fn outgoing(prepared: &Prepared, url: &Url) -> Result<http::Request<Full<Bytes>>
     Ok(request)
 }
 
+/// The URL as it may be told: without a password, which stands there as Go writes it.
+fn shown(url: &Url) -> String {
+    let mut url = url.clone();
+    if url.password().is_some() {
+        // Fails only for addresses without a host.
+        let _ = url.set_password(Some("xxxxx"));
+    }
+    url.into()
+}
+
 /// What to ask for. A name and password in the address are no part of that, but a header.
 fn target(url: &Url, headers: &mut HeaderMap) -> Result<Uri, Error> {
-    let bad = |reason: String| Error::Decode(format!("address {url}: {reason}"));
+    let bad = |reason: String| Error::Decode(format!("address {}: {reason}", shown(url)));
     let mut anonymous = None;
     if !url.username().is_empty() || url.password().is_some() {
         let decoded = |text: &str| percent_encoding::percent_decode_str(text).collect::<Vec<u8>>();
@@ -373,7 +383,7 @@ fn backoff(response: Option<&Response>, attempt: u32) -> Duration {
 }
 
 fn lost(prepared: &Prepared, reason: String, kind: Loss) -> Error {
-    let (method, url) = (prepared.method.as_str().to_owned(), prepared.url.to_string());
+    let (method, url) = (prepared.method.as_str().to_owned(), shown(&prepared.url));
     Error::Transport { method, url, reason, kind }
 }
 

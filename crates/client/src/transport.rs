@@ -112,7 +112,9 @@ fn proxies(config: &Config) -> Result<Option<Matcher>, ConfigError> {
         let uri = proxy.parse::<Uri>().ok().filter(|uri| uri.host().is_some_and(|host| !host.is_empty()));
         let scheme = uri.as_ref().and_then(Uri::scheme_str).unwrap_or("http");
         if uri.is_none() || !matches!(scheme, "http" | "https") {
-            let reason = format!("{proxy:?} is not the address of an HTTP proxy");
+            // Before the last @ may be a password.
+            let shown = proxy.rsplit('@').next().unwrap_or_default();
+            let reason = format!("{shown:?} is not the address of an HTTP proxy");
             return Err(ConfigError::Value { name: "proxy".into(), reason });
         }
         return Ok(Some(Matcher::builder().all(proxy.as_str()).build()));

@@ -132,6 +132,9 @@ async fn a_name_and_password_in_the_address_are_sent_as_such_and_not_as_a_part_o
     assert_eq!((seen.target.as_str(), seen.header("host")), ("/v1/x", Some(host)));
     // us:er:p@ss
     assert_eq!(seen.header("authorization"), Some("Basic dXM6ZXI6cEBzcw=="));
+
+    let (_, sentence) = loss(ask(&server, &[("VAULT_ADDR", "http://user:secret@127.0.0.1:1")]).await);
+    assert!(sentence.contains("http://user:xxxxx@127.0.0.1:1/v1/x"), "{sentence}");
 }
 
 #[tokio::test]

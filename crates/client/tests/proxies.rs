@@ -84,6 +84,9 @@ async fn what_is_no_proxy_is_refused_before_anything_is_sent() {
         );
         assert_eq!(error, expected);
     }
+    let named = ("VAULT_PROXY_ADDR", "socks5://me:secret@127.0.0.1:1");
+    let error = ask(&server, &[named]).await.unwrap_err().to_string();
+    assert!(error.ends_with("\"127.0.0.1:1\" is not the address of an HTTP proxy"), "{error}");
     assert!(server.seen().is_empty());
 }
 
