@@ -27,7 +27,8 @@ use anyhow::{Result, bail};
 
 use crate::tally::Tally;
 
-/// One line of the list: name, arguments, what it is for, and the function behind it.
+/// One line of the list: name, arguments, what it is for, and the function behind it. An option that is not among the
+/// arguments is refused.
 struct Task {
     name: &'static str,
     arguments: &'static str,
@@ -62,13 +63,14 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "demo",
-        arguments: "[--keep]",
+        arguments: "[--keep] [--with-envoy] [--address=A] [--format=F] [--no-color]",
         purpose: "the founding walkthrough on a fresh store, ending in a verified certificate",
         run: cargo::demo,
     },
     Task {
         name: "bench",
-        arguments: "[scale|mesh|controller] [--quick] [--only=ours|peer] [--profile=P] [--no-build] [filter]",
+        arguments: "[scale|mesh|controller] [--quick] [--only=ours|peer] [--profile=P] [--no-build] [--certificates=N] \
+                    [--peer-certificates=N] [--workloads=N] [--within=SECONDS] [--burst=N] [--secrets=N] [filter]",
         purpose: "this server and OpenBao side by side, as a table for docs/performance.md; `scale`: with a full store; `mesh`: the certificate service; `controller`: the one of a cluster",
         run: bench::run,
     },
@@ -99,19 +101,54 @@ const TASKS: &[Task] = &[
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let Some((name, rest)) = arguments.split_first() else {
-        println!("cargo xtask TASK\n");
-        for task in TASKS {
-            println!("  {:7} {:64} {}", task.name, task.arguments, task.purpose);
-        }
-        return ExitCode::SUCCESS;
+        return list(TASKS);
     };
-    match find(name).and_then(|task| (task.run)(rest)) {
+    if asks_for_help(name) {
+        return list(TASKS);
+    }
+    let done = find(name).and_then(|task| {
+        if rest.iter().any(|argument| asks_for_help(argument)) {
+            list([task]);
+            return Ok(Tally::default());
+        }
+        if let Some(unknown) = task.unknown_option(rest) {
+            bail!("there is no option {unknown}; there are {}", task.arguments);
+        }
+        (task.run)(rest)
+    });
+    match done {
         Ok(tally) => tally.conclude(),
         Err(error) => {
             eprintln!("cargo xtask {name}: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+impl Task {
+    /// The first option that is not among the arguments. One dash or two are the same, as for the program itself.
+    fn unknown_option<'a>(&self, given: &'a [String]) -> Option<&'a str> {
+        let given = given.iter().map(|option| option.split('=').next().unwrap_or(option));
+        given.filter(|option| option.starts_with('-')).find(|option| {
+            let name = option.trim_start_matches('-');
+            !self.arguments.split(['[', ']', '=', ' ']).any(|known| known.strip_prefix("--") == Some(name))
+        })
+    }
+}
+
+fn asks_for_help(argument: &str) -> bool {
+    matches!(argument, "help" | "-h" | "-help" | "--help")
+}
+
+fn list(tasks: impl IntoIterator<Item = &'static Task>) -> ExitCode {
+    println!("cargo xtask TASK\n");
+    for task in tasks {
+        println!("  {:7} {}", task.name, task.purpose);
+        if !task.arguments.is_empty() {
+            println!("          {}", task.arguments);
+        }
+    }
+    ExitCode::SUCCESS
 }
 
 fn find(name: &str) -> Result<&'static Task> {
@@ -133,4 +170,23 @@ pub(crate) fn root() -> PathBuf {
 /// Cargo's target folder: `CARGO_TARGET_DIR`, else `target` in the workspace.
 pub(crate) fn target_dir() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_option_that_no_task_knows_is_refused() {
+        let unknown = |task, given: &str| {
+            let given: Vec<String> = given.split(' ').map(str::to_owned).collect();
+            find(task).unwrap().unknown_option(&given).map(str::to_owned)
+        };
+        assert_eq!(unknown("bench", "mesh --no-build --workloads=100 --within=1"), None);
+        assert_eq!(unknown("bench", "--quik"), Some("--quik".into()));
+        assert_eq!(unknown("bench", "--work=1"), Some("--work".into()));
+        assert_eq!(unknown("demo", "-with-envoy"), None);
+        assert_eq!(unknown("compat", "kill9 --minutes 3 --against=peer"), None);
+        assert_eq!(unknown("layers", "--verbose"), Some("--verbose".into()));
+    }
 }
