@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 use crate::emit::{self, Element, Malformed, Reader, tag};
-use crate::{CertificateError, PublicKey, SerialNumber, Time, pem};
+use crate::{CertificateError, PublicKey, SerialNumber, Time, VerifyingKey, pem};
 
 /// A parsed certificate with its original bytes.
 ///
@@ -194,6 +194,17 @@ impl Certificate {
     pub fn is_signed_with(&self, key: &PublicKey) -> bool {
         let signed = self.der.get(self.signed.clone()).unwrap_or(&[]);
         key.verifies(&self.signature_algorithm, signed, &self.signature)
+    }
+
+    /// Whether this key signed the certificate, as [`Self::is_signed_with`] has it.
+    pub fn is_verified_by(&self, key: &VerifyingKey) -> bool {
+        let signed = self.der.get(self.signed.clone()).unwrap_or(&[]);
+        key.verifies(&self.signature_algorithm, signed, &self.signature)
+    }
+
+    /// The key of its issuer, ready for more signatures like this certificate's. `None` if the key cannot have made it.
+    pub fn key_of_issuer(&self, issuer: &Self) -> Option<VerifyingKey> {
+        VerifyingKey::new(issuer.public_key()?, &self.signature_algorithm)
     }
 }
 

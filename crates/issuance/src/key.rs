@@ -6,8 +6,8 @@ use aws_lc_rs::encoding::{AsBigEndian, AsDer, Curve25519SeedBin, EcPrivateKeyRfc
 use aws_lc_rs::rand::{SecureRandom, SystemRandom};
 use aws_lc_rs::rsa::KeySize;
 use aws_lc_rs::signature::{
-    EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair, PqdsaKeyPair, PqdsaSigningAlgorithm,
-    RsaKeyPair, UnparsedPublicKey,
+    EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair, ParsedPublicKey, PqdsaKeyPair,
+    PqdsaSigningAlgorithm, RsaKeyPair, UnparsedPublicKey,
 };
 use aws_lc_rs::{digest, signature as aws};
 use p224::ecdsa::signature::hazmat::{PrehashSigner, PrehashVerifier};
@@ -91,67 +91,85 @@ impl PublicKey {
     ///
     /// Understands more than we sign with: SHA-1 too, as the peer accepts it for requests.
     pub(crate) fn verifies(&self, algorithm: &[u8], message: &[u8], signature: &[u8]) -> bool {
-        match (self.spec, identifier::verification(algorithm)) {
-            (KeySpec::Rsa(_), Some(identifier::Verification::RsaPkcs1(hash))) => {
-                let algorithm: &'static dyn aws::VerificationAlgorithm = match hash {
-                    identifier::AnyHash::Sha1 => &aws::RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY,
-                    identifier::AnyHash::Sha256 => &aws::RSA_PKCS1_2048_8192_SHA256,
-                    identifier::AnyHash::Sha384 => &aws::RSA_PKCS1_2048_8192_SHA384,
-                    identifier::AnyHash::Sha512 => &aws::RSA_PKCS1_2048_8192_SHA512,
-                };
-                UnparsedPublicKey::new(algorithm, self.key_bytes()).verify(message, signature).is_ok()
-            }
-            (KeySpec::Rsa(_), Some(identifier::Verification::RsaPss(hash))) => {
-                let algorithm: &'static dyn aws::VerificationAlgorithm = match hash {
-                    Hash::Sha256 => &aws::RSA_PSS_2048_8192_SHA256,
-                    Hash::Sha384 => &aws::RSA_PSS_2048_8192_SHA384,
-                    Hash::Sha512 => &aws::RSA_PSS_2048_8192_SHA512,
-                };
-                UnparsedPublicKey::new(algorithm, self.key_bytes()).verify(message, signature).is_ok()
-            }
-            (KeySpec::Ec(curve), Some(identifier::Verification::Ecdsa(hash))) => {
-                self.ecdsa_verifies(curve, hash, message, signature)
-            }
-            (KeySpec::Ed25519, Some(identifier::Verification::Ed25519)) => {
-                UnparsedPublicKey::new(&aws::ED25519, self.key_bytes()).verify(message, signature).is_ok()
-            }
-            (KeySpec::MlDsa(set), Some(identifier::Verification::MlDsa(algorithm))) if set == algorithm => {
-                let algorithm = match set {
-                    MlDsa::MlDsa44 => &aws::ML_DSA_44,
-                    MlDsa::MlDsa65 => &aws::ML_DSA_65,
-                    MlDsa::MlDsa87 => &aws::ML_DSA_87,
-                };
-                UnparsedPublicKey::new(algorithm, self.key_bytes()).verify(message, signature).is_ok()
-            }
-            _ => false,
+        let Some(algorithm) = identifier::verification(algorithm) else { return false };
+        if let (KeySpec::Ec(Curve::P224), identifier::Verification::Ecdsa(hash)) = (self.spec, algorithm) {
+            return p224_verifies(self.key_bytes(), hash, message, signature);
         }
+        self.spec.verification(algorithm).is_some_and(|algorithm| {
+            UnparsedPublicKey::new(algorithm, self.key_bytes()).verify(message, signature).is_ok()
+        })
+    }
+}
+
+/// A public key that was taken apart once, for many signatures that its owner makes with one algorithm.
+#[derive(Debug, Clone)]
+pub struct VerifyingKey {
+    public: PublicKey,
+    /// DER AlgorithmIdentifier.
+    algorithm: Vec<u8>,
+    parsed: ParsedPublicKey,
+}
+
+impl VerifyingKey {
+    /// `None` if this key makes no signatures with the algorithm of this DER AlgorithmIdentifier, or the library cannot
+    /// keep it.
+    pub(crate) fn new(public: &PublicKey, algorithm: &[u8]) -> Option<Self> {
+        let library = public.spec.verification(identifier::verification(algorithm)?)?;
+        let parsed = ParsedPublicKey::new(library, public.key_bytes()).ok()?;
+        Some(Self { public: public.clone(), algorithm: algorithm.to_vec(), parsed })
     }
 
-    fn ecdsa_verifies(
-        &self,
-        curve: Curve,
-        hash: identifier::AnyHash,
-        message: &[u8],
-        signature: &[u8],
-    ) -> bool {
-        use identifier::AnyHash;
-        let algorithm: &'static dyn aws::VerificationAlgorithm = match (curve, hash) {
-            (Curve::P224, _) => return p224_verifies(self.key_bytes(), hash, message, signature),
-            (Curve::P256, AnyHash::Sha1) => &aws::ECDSA_P256_SHA1_ASN1,
-            (Curve::P256, AnyHash::Sha256) => &aws::ECDSA_P256_SHA256_ASN1,
-            (Curve::P256, AnyHash::Sha384) => &aws::ECDSA_P256_SHA384_ASN1,
-            (Curve::P256, AnyHash::Sha512) => &aws::ECDSA_P256_SHA512_ASN1,
-            (Curve::P384, AnyHash::Sha256) => &aws::ECDSA_P384_SHA256_ASN1,
-            (Curve::P384, AnyHash::Sha384) => &aws::ECDSA_P384_SHA384_ASN1,
-            (Curve::P384, AnyHash::Sha512) => &aws::ECDSA_P384_SHA512_ASN1,
-            // The library has no ECDSA over P-384 with SHA-1, and nobody should.
-            (Curve::P384, AnyHash::Sha1) => return false,
-            (Curve::P521, AnyHash::Sha1) => &aws::ECDSA_P521_SHA1_ASN1,
-            (Curve::P521, AnyHash::Sha256) => &aws::ECDSA_P521_SHA256_ASN1,
-            (Curve::P521, AnyHash::Sha384) => &aws::ECDSA_P521_SHA384_ASN1,
-            (Curve::P521, AnyHash::Sha512) => &aws::ECDSA_P521_SHA512_ASN1,
-        };
-        UnparsedPublicKey::new(algorithm, self.key_bytes()).verify(message, signature).is_ok()
+    /// As [`PublicKey::verifies`], for any algorithm.
+    pub(crate) fn verifies(&self, algorithm: &[u8], message: &[u8], signature: &[u8]) -> bool {
+        if algorithm == self.algorithm {
+            return self.parsed.verify_sig(message, signature).is_ok();
+        }
+        self.public.verifies(algorithm, message, signature)
+    }
+}
+
+impl KeySpec {
+    /// What the library verifies such a key's signatures with. It has none for P-224.
+    fn verification(
+        self,
+        algorithm: identifier::Verification,
+    ) -> Option<&'static dyn aws::VerificationAlgorithm> {
+        use identifier::{AnyHash, Verification};
+        Some(match (self, algorithm) {
+            (Self::Rsa(_), Verification::RsaPkcs1(hash)) => match hash {
+                AnyHash::Sha1 => &aws::RSA_PKCS1_2048_8192_SHA1_FOR_LEGACY_USE_ONLY,
+                AnyHash::Sha256 => &aws::RSA_PKCS1_2048_8192_SHA256,
+                AnyHash::Sha384 => &aws::RSA_PKCS1_2048_8192_SHA384,
+                AnyHash::Sha512 => &aws::RSA_PKCS1_2048_8192_SHA512,
+            },
+            (Self::Rsa(_), Verification::RsaPss(hash)) => match hash {
+                Hash::Sha256 => &aws::RSA_PSS_2048_8192_SHA256,
+                Hash::Sha384 => &aws::RSA_PSS_2048_8192_SHA384,
+                Hash::Sha512 => &aws::RSA_PSS_2048_8192_SHA512,
+            },
+            (Self::Ec(curve), Verification::Ecdsa(hash)) => match (curve, hash) {
+                (Curve::P256, AnyHash::Sha1) => &aws::ECDSA_P256_SHA1_ASN1,
+                (Curve::P256, AnyHash::Sha256) => &aws::ECDSA_P256_SHA256_ASN1,
+                (Curve::P256, AnyHash::Sha384) => &aws::ECDSA_P256_SHA384_ASN1,
+                (Curve::P256, AnyHash::Sha512) => &aws::ECDSA_P256_SHA512_ASN1,
+                (Curve::P384, AnyHash::Sha256) => &aws::ECDSA_P384_SHA256_ASN1,
+                (Curve::P384, AnyHash::Sha384) => &aws::ECDSA_P384_SHA384_ASN1,
+                (Curve::P384, AnyHash::Sha512) => &aws::ECDSA_P384_SHA512_ASN1,
+                (Curve::P521, AnyHash::Sha1) => &aws::ECDSA_P521_SHA1_ASN1,
+                (Curve::P521, AnyHash::Sha256) => &aws::ECDSA_P521_SHA256_ASN1,
+                (Curve::P521, AnyHash::Sha384) => &aws::ECDSA_P521_SHA384_ASN1,
+                (Curve::P521, AnyHash::Sha512) => &aws::ECDSA_P521_SHA512_ASN1,
+                // The library has no ECDSA over P-384 with SHA-1, and nobody should.
+                (Curve::P384, AnyHash::Sha1) | (Curve::P224, _) => return None,
+            },
+            (Self::Ed25519, Verification::Ed25519) => &aws::ED25519,
+            (Self::MlDsa(set), Verification::MlDsa(algorithm)) if set == algorithm => match set {
+                MlDsa::MlDsa44 => &aws::ML_DSA_44,
+                MlDsa::MlDsa65 => &aws::ML_DSA_65,
+                MlDsa::MlDsa87 => &aws::ML_DSA_87,
+            },
+            _ => return None,
+        })
     }
 }
 
@@ -714,6 +732,41 @@ mod tests {
             PublicKey::from_spki(&spki(&[0])).unwrap_err().to_string(),
             "x509: RSA key missing NULL parameters"
         );
+    }
+
+    #[test]
+    fn a_key_that_was_taken_apart_verifies_what_the_key_itself_does() {
+        use SignatureAlgorithm as Algorithm;
+        let kinds = [
+            (KeySpec::Rsa(2048), vec![Algorithm::RsaPkcs1(Hash::Sha256), Algorithm::RsaPss(Hash::Sha384)]),
+            (KeySpec::Ec(Curve::P256), vec![Algorithm::Ecdsa(Hash::Sha256)]),
+            (KeySpec::Ec(Curve::P384), vec![Algorithm::Ecdsa(Hash::Sha384)]),
+            (KeySpec::Ec(Curve::P521), vec![Algorithm::Ecdsa(Hash::Sha512)]),
+            (KeySpec::Ed25519, vec![Algorithm::Ed25519]),
+            (KeySpec::MlDsa(MlDsa::MlDsa44), vec![Algorithm::MlDsa(MlDsa::MlDsa44)]),
+        ];
+        let ed25519 = identifier::of(Algorithm::Ed25519);
+        for (spec, algorithms) in kinds {
+            let (key, other) = (PrivateKey::generate(spec).unwrap(), PrivateKey::generate(spec).unwrap());
+            let first = identifier::of(algorithms[0]);
+            let ready = VerifyingKey::new(key.public_key(), &first).unwrap();
+            // The second was not prepared for.
+            for algorithm in algorithms {
+                let written = identifier::of(algorithm);
+                let signature = key.sign(algorithm, b"message").unwrap();
+                assert!(ready.verifies(&written, b"message", &signature), "{algorithm:?}");
+                assert!(!ready.verifies(&written, b"massage", &signature), "{algorithm:?}");
+                assert!(!ready.verifies(b"", b"message", &signature), "{algorithm:?}");
+                let forged = other.sign(algorithm, b"message").unwrap();
+                assert!(!ready.verifies(&written, b"message", &forged), "{algorithm:?}");
+            }
+            if spec != KeySpec::Ed25519 {
+                assert!(VerifyingKey::new(key.public_key(), &ed25519).is_none());
+            }
+        }
+        let p224 = PrivateKey::generate(KeySpec::Ec(Curve::P224)).unwrap();
+        let sha256 = identifier::of(Algorithm::Ecdsa(Hash::Sha256));
+        assert!(VerifyingKey::new(p224.public_key(), &sha256).is_none(), "the library has no such curve");
     }
 }
 

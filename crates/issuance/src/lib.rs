@@ -60,7 +60,7 @@ pub use crl::{
 pub use csr::VerifiedCsr;
 pub use error::{CertificateError, KeyError, ProfileError, Refusal, SignError, Warning};
 pub use issuer::{AiaUrls, Issuer, IssuerOptions, LeafNotAfter};
-pub use key::{KeyForm, PrivateKey, PublicKey, Signer, SubjectKey};
+pub use key::{KeyForm, PrivateKey, PublicKey, Signer, SubjectKey, VerifyingKey};
 pub use key_policy::KeyPolicy;
 pub use lint::{Finding, Lint, LintGroup, LintMode, LintPolicy, LintSeverity};
 pub use names::{OtherName, RequestedNames, SanSet};

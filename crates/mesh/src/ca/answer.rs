@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use chancery_issuance::{Certificate, CertificateError, KeyUsage, PublicKey, Time};
+use chancery_issuance::{Certificate, CertificateError, KeyUsage, PublicKey, Time, VerifyingKey};
 
 use super::der::{self, oid};
 use super::roots::Roots;
@@ -112,10 +112,22 @@ struct Above {
     authorities: Vec<Certificate>,
     /// Who issued the leaf: the first of them, or a root.
     issuer: Certificate,
+    /// Its key, taken apart once; `None` for a kind that the library cannot keep so.
+    key: Option<VerifyingKey>,
     /// When all of them and the root are valid.
     from: Time,
     /// Until when.
     until: Time,
+}
+
+impl Above {
+    /// Whether another leaf is from the same issuer, as [`issued`] has it.
+    fn issued(&self, leaf: &Certificate) -> bool {
+        match &self.key {
+            Some(key) => names_as_issuer(leaf, &self.issuer) && leaf.is_verified_by(key),
+            None => issued(leaf, &self.issuer),
+        }
+    }
 }
 
 impl Answers {
@@ -137,7 +149,7 @@ impl Answers {
             && (above.from..=above.until).contains(&now)
             && first.matches(BEGIN).count() == 1
             && let Ok(leaf) = Certificate::from_pem(first)
-            && issued(&leaf, &above.issuer)
+            && above.issued(&leaf)
         {
             return finish(leaf, &above.authorities, wanted, roots, now);
         }
@@ -176,11 +188,16 @@ fn read(text: &str) -> Result<Vec<Certificate>, AnswerError> {
 
 /// Whether one issued the other, by names, key identifiers and signature.
 fn issued(child: &Certificate, parent: &Certificate) -> bool {
+    names_as_issuer(child, parent) && child.is_signed_by(parent)
+}
+
+/// Whether one says that the other issued it.
+fn names_as_issuer(child: &Certificate, parent: &Certificate) -> bool {
     let identifiers_agree = match (child.authority_key_id(), parent.subject_key_id()) {
         (Some(authority), Some(subject)) => authority == subject,
         _ => true,
     };
-    child.issuer_der() == parent.subject_der() && identifiers_agree && child.is_signed_by(parent)
+    child.issuer_der() == parent.subject_der() && identifiers_agree
 }
 
 /// Orders certificates from the leaf up: each once, roots left out. All must be on the one way up.
@@ -243,7 +260,8 @@ fn above(
     let root = anchor.ok_or(AnswerError::NoRoot)?;
     (from, until) = (from.max(root.not_before()), until.min(root.not_after()));
     let issuer = authorities.first().unwrap_or(root).clone();
-    Ok(Above { text: text.to_owned(), roots: Arc::clone(roots), authorities, issuer, from, until })
+    let key = leaf.key_of_issuer(&issuer);
+    Ok(Above { text: text.to_owned(), roots: Arc::clone(roots), authorities, issuer, key, from, until })
 }
 
 /// Why a certificate cannot be an authority's above so many others.

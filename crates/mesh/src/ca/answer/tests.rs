@@ -275,6 +275,12 @@ fn what_was_verified_once_is_taken_again_only_while_it_holds() {
     // The leaf is another authority's.
     let mut stray = signed(&[&mesh.leaf(), &authority.certificate]);
     assert_eq!(at(&stray, &trusted, NOW).expect_err("refused"), "answer_chain");
+    // The leaf names the authority, and its signature is broken.
+    let mut forged = authority.sign(&Template::leaf(&[ME]), &mesh.key).der().to_vec();
+    *forged.last_mut().expect("a signature") ^= 1;
+    let forged = Certificate::from_der(&forged).expect("still a certificate");
+    let forged = signed(&[&forged, &authority.certificate]);
+    assert_eq!(at(&forged, &trusted, NOW).expect_err("refused"), "answer_chain");
     // A leaf that does not stand first is found, and nothing wrong is remembered.
     stray.chain = format!("{}{}", authority.pem(), authority.sign(&Template::leaf(&[ME]), &mesh.key).pem());
     assert_eq!(at(&stray, &trusted, NOW).expect("verified").cert_chain[1..], second[1..]);
