@@ -38,6 +38,7 @@ mod pem;
 mod plain;
 mod prepare;
 mod profile;
+mod public_key;
 mod renewal;
 mod serial;
 mod spiffe;
@@ -60,7 +61,7 @@ pub use crl::{
 pub use csr::VerifiedCsr;
 pub use error::{CertificateError, KeyError, ProfileError, Refusal, SignError, Warning};
 pub use issuer::{AiaUrls, Issuer, IssuerOptions, LeafNotAfter};
-pub use key::{KeyForm, PrivateKey, PublicKey, Signer, SubjectKey, VerifyingKey};
+pub use key::{KeyForm, PrivateKey, Signer, SubjectKey};
 pub use key_policy::KeyPolicy;
 pub use lint::{Finding, Lint, LintGroup, LintMode, LintPolicy, LintSeverity};
 pub use names::{OtherName, RequestedNames, SanSet};
@@ -71,6 +72,7 @@ pub use ocsp::{
 pub use plain::{PlainRequest, PlainSigner, prepare_plain};
 pub use prepare::{IssuanceRequest, IssuedCertificate, MountLimits, Prepared, prepare};
 pub use profile::{NotAfterBound, NotBeforeBound, PolicyIdentifier, Profile, ProfileConfig};
+pub use public_key::{PublicKey, VerifyingKey};
 pub use renewal::renewal_time;
 pub use serial::SerialNumber;
 pub use spiffe::{SpiffeError, SpiffeId, TrustDomain};

@@ -5,6 +5,7 @@ mod crl;
 mod lint;
 mod mldsa;
 mod ocsp;
+mod resign;
 mod revocation;
 mod roles;
 
