@@ -5,7 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -43,8 +43,9 @@ pub struct ListenerSettings {
     pub max_connections: usize,
     /// How long a TLS handshake may take. Default 10 s.
     pub handshake_timeout: Duration,
-    /// How long a connection may stay without a first call. Default 60 s.
-    pub first_call_timeout: Duration,
+    /// A connection without a call for so long is asked to end, up to as much later: agents keep theirs for the half
+    /// hour until their next certificate, and thousands of them would be memory for nothing. Default 60 s.
+    pub idle_timeout: Duration,
     /// When a connection is asked to end, so that the replicas share their clients anew; up to a tenth later.
     /// Default 1 h.
     pub max_connection_age: Duration,
@@ -66,7 +67,7 @@ impl Default for ListenerSettings {
         Self {
             max_connections: 16 * 1024,
             handshake_timeout: Duration::from_secs(10),
-            first_call_timeout: Duration::from_secs(60),
+            idle_timeout: Duration::from_secs(60),
             max_connection_age: Duration::from_secs(60 * 60),
             call_timeout: Duration::from_secs(40),
             max_streams: 100,
@@ -208,11 +209,11 @@ impl<S: IstioCertificateService> Connection<S> {
         let chain = stream.get_ref().1.peer_certificates();
         let chain: Option<PeerCertificates> = chain.map(|chain| PeerCertificates(chain.into()));
         let certified = chain.is_some();
-        let asked = Arc::new(AtomicBool::new(false));
-        let seen = Arc::clone(&asked);
+        let calls = Arc::new(Calls::default());
+        let begun = Arc::clone(&calls);
         let limit = settings.call_timeout;
         let answer = service_fn(move |mut request: http::Request<Incoming>| {
-            seen.store(true, Ordering::Relaxed);
+            let under_way = UnderWay::begin(&begun);
             let mut service = service.clone();
             let extensions = request.extensions_mut();
             extensions.insert(PeerAddress(peer));
@@ -223,7 +224,9 @@ impl<S: IstioCertificateService> Connection<S> {
             // the middle of the message, and whose half of it would stay in memory.
             let answer = tokio::time::timeout(limit, service.call(request));
             async move {
-                answer.await.unwrap_or_else(|_| {
+                let answer = answer.await;
+                drop(under_way);
+                answer.unwrap_or_else(|_| {
                     metering::stalled();
                     tracing::debug!(?limit, %peer, "a call was cut off");
                     Ok(Status::deadline_exceeded("no whole message within the deadline").into_http())
@@ -257,7 +260,7 @@ impl<S: IstioCertificateService> Connection<S> {
                 "the service stops"
             }
             () = tokio::time::sleep(age) => "it is old",
-            () = silence(&asked, settings.first_call_timeout) => "nothing was asked",
+            () = calls.end_for(settings.idle_timeout) => "nothing is asked",
             // Whoever is known by a certificate of the roots of before must show it again.
             Ok(_) = roots.wait_for(|now| !Arc::ptr_eq(now, verified_by)), if certified => "the roots have changed",
         };
@@ -274,11 +277,40 @@ impl<S: IstioCertificateService> Connection<S> {
     }
 }
 
-/// Ends if there is no first call within this time.
-async fn silence(asked: &AtomicBool, limit: Duration) {
-    tokio::time::sleep(limit).await;
-    if asked.load(Ordering::Relaxed) {
-        std::future::pending().await
+/// The calls of one connection.
+#[derive(Default)]
+struct Calls {
+    under_way: AtomicUsize,
+    /// One has begun since somebody looked.
+    begun: AtomicBool,
+}
+
+impl Calls {
+    /// Returns when none was under way for this long, or up to twice as long.
+    async fn end_for(&self, limit: Duration) {
+        loop {
+            tokio::time::sleep(limit).await;
+            if !self.begun.swap(false, Ordering::Relaxed) && self.under_way.load(Ordering::Relaxed) == 0 {
+                return;
+            }
+        }
+    }
+}
+
+/// A call, until it is answered or given up.
+struct UnderWay(Arc<Calls>);
+
+impl UnderWay {
+    fn begin(calls: &Arc<Calls>) -> Self {
+        calls.begun.store(true, Ordering::Relaxed);
+        calls.under_way.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(calls))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -397,7 +397,7 @@ async fn calls_under_way_are_answered_when_the_service_stops() {
 async fn silent_connections_do_not_keep_others_out() {
     let service = Service::start_with(Authority::new("root"), |settings| {
         settings.listener.max_connections = 1;
-        settings.listener.first_call_timeout = Duration::from_millis(300);
+        settings.listener.idle_timeout = Duration::from_millis(300);
     })
     .await;
     service.until_ready().await;
@@ -406,6 +406,30 @@ async fn silent_connections_do_not_keep_others_out() {
     let _idle = service.connect(None).await.unwrap();
     let client = tokio::time::timeout(Duration::from_secs(5), service.connect(None)).await.unwrap().unwrap();
     assert_eq!(client.ask("").await.unwrap_err().code(), Code::Unauthenticated);
+    service.running.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_connection_ends_when_nothing_is_asked_any_more_but_not_under_a_call() {
+    let service = Service::start_with(Authority::new("root"), |settings| {
+        settings.listener.idle_timeout = Duration::from_millis(100);
+    })
+    .await;
+    service.until_ready().await;
+    let (key, leaf) = service.workload(HTTPBIN);
+    let client = service.connect(Some((&key, &leaf))).await.unwrap();
+    // Calls one after the other, and one that takes longer than all that.
+    for _ in 0..8 {
+        assert_eq!(client.ask("sleep 50").await.unwrap(), [HTTPBIN]);
+    }
+    assert_eq!(client.ask("sleep 600").await.unwrap(), [HTTPBIN]);
+    assert!(!client.sender.is_closed());
+    let ended = async {
+        while !client.sender.is_closed() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(5), ended).await.unwrap();
     service.running.shutdown().await;
 }
 
