@@ -34,7 +34,8 @@ SERVER_ALL = {
 
 CONTROLLER_ALL = ELSEWHERE | {
     "global": {"imagePullSecrets": [{"name": "pull"}], "priorityClassName": "high", "logLevel": "debug",
-               "leaderElection": {"namespace": "leases", "leaseName": "issuers"}},
+               "leaderElection": {"namespace": "leases", "leaseName": "issuers", "leaseDuration": "30s", "renewDeadline": "20s",
+                                  "retryPeriod": "5s"}},
     "replicaCount": 2, "imageRegistry": "registry.example.com", "image": {"tag": "1.2.3"}, "clusterResourceNamespace": "secrets",
     "namespace": "team", "enableCertificateOwnerRef": True, "disableAutoApproval": True,
     "config": {"numberOfConcurrentWorkers": 20, "copiedAnnotationPrefixes": ["*", "-kubectl.kubernetes.io/"],
