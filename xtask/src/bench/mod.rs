@@ -445,7 +445,7 @@ fn print(
         );
     }
     if let Ok(file) = fs::metadata(binary("release")) {
-        println!("\nRelease binary: {:.1} MB.", file.len() as f64 / 1e6);
+        println!("\nRelease binary: {:.2} MB.", file.len() as f64 / 1e6);
     }
     if let Some(median) = shares.get(shares.len() / 2) {
         let turns: Vec<String> = shares.iter().map(|share| format!("{:.0}", share * 100.0)).collect();
