@@ -412,17 +412,17 @@ async fn silent_connections_do_not_keep_others_out() {
 #[tokio::test]
 async fn a_connection_ends_when_nothing_is_asked_any_more_but_not_under_a_call() {
     let service = Service::start_with(Authority::new("root"), |settings| {
-        settings.listener.idle_timeout = Duration::from_millis(100);
+        settings.listener.idle_timeout = Duration::from_millis(500);
     })
     .await;
     service.until_ready().await;
     let (key, leaf) = service.workload(HTTPBIN);
     let client = service.connect(Some((&key, &leaf))).await.unwrap();
     // Calls one after the other, and one that takes longer than all that.
-    for _ in 0..8 {
-        assert_eq!(client.ask("sleep 50").await.unwrap(), [HTTPBIN]);
+    for _ in 0..5 {
+        assert_eq!(client.ask("sleep 250").await.unwrap(), [HTTPBIN]);
     }
-    assert_eq!(client.ask("sleep 600").await.unwrap(), [HTTPBIN]);
+    assert_eq!(client.ask("sleep 1300").await.unwrap(), [HTTPBIN]);
     assert!(!client.sender.is_closed());
     let ended = async {
         while !client.sender.is_closed() {
